@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The layout that the kernel side shares with user space. src/abi.rs mirrors it, under the same
+ * names; both sides assert the sizes. A change here is a change of LAYOUT_VERSION.
+ */
+#ifndef METRICD_ABI_H
+#define METRICD_ABI_H
+
+#define LAYOUT_VERSION 1
+
+/* Histogram slots: the configured bounds, then +Inf, then unused. A power of two for the search. */
+#define BUCKETS 32
+
+/* What a series is about, when it is not an ordinary 5-tuple. */
+enum series_kind {
+	SERIES_IP = 0,
+	SERIES_NON_IP = 1, /* ARP and the like */
+	SERIES_IPV6_OFF = 2, /* IPv6 while --ipv6=false */
+	SERIES_OTHER = 3, /* what did not fit */
+};
+
+enum direction {
+	DIRECTION_NONE = 0,
+	DIRECTION_INBOUND = 1, /* the pod is the server */
+	DIRECTION_OUTBOUND = 2, /* the pod is the client */
+};
+
+enum protocol {
+	PROTOCOL_UNKNOWN = 0,
+	PROTOCOL_HTTP1 = 1,
+	PROTOCOL_MAX = 4,
+};
+
+enum close_reason {
+	CLOSE_FIN = 0,
+	CLOSE_RST = 1,
+	CLOSE_REFUSED = 2, /* RST in answer to the SYN */
+	CLOSE_IDLE = 3, /* silent for longer than the idle time, or replaced by a new SYN */
+	CLOSE_EVICTED = 4, /* its place was needed */
+	CLOSE_MAX = 5,
+};
+
+/* Why a request never got its whole response. */
+enum abort_reason {
+	ABORT_FIN = 0, /* the connection ended in order, without the rest */
+	ABORT_RST = 1,
+	ABORT_IDLE = 2,
+	ABORT_EVICTED = 3,
+	ABORT_MAX = 4,
+};
+
+/* Why the requests of a connection could not be followed any further. */
+enum lost_reason {
+	LOST_GAP = 0, /* bytes that the parser needed were never seen in order */
+	LOST_MALFORMED = 1, /* not what RFC 9112 allows */
+	LOST_BOUND = 2, /* more messages or chunks in one packet than http1.h follows */
+	LOST_PIPELINE = 3, /* more outstanding requests than http1.h remembers */
+	LOST_CONTENDED = 4, /* two CPUs had packets of the same direction at the same time */
+	LOST_UNSOLICITED = 5, /* a response that no request asked for */
+	LOST_MIDSTREAM = 6, /* the connection was older than the programs */
+	LOST_MAX = 7,
+};
+
+/* A series: who talks to whom. src is the client, dst the server; ports in host order. */
+struct metric_key {
+	__u8 src[16]; /* IPv4 as ::ffff:a.b.c.d */
+	__u8 dst[16];
+	__u16 src_port; /* 0 unless --detail full */
+	__u16 dst_port;
+	__u8 proto; /* IANA protocol number */
+	__u8 direction; /* enum direction */
+	__u8 kind; /* enum series_kind */
+	__u8 pad;
+};
+
+struct io_value {
+	__u64 packets; /* as on the wire: GSO segments */
+	__u64 bytes; /* as on the wire, with the L2 header */
+	__u64 retransmits; /* TCP segments whose bytes had been seen before */
+};
+
+struct closed_value {
+	__u64 fin, rst, refused, idle, evicted; /* by enum close_reason */
+};
+
+struct aborted_value {
+	__u64 fin, rst, idle, evicted; /* by enum abort_reason */
+};
+
+struct lost_value {
+	__u64 gap, malformed, bound, pipeline, contended, unsolicited, midstream; /* by enum lost_reason */
+};
+
+struct requests_value {
+	__u64 unknown, http1, http2, grpc; /* by enum protocol; what is followed so far is http1 */
+};
+
+/* The counters of a series; active and in_flight are gauges. */
+struct metric_value {
+	struct io_value recv, sent; /* as the pod sees it */
+	__u64 opened;
+	__u64 active;
+	struct closed_value closed;
+	__u64 tls;
+	struct requests_value requests;
+	__u64 in_flight;
+	struct aborted_value aborted;
+	struct lost_value lost;
+	__u64 untimed; /* responses whose duration could not be known */
+};
+
+/* status: 0 is unknown, STATUS_OTHER what did not fit. */
+#define STATUS_OTHER 0xffff
+#define GRPC_STATUS_NONE 0xff
+
+struct request_key {
+	struct metric_key series;
+	__u16 status;
+	__u8 protocol; /* enum protocol */
+	__u8 grpc_status;
+};
+
+struct request_value {
+	__u64 responses;
+};
+
+struct histogram {
+	__u64 buckets[BUCKETS]; /* not cumulative */
+	__u64 sum_ns;
+};
+
+struct latency_key {
+	__u8 peer[16]; /* zero unless --detail full */
+	__u16 port; /* the server's */
+	__u8 direction;
+	__u8 protocol; /* enum protocol */
+	__u8 status_class; /* 1 to 5, 0 is unknown */
+	__u8 kind; /* enum series_kind */
+	__u16 route; /* 0 is none */
+};
+
+struct latency_value {
+	struct histogram duration;
+	struct histogram ttfb;
+};
+
+struct handshake_key {
+	__u8 peer[16];
+	__u16 port;
+	__u8 direction;
+	__u8 kind;
+};
+
+struct handshake_value {
+	struct histogram duration; /* of the connection */
+	struct histogram rtt;
+};
+
+/* What the programs count about themselves, in linkerd_counters_map. */
+struct counters {
+	__u64 metrics_overflow; /* series that did not fit */
+	__u64 requests_overflow;
+	__u64 latency_overflow;
+	__u64 handshake_overflow;
+	__u64 untracked; /* new connections for which there was no slot */
+	__u64 contended; /* packets met by a busy mark */
+	__u64 truncated; /* headers that could not be read */
+};
+
+enum detail {
+	DETAIL_POD = 0,
+	DETAIL_SERVICE = 1,
+	DETAIL_FULL = 2,
+};
+
+/* What metricd must know to read the maps; written once by metricd-init into linkerd_info_map. */
+struct info {
+	__u32 layout; /* LAYOUT_VERSION */
+	__u32 detail; /* enum detail */
+	__u32 metrics_capacity;
+	__u32 requests_capacity;
+	__u32 latency_capacity;
+	__u32 handshake_capacity;
+	__u32 connections_capacity;
+	__u32 bounds; /* how many of bounds_ns are set */
+	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
+	char version[32]; /* of metricd-init, NUL-terminated */
+};
+
+/* A clsact filter that metricd-init has attached, in linkerd_attachment_map. */
+struct attachment_key {
+	__u32 ifindex;
+	__u32 egress;
+};
+
+struct attachment_value {
+	__u32 priority;
+	__u32 made_qdisc; /* the clsact qdisc is ours too */
+};
+
+_Static_assert(sizeof(struct metric_key) == 40, "metric_key");
+_Static_assert(sizeof(struct metric_value) == 248, "metric_value");
+_Static_assert(sizeof(struct request_key) == 44, "request_key");
+_Static_assert(sizeof(struct latency_key) == 24, "latency_key");
+_Static_assert(sizeof(struct latency_value) == 528, "latency_value");
+_Static_assert(sizeof(struct handshake_key) == 20, "handshake_key");
+_Static_assert(sizeof(struct handshake_value) == 528, "handshake_value");
+_Static_assert(sizeof(struct counters) == 56, "counters");
+_Static_assert(sizeof(struct info) == 320, "info");
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Types, arithmetic and the configuration that every other header uses. */
+#ifndef METRICD_COMMON_H
+#define METRICD_COMMON_H
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+/*
+ * TCX_NEXT and TC_ACT_UNSPEC. The only value the programs ever return: the packet goes on to the
+ * programs and filters of others, as if we were not there.
+ */
+#define PASS (-1)
+
+#define SECOND 1000000000ULL
+
+/*
+ * The bound of an index, in a form that clang cannot optimise away because it knows better than
+ * the verifier of 5.10. MASK is a power of two less one.
+ */
+#define bounded(i, MASK) asm volatile("%0 &= %1" : "+r"(i) : "i"(MASK))
+
+/* Serial number arithmetic, RFC 9293 section 3.4. */
+static __always_inline bool before(__u32 a, __u32 b)
+{
+	return (__s32)(a - b) < 0;
+}
+
+static __always_inline void add(__u64 *counter, __u64 n)
+{
+	__sync_fetch_and_add(counter, n);
+}
+
+/* Set once by metricd-init before the programs are loaded. */
+struct config {
+	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
+	__u64 idle_tcp_ns;
+	__u64 idle_other_ns; /* anything but TCP, and TCP before the handshake has ended */
+	__u32 connections; /* slots in linkerd_connection_map */
+	__u32 loopback_ifindex; /* 0 where no interface is the loopback */
+	__u8 detail; /* enum detail */
+	__u8 ipv6;
+};
+
+const volatile struct config config = {};
+
+#endif

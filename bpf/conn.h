@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The table of connections: TCP's, and for other protocols whoever spoke first with whom.
+ *
+ * There is no timer and no helper in user space. Every new connection looks at SWEEP slots in
+ * turn, closes what has been idle, and gives back what has been closed. When no slot is free it
+ * takes one of those: a closed one, else the one that has been silent the longest.
+ */
+#ifndef METRICD_CONN_H
+#define METRICD_CONN_H
+
+#include "histogram.h"
+#include "packet.h"
+
+#define SWEEP 4
+#define CLOSED_KEPT_NS (10 * SECOND)
+#define NO_SLOT (~0U)
+
+static __always_inline bool conn_is(const struct conn *c, const struct conn_key *k)
+{
+	const __u64 *a = (const __u64 *)&c->key, *b = (const __u64 *)k;
+
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]));
+}
+
+static __always_inline struct conn *conn_slot(__u32 slot)
+{
+	return bpf_map_lookup_elem(&linkerd_connection_map, &slot);
+}
+
+/* Under the slot's lock: a new connection begins with this packet. */
+static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 flags)
+{
+	__u64 *to = (__u64 *)&c->key;
+	const __u64 *from = (const __u64 *)&p->key;
+
+	to[0] = from[0], to[1] = from[1], to[2] = from[2], to[3] = from[3], to[4] = from[4];
+	c->state = SLOT_LIVE;
+	c->closing = 0;
+	c->flags = flags;
+	c->seen = c->known = 0;
+	c->l7 = p->key.proto != IPPROTO_TCP || (flags & CONN_ADOPTED) ? L7_OPAQUE : L7_UNDECIDED;
+	c->run_head = c->run_tail = 0;
+	c->requests = c->answered = 0;
+	c->opened_ns = p->now;
+	c->handshake_ns = 0;
+	c->stream[CLIENT].hole_lo = c->stream[CLIENT].hole_hi = 0;
+	c->stream[SERVER].hole_lo = c->stream[SERVER].hole_hi = 0;
+	c->http1[CLIENT].phase = c->http1[SERVER].phase = HTTP1_START;
+	c->http1[CLIENT].line = c->http1[SERVER].line = LINE_NEW;
+	c->http1[CLIENT].carry_len = c->http1[SERVER].carry_len = 0;
+	c->http1[CLIENT].ahead_lo = c->http1[CLIENT].ahead_hi = 0;
+	c->http1[SERVER].ahead_lo = c->http1[SERVER].ahead_hi = 0;
+	p->delta.opened++;
+	if (flags & CONN_ADOPTED)
+		p->delta.lost = LOST_MIDSTREAM + 1;
+}
+
+/* Under the slot's lock: its requests without an answer, which it will not get any more. */
+static __always_inline __u32 conn_outstanding(struct conn *c)
+{
+	__u32 n = c->requests - c->answered;
+
+	c->answered = c->requests;
+	return n;
+}
+
+/*
+ * Takes the slot's connection out of the table, and accounts for its end if that has not been
+ * done. Returns 0 if the slot is now the caller's (SLOT_OWNED).
+ */
+__noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
+{
+	struct conn *c = conn_slot(slot);
+	struct metric_value *v;
+	struct metric_key series;
+	struct conn_key key;
+	__u64 *to = (__u64 *)&key, *from;
+	__u64 opened = 0, now;
+	__u32 aborted = 0;
+	__u8 flags = 0;
+	bool live = false, taken = false;
+
+	if (!c || !skb->len)
+		return -1;
+	now = bpf_ktime_get_ns();
+	from = (__u64 *)&c->key;
+	bpf_spin_lock(&c->lock);
+	if ((c->state == SLOT_LIVE || c->state == SLOT_CLOSED) && !c->busy) {
+		taken = true;
+		live = c->state == SLOT_LIVE;
+		c->state = SLOT_OWNED;
+		to[0] = from[0], to[1] = from[1], to[2] = from[2], to[3] = from[3], to[4] = from[4];
+		aborted = conn_outstanding(c);
+		opened = c->opened_ns;
+		flags = c->flags;
+		/* Both FINs, and only the last ACK was never seen: that was an end in order. */
+		if ((c->seen & SEEN_FIN(CLIENT)) && (c->seen & SEEN_FIN(SERVER)))
+			reason = CLOSE_FIN;
+	}
+	bpf_spin_unlock(&c->lock);
+	if (!taken)
+		return -1;
+
+	bpf_map_delete_elem(&linkerd_connection_index_map, &key);
+	if (!live)
+		return 0;
+	series_key(&series, &key, flags);
+	v = series_value(&series);
+	if (v) {
+		series_add_closed(v, reason);
+		if (aborted)
+			series_add_aborted(v, abort_reason(reason), aborted);
+	}
+	if (key.proto == IPPROTO_TCP && !(flags & CONN_ADOPTED))
+		histogram_handshake(&series, HANDSHAKE_DURATION, now - opened);
+	return 0;
+}
+
+/* Gives a slot back that is the caller's. */
+static __always_inline void conn_free(__u32 slot)
+{
+	struct conn *c = conn_slot(slot);
+
+	if (!c)
+		return;
+	bpf_spin_lock(&c->lock);
+	c->state = SLOT_FREE;
+	bpf_spin_unlock(&c->lock);
+	if (bpf_map_push_elem(&linkerd_free_map, &slot, 0)) {
+		/*
+		 * Newer kernels may refuse under contention: the sweep takes it up as closed. Its
+		 * key may be another slot's by then, and must not be deleted for this one.
+		 */
+		bpf_spin_lock(&c->lock);
+		c->key.local[0] = c->key.local[1] = c->key.remote[0] = c->key.remote[1] = 0;
+		c->state = SLOT_CLOSED;
+		bpf_spin_unlock(&c->lock);
+	}
+}
+
+/*
+ * Looks at one slot of the sweep. Returns 0 if it is now the caller's, 1 if it could be evicted,
+ * with its time of silence in the scratch, else 2.
+ */
+__noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
+{
+	struct scratch *s = scratch();
+	struct conn *c = conn_slot(slot);
+	__u64 jiffies, now, idle_jiffies, idle = 0, limit;
+	__u8 state, busy, seen, proto;
+
+	if (!s || !c)
+		return 2;
+	jiffies = bpf_jiffies64();
+	now = packet_now(&s->packet);
+	/* The length of a jiffy is known to no program before 5.11: measure it. */
+	if (!s->clock_ns) {
+		s->clock_ns = now;
+		s->clock_jiffies = jiffies;
+	}
+	bpf_spin_lock(&c->lock);
+	state = c->state;
+	busy = c->busy;
+	seen = c->seen;
+	proto = c->key.proto;
+	idle_jiffies = jiffies - c->seen_jiffies;
+	bpf_spin_unlock(&c->lock);
+	if (busy || (state != SLOT_LIVE && state != SLOT_CLOSED))
+		return 2;
+	if (jiffies - s->clock_jiffies >= 10)
+		idle = idle_jiffies * ((now - s->clock_ns) / (jiffies - s->clock_jiffies));
+	if (state == SLOT_CLOSED) {
+		if (idle > CLOSED_KEPT_NS)
+			return conn_retire(skb, slot, CLOSE_IDLE) ? 2 : 0;
+		s->silent = ~0U;
+		return 1;
+	}
+	limit = proto == IPPROTO_TCP && (seen & SEEN_ACK) ? config.idle_tcp_ns :
+							     config.idle_other_ns;
+	if (idle > limit)
+		return conn_retire(skb, slot, CLOSE_IDLE) ? 2 : 0;
+	if (idle_jiffies >= ~0U)
+		idle_jiffies = ~0U - 1;
+	s->silent = idle_jiffies;
+	return 1;
+}
+
+/* A slot that is the caller's, or NO_SLOT. */
+__noinline __u32 conn_take(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	__u32 slot = NO_SLOT, candidate = NO_SLOT, silent = 0;
+
+	if (!s || !skb->len)
+		return NO_SLOT;
+	if (bpf_map_pop_elem(&linkerd_free_map, &slot))
+		slot = NO_SLOT;
+	for (int i = 0; i < SWEEP; i++) {
+		__u32 at = s->cursor;
+		int r;
+
+		if (at >= config.connections)
+			at = 0;
+		s->cursor = at + 1;
+		r = conn_sweep(skb, at);
+		if (r == 0) {
+			if (slot == NO_SLOT)
+				slot = at;
+			else
+				conn_free(at);
+		} else if (r == 1 && (candidate == NO_SLOT || s->silent > silent)) {
+			candidate = at;
+			silent = s->silent;
+		}
+	}
+	if (slot == NO_SLOT && candidate != NO_SLOT && !conn_retire(skb, candidate, CLOSE_EVICTED))
+		slot = candidate;
+	return slot;
+}
+
+/* Who is the client, when no SYN tells: the end with the higher port. */
+static __always_inline bool conn_guess_client_local(const struct packet *p)
+{
+	return p->key.local_port > p->key.remote_port;
+}
+
+/* The flags of a connection that begins with this packet. */
+static __always_inline __u8 conn_flags(const struct packet *p)
+{
+	if (p->key.proto == IPPROTO_TCP && !p->fragment) {
+		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
+			return (p->to_local ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED;
+		if (!(p->tcp_flags & TCP_SYN))
+			return (conn_guess_client_local(p) ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED;
+	}
+	return p->to_local ? 0 : CONN_CLIENT_LOCAL;
+}
+
+/*
+ * Opens the packet's connection. Returns 0 with the slot in the packet, or -1 if there is none to
+ * be had.
+ */
+__noinline int conn_open(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct packet *p;
+	struct conn *c;
+	__u32 slot, *found;
+	__u8 flags;
+
+	if (!s)
+		return -1;
+	p = &s->packet;
+	packet_now(p);
+	flags = conn_flags(p);
+	slot = conn_take(skb);
+	c = conn_slot(slot);
+	if (!c) {
+		count(untracked);
+		return -1;
+	}
+	/* Whether its series fits is settled now, for good: gauges must come down where they went up. */
+	series_key(&p->series, &p->key, flags);
+	{
+		struct metric_value *v = series_value(&p->series);
+
+		if (!bpf_map_lookup_elem(&linkerd_metrics_map, &p->series) || !v)
+			flags |= CONN_OTHER;
+	}
+	bpf_spin_lock(&c->lock);
+	conn_begin(c, p, flags);
+	c->seen_jiffies = p->jiffies;
+	c->busy = BUSY_OPENING;
+	bpf_spin_unlock(&c->lock);
+	if (!bpf_map_update_elem(&linkerd_connection_index_map, &p->key, &slot, BPF_NOEXIST)) {
+		bpf_spin_lock(&c->lock);
+		c->busy &= ~BUSY_OPENING;
+		bpf_spin_unlock(&c->lock);
+		p->slot = slot;
+		return 0;
+	}
+	/* Another CPU was faster, or there is no memory. */
+	bpf_spin_lock(&c->lock);
+	c->busy = 0;
+	c->state = SLOT_OWNED;
+	bpf_spin_unlock(&c->lock);
+	p->delta.opened = 0;
+	p->delta.lost = 0;
+	conn_free(slot);
+	found = bpf_map_lookup_elem(&linkerd_connection_index_map, &p->key);
+	if (!found) {
+		count(untracked);
+		return -1;
+	}
+	p->slot = *found;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,822 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * HTTP/1.1 and 1.0, RFC 9112: messages are followed across packets by sequence number.
+ *
+ * Heads are read in blocks, lines found eight bytes at a time, and of the lines only the first,
+ * content-length and transfer-encoding are looked at. What is left of a line at the end of a
+ * packet is carried over, so a head may be cut anywhere. Bodies of known length are skipped.
+ *
+ * The bounds, all of them per packet or per connection:
+ *   HTTP1_STEPS  messages, chunks and blocks of a head in one packet     (LOST_BOUND)
+ *   RUNS         packets of outstanding pipelined requests with a start time; beyond it they have
+ *                no duration, and with another method than the last's the connection is lost
+ *                                                                        (LOST_PIPELINE)
+ *   START_LINE   bytes of a start line
+ *
+ * Each step is a global function: the verifier checks it once, by itself. State is kept in maps,
+ * where the verifier does not multiply it.
+ */
+#ifndef METRICD_HTTP1_H
+#define METRICD_HTTP1_H
+
+#include "tcp.h"
+
+#define HTTP1_STEPS 4096
+#define HTTP1_EVENTS 176 /* words and lines looked at in one block */
+#define START_LINE 16384
+
+#define STOP 1
+#define GO_ON 0
+
+#define FRAMING_LENGTH (1 << 0)
+#define FRAMING_CHUNKED (1 << 1)
+#define FRAMING_CODING (1 << 2) /* a transfer coding that is not chunked */
+
+enum method {
+	METHOD_ANY = 0,
+	METHOD_HEAD = 1,
+	METHOD_CONNECT = 2,
+};
+
+#define BYTES(c) (0x0101010101010101ULL * (c))
+
+/* Eight characters as they are read from memory by a little-endian machine. */
+#define CHARS(a, b, c, d, e, f, g, h)                                                              \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 |   \
+	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
+
+static __always_inline __u64 buffer8(struct scratch *s, __u32 at)
+{
+	bounded(at, 1023);
+	return *(__u64 *)(s->buffer + at);
+}
+
+static __always_inline __u8 buffer1(struct scratch *s, __u32 at)
+{
+	bounded(at, 1023);
+	return s->buffer[at];
+}
+
+/* 0x80 in each byte of `w` that is a line feed, and in no other. */
+static __always_inline __u64 line_feeds(__u64 w)
+{
+	w ^= BYTES('\n');
+	return ~(((w & BYTES(0x7f)) + BYTES(0x7f)) | w | BYTES(0x7f));
+}
+
+/* Which byte the lowest of line_feeds is. */
+static __always_inline __u32 lowest_byte(__u64 marks)
+{
+	return (((marks & -marks) >> 7) * 0x0001020304050607ULL) >> 56;
+}
+
+static __always_inline struct conn *http1_conn(struct scratch *s)
+{
+	return conn_slot(s->packet.slot);
+}
+
+static __always_inline struct http1 *http1_mine(struct scratch *s, struct conn *c)
+{
+	__u32 role = s->packet.role;
+
+	bounded(role, 1);
+	return &c->http1[role];
+}
+
+/* Under the slot's lock: remembers the outstanding requests that packet.run stands for. */
+static __always_inline bool http1_push_run(struct conn *c, struct packet *p)
+{
+	struct run *run;
+	__u32 last = c->run_head - 1, head = c->run_head;
+	bool ok = true;
+
+	bounded(last, (RUNS - 1));
+	bounded(head, (RUNS - 1));
+	c->requests += p->run.count;
+	if (c->flags & CONN_ANSWERS_LOST) {
+		c->answered += p->run.count;
+		p->unknown += p->run.count;
+	} else if ((__u8)(c->run_head - c->run_tail) < RUNS) {
+		run = &c->runs[head];
+		run->start_ns = p->run.start_ns;
+		run->count = p->run.count;
+		run->method = p->run.method;
+		c->run_head++;
+	} else {
+		run = &c->runs[last];
+		if (run->method == p->run.method) {
+			run->start_ns = 0;
+			run->count += p->run.count;
+		} else {
+			ok = false;
+		}
+	}
+	p->run.count = 0;
+	return ok;
+}
+
+/*
+ * This direction can't be followed any more. Of the server's, the answers still to come are
+ * unknown, now and for good; of the client's, no more requests are counted.
+ */
+__noinline int http1_lost(struct __sk_buff *skb, __u32 reason)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct packet *p;
+	__u32 n = 0;
+
+	if (!s || !skb->len)
+		return STOP;
+	c = http1_conn(s);
+	if (!c)
+		return STOP;
+	p = &s->packet;
+	http1_mine(s, c)->phase = HTTP1_LOST;
+	if (!p->delta.lost)
+		p->delta.lost = reason + 1;
+	if (p->role == SERVER) {
+		bpf_spin_lock(&c->lock);
+		c->flags |= CONN_ANSWERS_LOST;
+		n = conn_outstanding(c);
+		bpf_spin_unlock(&c->lock);
+		p->unknown += n;
+	}
+	return STOP;
+}
+
+/* Not HTTP/1: whatever it is, it is counted as L4 from here on. */
+static __always_inline int http1_opaque(struct conn *c)
+{
+	bpf_spin_lock(&c->lock);
+	c->l7 = L7_OPAQUE;
+	bpf_spin_unlock(&c->lock);
+	return STOP;
+}
+
+__noinline int http1_push(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	bool ok;
+
+	if (!s)
+		return STOP;
+	c = http1_conn(s);
+	if (!c)
+		return STOP;
+	bpf_spin_lock(&c->lock);
+	ok = http1_push_run(c, &s->packet);
+	bpf_spin_unlock(&c->lock);
+	return ok ? GO_ON : http1_lost(skb, LOST_PIPELINE);
+}
+
+/* The request whose answer begins: its start and method go into the server's parser. */
+static __always_inline bool http1_pop_run(struct conn *c, struct http1 *h)
+{
+	struct run *run;
+	__u32 tail;
+	bool ok = false;
+
+	bpf_spin_lock(&c->lock);
+	if (c->run_head != c->run_tail) {
+		tail = c->run_tail;
+		bounded(tail, (RUNS - 1));
+		run = &c->runs[tail];
+		h->request_ns = run->start_ns;
+		h->method = run->method;
+		if (--run->count == 0)
+			c->run_tail++;
+		ok = true;
+	}
+	bpf_spin_unlock(&c->lock);
+	return ok;
+}
+
+/* The last byte of a final response has come. */
+__noinline int http1_response(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct http1 *h;
+	struct packet *p;
+	__u64 now;
+
+	if (!s || !skb->len)
+		return STOP;
+	c = http1_conn(s);
+	if (!c)
+		return STOP;
+	p = &s->packet;
+	h = &c->http1[SERVER];
+	h->phase = HTTP1_START;
+	/* The server's side alone adds to it, as long as its answers are not lost. */
+	c->answered++;
+	p->delta.answered++;
+	series_add_responses(p, h->status, 1);
+	if (h->request_ns) {
+		now = packet_now(p);
+		histogram_response(p, h->status, now - h->request_ns, h->start_ns - h->request_ns);
+	} else {
+		p->delta.untimed++;
+	}
+	return GO_ON;
+}
+
+/* The end of a message of either side. */
+static __always_inline int http1_end(struct __sk_buff *skb, struct scratch *s, struct http1 *h)
+{
+	if (s->packet.role == SERVER)
+		return http1_response(skb);
+	h->phase = HTTP1_START;
+	return GO_ON;
+}
+
+/* A method is a token (RFC 9110 section 9.1), by custom in capitals. */
+static __always_inline bool http1_method(struct scratch *s, struct http1 *h, __u32 at)
+{
+	__u64 w = buffer8(s, at);
+
+	h->method = METHOD_ANY;
+	if ((w & 0xffffffff) == CHARS('G', 'E', 'T', ' ', 0, 0, 0, 0))
+		return true;
+	if ((w & 0xffffffffffULL) == CHARS('H', 'E', 'A', 'D', ' ', 0, 0, 0)) {
+		h->method = METHOD_HEAD;
+		return true;
+	}
+	if (w == CHARS('C', 'O', 'N', 'N', 'E', 'C', 'T', ' ')) {
+		h->method = METHOD_CONNECT;
+		return true;
+	}
+	for (int i = 0; i < 24; i++) {
+		__u8 b = buffer1(s, at + i);
+
+		if (b == ' ')
+			return i > 0;
+		if ((b < 'A' || b > 'Z') && b != '-' && b != '_')
+			return false;
+	}
+	return false;
+}
+
+/*
+ * A request line, or what there is of it, at `at`. Whole: `len` bytes of it, of which the last
+ * nine are the version. Counts the request. RFC 9112 section 3.
+ */
+__noinline int http1_request_line(struct __sk_buff *skb, __u32 at, __u32 len)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct http1 *h;
+	struct packet *p;
+	__u64 version;
+
+	if (!s || !skb->len)
+		return STOP;
+	c = http1_conn(s);
+	if (!c)
+		return STOP;
+	p = &s->packet;
+	h = &c->http1[CLIENT];
+	version = buffer8(s, at + len - 8);
+	if ((h->line == LINE_NEW && !http1_method(s, h, at)) || len < 12 ||
+	    buffer1(s, at + len - 9) != ' ' ||
+	    (version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '1') &&
+	     version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '0'))) {
+		if (c->l7 == L7_UNDECIDED)
+			return http1_opaque(c);
+		return http1_lost(skb, LOST_MALFORMED);
+	}
+	if (c->l7 == L7_UNDECIDED) {
+		bpf_spin_lock(&c->lock);
+		c->l7 = L7_HTTP1;
+		bpf_spin_unlock(&c->lock);
+	}
+	if (p->run.count && (p->run.start_ns != h->start_ns || p->run.method != h->method)) {
+		if (http1_push(skb))
+			return STOP;
+	}
+	p->run.start_ns = h->start_ns;
+	p->run.method = h->method;
+	p->run.count++;
+	p->delta.requests++;
+	h->phase = HTTP1_HEAD;
+	h->framing = 0;
+	return GO_ON;
+}
+
+/* A status line, or its first 12 bytes, at `at`. RFC 9112 section 4. */
+__noinline int http1_status_line(struct __sk_buff *skb, __u32 at, __u32 len)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct http1 *h;
+	__u64 version;
+	__u32 a, b, d;
+
+	if (!s || !skb->len)
+		return STOP;
+	c = http1_conn(s);
+	if (!c)
+		return STOP;
+	h = &c->http1[SERVER];
+	version = buffer8(s, at);
+	a = buffer1(s, at + 9) - '0';
+	b = buffer1(s, at + 10) - '0';
+	d = buffer1(s, at + 11) - '0';
+	if (len < 12 ||
+	    (version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '1') &&
+	     version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '0')) ||
+	    buffer1(s, at + 8) != ' ' || a < 1 || a > 9 || b > 9 || d > 9 ||
+	    (len > 12 && buffer1(s, at + 12) != ' '))
+		return http1_lost(skb, LOST_MALFORMED);
+	h->status = a * 100 + b * 10 + d;
+	h->phase = HTTP1_HEAD;
+	h->framing = 0;
+	return GO_ON;
+}
+
+#define LENGTH_LINE 63 /* bytes of a content-length line */
+
+/* "content-length:" and its value, `len` bytes at `at`. RFC 9112 section 6.3. */
+__noinline int http1_content_length(struct __sk_buff *skb, __u32 at, __u32 len)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct http1 *h;
+	volatile struct scan *scan;
+	__u64 value;
+
+	if (!s || !skb->len)
+		return STOP;
+	c = http1_conn(s);
+	if (!c)
+		return STOP;
+	h = http1_mine(s, c);
+	/* "content-" has been seen; a longer name, like content-location, is not ours. */
+	if (((buffer8(s, at + 8) | BYTES(0x20)) & 0x00ffffffffffffffULL) !=
+	    CHARS('l', 'e', 'n', 'g', 't', 'h', ':', 0))
+		return GO_ON;
+	scan = &s->scan;
+	scan->number = 0;
+	scan->digits = scan->ended = 0;
+	for (__u32 i = 15; i < LENGTH_LINE; i++) {
+		__u32 b;
+
+		if (i >= len)
+			break;
+		b = buffer1(s, at + i);
+		if (b == ' ' || b == '\t') {
+			scan->ended = scan->digits;
+			continue;
+		}
+		b -= '0';
+		if (b > 9 || scan->ended || scan->digits == 18)
+			return http1_lost(skb, LOST_MALFORMED);
+		if (scan->number || !scan->digits)
+			scan->digits++;
+		scan->number = scan->number * 10 + b;
+	}
+	value = scan->number;
+	if (!scan->digits || len > LENGTH_LINE ||
+	    ((h->framing & FRAMING_LENGTH) && h->length != value))
+		return http1_lost(skb, LOST_MALFORMED);
+	h->framing |= FRAMING_LENGTH;
+	h->length = value;
+	return GO_ON;
+}
+
+/* The end of a transfer-encoding line: is chunked the last coding? RFC 9112 section 6.1. */
+static __always_inline void http1_coding(struct scratch *s, struct http1 *h, __u32 end)
+{
+	__u64 w = buffer8(s, end - 8);
+	__u8 b = w;
+
+	h->framing &= ~(FRAMING_CHUNKED | FRAMING_CODING);
+	if (((w | BYTES(0x20)) >> 8) == CHARS('c', 'h', 'u', 'n', 'k', 'e', 'd', 0) &&
+	    (b == ' ' || b == ',' || b == ':' || b == '\t'))
+		h->framing |= FRAMING_CHUNKED;
+	else
+		h->framing |= FRAMING_CODING;
+}
+
+/* The empty line: what follows the head? RFC 9112 section 6.3. */
+__noinline int http1_head_end(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct http1 *h;
+
+	if (!s || !skb->len)
+		return STOP;
+	c = http1_conn(s);
+	if (!c)
+		return STOP;
+	h = http1_mine(s, c);
+	h->line = LINE_NEW;
+	h->carry_len = 0;
+	h->left = 0;
+	if (s->packet.role == SERVER) {
+		if (h->status < 200 && h->status != 101) {
+			h->phase = HTTP1_START;
+			return GO_ON;
+		}
+		if (!http1_pop_run(c, h))
+			return http1_lost(skb, LOST_UNSOLICITED);
+		if (h->status == 101 || (h->method == METHOD_CONNECT && h->status / 100 == 2)) {
+			http1_response(skb);
+			return http1_opaque(c);
+		}
+		if (h->method == METHOD_HEAD || h->status == 204 || h->status == 304)
+			return http1_response(skb);
+		if (!(h->framing & (FRAMING_CHUNKED | FRAMING_LENGTH)) ||
+		    (h->framing & FRAMING_CODING)) {
+			h->phase = HTTP1_CLOSE;
+			h->left = ~0ULL;
+			return GO_ON;
+		}
+	} else if (h->framing & FRAMING_CODING) {
+		return http1_lost(skb, LOST_MALFORMED);
+	}
+	if (h->framing & FRAMING_CHUNKED) {
+		h->phase = HTTP1_CHUNK_SIZE;
+		h->length = 0; /* digits */
+		return GO_ON;
+	}
+	if ((h->framing & FRAMING_LENGTH) && h->length) {
+		h->phase = HTTP1_BODY;
+		h->left = h->length;
+		return GO_ON;
+	}
+	return http1_end(skb, s, h);
+}
+
+/* Skips up to `n` bytes of a part of known length. */
+static __always_inline int http1_skip(struct __sk_buff *skb, struct scratch *s, struct http1 *h,
+				      __u32 n)
+{
+	if (h->phase == HTTP1_CLOSE) {
+		s->packet.pos += n;
+		return GO_ON;
+	}
+	if (n < h->left) {
+		h->left -= n;
+		s->packet.pos += n;
+		return GO_ON;
+	}
+	s->packet.pos += h->left;
+	h->left = 0;
+	if (h->phase == HTTP1_CHUNK_DATA) {
+		h->phase = HTTP1_CHUNK_SIZE;
+		h->length = 0;
+		return GO_ON;
+	}
+	return http1_end(skb, s, h);
+}
+
+#define CHUNK_LINE 32
+
+/* A chunk's size, RFC 9112 section 7.1; `n` bytes of it, or more than it, are in the packet. */
+static __always_inline int http1_chunk_size(struct __sk_buff *skb, struct scratch *s,
+					    struct http1 *h, __u32 n)
+{
+	__u32 i;
+
+	n = (n < CHUNK_LINE ? n : CHUNK_LINE) - 1;
+	bounded(n, (CHUNK_LINE - 1));
+	n++;
+	if (bpf_skb_load_bytes(skb, s->packet.pos, s->buffer, n))
+		return http1_lost(skb, LOST_GAP);
+	for (i = 0; i < CHUNK_LINE; i++) {
+		__u32 b, digit;
+
+		if (i >= n)
+			break;
+		b = s->buffer[i];
+		if (b == '\n') {
+			s->packet.pos += i + 1;
+			if (!h->length)
+				return http1_lost(skb, LOST_MALFORMED);
+			if (h->left) {
+				h->phase = HTTP1_CHUNK_DATA;
+				h->left += 2;
+			} else {
+				h->phase = HTTP1_TRAILER;
+				h->line = LINE_NEW;
+				h->carry_len = 0;
+			}
+			return GO_ON;
+		}
+		if (h->phase == HTTP1_CHUNK_EXT)
+			continue;
+		digit = b - '0';
+		if (digit > 9) {
+			digit = (b | 0x20) - 'a' + 10;
+			if (digit < 10 || digit > 15) {
+				if (b != '\r' && b != ';' && b != ' ' && b != '\t')
+					return http1_lost(skb, LOST_MALFORMED);
+				h->phase = HTTP1_CHUNK_EXT;
+				continue;
+			}
+		}
+		if (h->left >> 56)
+			return http1_lost(skb, LOST_MALFORMED);
+		h->left = h->left << 4 | digit;
+		h->length++;
+	}
+	s->packet.pos += n;
+	return GO_ON;
+}
+
+/*
+ * The packet ends within a line, of which `at` to `total` is in the buffer: keeps what the next
+ * packet needs of it.
+ */
+__noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct http1 *h;
+	__u32 len = total - at, from = at;
+	__u64 w;
+
+	if (!s || !skb->len)
+		return STOP;
+	c = http1_conn(s);
+	if (!c)
+		return STOP;
+	h = http1_mine(s, c);
+	h->carry_len = 0;
+	if (h->line == LINE_NEW && len > HTTP1_CARRY) {
+		w = buffer8(s, at) | BYTES(0x20);
+		if (h->phase == HTTP1_FIRST) {
+			if (s->packet.role == CLIENT) {
+				if (!http1_method(s, h, at)) {
+					if (c->l7 == L7_UNDECIDED)
+						return http1_opaque(c);
+					return http1_lost(skb, LOST_MALFORMED);
+				}
+				h->line = LINE_FIRST;
+				h->first_len = len;
+			} else {
+				if (http1_status_line(skb, at, len))
+					return STOP;
+				h->line = LINE_SKIP;
+			}
+		} else if (w == CHARS('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
+			   (buffer8(s, at + 8) | BYTES(0x20)) ==
+				   CHARS('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n')) {
+			h->line = LINE_CODING;
+		} else if (w == CHARS('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
+			   (buffer8(s, at + 8) | BYTES(0x20)) ==
+				   (CHARS('l', 'e', 'n', 'g', 't', 'h', ':', ' ') | BYTES(0x20))) {
+			return http1_lost(skb, LOST_MALFORMED);
+		} else {
+			h->line = LINE_SKIP;
+		}
+	} else if (h->line == LINE_FIRST) {
+		h->first_len += len;
+		if (h->first_len > START_LINE) {
+			if (c->l7 == L7_UNDECIDED)
+				return http1_opaque(c);
+			return http1_lost(skb, LOST_BOUND);
+		}
+	}
+	if (h->line == LINE_SKIP)
+		return GO_ON;
+	if (h->line != LINE_NEW) {
+		/* Its last bytes tell the version, or the last coding. */
+		if (len > 16)
+			from = total - 16;
+		len = total - from;
+	}
+	bounded(from, 1023);
+	if (from > BUFFER - HTTP1_CARRY)
+		return STOP;
+	__builtin_memcpy(h->carry, s->buffer + from, HTTP1_CARRY);
+	h->carry_len = len;
+	return GO_ON;
+}
+
+/*
+ * Looks at the first bytes that the client sends. Returns 0 if they may be HTTP/1, else STOP;
+ * five bytes of a TLS record are too few to tell.
+ */
+static __always_inline int http1_recognise(struct scratch *s, __u32 total)
+{
+	__u64 w = buffer8(s, 0);
+	__u8 b = w;
+
+	if (b == 0x16 && s->packet.role == CLIENT) {
+		if (total < 6)
+			return -1;
+		/* A handshake record with a ClientHello: RFC 8446 sections 4 and 5.1. */
+		if ((w >> 8 & 0xff) == 3 && (w >> 40 & 0xff) == 1)
+			s->packet.delta.tls = 1;
+		return STOP;
+	}
+	return (b >= 'A' && b <= 'Z') || b == '\r' || b == '\n' ? GO_ON : STOP;
+}
+
+/* Consumes some of the packet. Returns GO_ON if there may be more to do. */
+__noinline int http1_step(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct http1 *h;
+	volatile struct scan *scan;
+	__u32 avail, n, carry, total;
+	int r;
+
+	if (!s)
+		return STOP;
+	c = http1_conn(s);
+	if (!c)
+		return STOP;
+	h = http1_mine(s, c);
+	scan = &s->scan;
+	avail = s->packet.end - s->packet.pos;
+	if (!avail || h->phase == HTTP1_LOST)
+		return STOP;
+	if (h->phase >= HTTP1_BODY)
+		return http1_skip(skb, s, h, avail);
+	if (h->phase == HTTP1_CHUNK_SIZE || h->phase == HTTP1_CHUNK_EXT)
+		return http1_chunk_size(skb, s, h, avail);
+
+	/* The block: what was carried over, and up to BLOCK bytes of the packet. */
+	n = (avail < BLOCK ? avail : BLOCK) - 1;
+	bounded(n, (BLOCK - 1));
+	n++;
+	carry = h->carry_len;
+	if (carry) {
+		__builtin_memcpy(s->buffer, h->carry, HTTP1_CARRY);
+		bounded(carry, 63);
+	}
+	if (bpf_skb_load_bytes(skb, s->packet.pos, s->buffer + carry, n))
+		return http1_lost(skb, LOST_GAP);
+	total = carry + n;
+
+	if (h->phase == HTTP1_START) {
+		if (c->l7 == L7_UNDECIDED) {
+			r = s->packet.role == SERVER ? STOP : http1_recognise(s, total);
+			if (r == STOP)
+				return http1_opaque(c);
+			if (r < 0) {
+				s->packet.pos += n;
+				return http1_cut(skb, 0, total);
+			}
+		}
+		h->phase = HTTP1_FIRST;
+		h->start_ns = packet_now(&s->packet);
+	}
+
+	scan->carry = carry;
+	scan->total = total;
+	scan->at = 0;
+	scan->word = carry & ~7;
+	scan->feeds = line_feeds(buffer8(s, carry & ~7)) & (~0ULL << 8 * (carry & 7));
+	for (int i = 0; i < HTTP1_EVENTS; i++) {
+		__u32 at, end, len;
+		__u64 feeds = scan->feeds, first;
+
+		if (!feeds) {
+			__u32 word = scan->word + 8;
+
+			scan->word = word;
+			if (word >= scan->total)
+				break;
+			scan->feeds = line_feeds(buffer8(s, word));
+			continue;
+		}
+		end = scan->word + lowest_byte(feeds);
+		scan->feeds = feeds & (feeds - 1);
+		if (end >= scan->total) {
+			scan->word = end;
+			break;
+		}
+		at = scan->at;
+		scan->at = end + 1;
+		len = end - at;
+		if (len && buffer1(s, end - 1) == '\r')
+			len--;
+		if (h->line != LINE_NEW) {
+			if (h->line == LINE_FIRST) {
+				if (http1_request_line(skb, at, len))
+					return STOP;
+			} else if (h->line == LINE_CODING) {
+				http1_coding(s, h, at + len);
+			}
+			h->line = LINE_NEW;
+		} else if (!len) {
+			if (h->phase != HTTP1_FIRST) {
+				s->packet.pos += end + 1 - scan->carry;
+				if (h->phase == HTTP1_TRAILER)
+					return http1_end(skb, s, h);
+				return http1_head_end(skb);
+			}
+		} else if (h->phase == HTTP1_FIRST) {
+			if (s->packet.role == SERVER ? http1_status_line(skb, at, len) :
+						       http1_request_line(skb, at, len))
+				return STOP;
+		} else if (h->phase == HTTP1_HEAD) {
+			first = buffer8(s, at) | BYTES(0x20);
+			if (first == CHARS('c', 'o', 'n', 't', 'e', 'n', 't', '-')) {
+				if ((buffer1(s, at + 8) | 0x20) == 'l' &&
+				    http1_content_length(skb, at, len))
+					return STOP;
+			} else if (first == CHARS('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')) {
+				if ((buffer8(s, at + 8) | BYTES(0x20)) ==
+				    CHARS('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n'))
+					http1_coding(s, h, at + len);
+			}
+		}
+	}
+	h->carry_len = 0;
+	if (scan->word < scan->total) {
+		/* More lines than HTTP1_EVENTS: the rest is another block. */
+		s->packet.pos += scan->at - scan->carry;
+		return GO_ON;
+	}
+	s->packet.pos += n;
+	if (scan->at != scan->total)
+		return http1_cut(skb, scan->at, scan->total);
+	if (h->phase == HTTP1_FIRST)
+		h->phase = HTTP1_START; /* empty lines before a message */
+	return GO_ON;
+}
+
+/*
+ * Follows the packet's payload. The caller has set its role's bit in busy. Bytes seen before are
+ * passed over; bytes that come too early are remembered as a hull, which is no loss if the
+ * message turns out to reach over it.
+ */
+__noinline int http1_packet(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct http1 *h;
+	struct packet *p;
+	__u32 seq, end, gap;
+	int i;
+
+	if (!s)
+		return STOP;
+	c = http1_conn(s);
+	if (!c)
+		return STOP;
+	p = &s->packet;
+	h = http1_mine(s, c);
+	seq = p->seq + (p->tcp_flags & TCP_SYN ? 1 : 0);
+	end = seq + (p->end - p->payload);
+	p->pos = p->payload;
+	if (h->phase == HTTP1_LOST)
+		return STOP;
+	if (before(seq, h->next)) {
+		if (!before(h->next, end))
+			goto fin;
+		p->pos += h->next - seq;
+	} else if (seq != h->next) {
+		gap = seq - h->next;
+		if (h->phase >= HTTP1_BODY && gap <= h->left) {
+			p->pos -= gap;
+			http1_skip(skb, s, h, gap);
+			p->pos = p->payload;
+		} else {
+			if (h->ahead_lo == h->ahead_hi) {
+				h->ahead_lo = seq;
+				h->ahead_hi = end;
+			} else {
+				if (before(seq, h->ahead_lo))
+					h->ahead_lo = seq;
+				if (before(h->ahead_hi, end))
+					h->ahead_hi = end;
+			}
+			goto fin;
+		}
+	}
+	for (i = 0; i < HTTP1_STEPS; i++) {
+		if (http1_step(skb))
+			break;
+	}
+	if (i == HTTP1_STEPS && p->pos != p->end)
+		http1_lost(skb, LOST_BOUND);
+	h->next = end;
+	if (h->ahead_lo != h->ahead_hi && !before(end, h->ahead_lo)) {
+		if (before(end, h->ahead_hi)) {
+			gap = h->ahead_hi - end;
+			if (h->phase >= HTTP1_BODY && gap <= h->left) {
+				http1_skip(skb, s, h, gap);
+				h->next = h->ahead_hi;
+			} else if (h->phase != HTTP1_LOST) {
+				http1_lost(skb, LOST_GAP);
+			}
+		}
+		h->ahead_lo = h->ahead_hi;
+	}
+fin:
+	if (p->role == SERVER && (p->tcp_flags & TCP_FIN) && h->phase == HTTP1_CLOSE)
+		http1_response(skb);
+	return GO_ON;
+}
+
+#endif

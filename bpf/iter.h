@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * One iterator for each map that metricd reads: it writes the raw key and value of every entry,
+ * so that the map can be read like a file, by whom the file's mode lets. Kernel 5.9.
+ */
+#ifndef METRICD_ITER_H
+#define METRICD_ITER_H
+
+#include "maps.h"
+
+/* The kernel's types, as far as they are used here; fields are relocated at load. */
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} __attribute__((preserve_access_index));
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	void *key;
+	void *value;
+} __attribute__((preserve_access_index));
+
+#define ITERATOR(NAME, KEY, VALUE)                                                                 \
+	SEC("iter/bpf_map_elem")                                                                   \
+	int NAME(struct bpf_iter__bpf_map_elem *ctx)                                               \
+	{                                                                                          \
+		/* Read once: the verifier forgets the null check of a second reading. */             \
+		void *key = ctx->key, *value = ctx->value;                                         \
+                                                                                                   \
+		if (!key || !value)                                                                \
+			return 0;                                                                  \
+		bpf_seq_write(ctx->meta->seq, key, sizeof(KEY));                                   \
+		bpf_seq_write(ctx->meta->seq, value, sizeof(VALUE));                               \
+		return 0;                                                                          \
+	}
+
+ITERATOR(iter_metrics, struct metric_key, struct metric_value)
+ITERATOR(iter_requests, struct request_key, struct request_value)
+ITERATOR(iter_latency, struct latency_key, struct latency_value)
+ITERATOR(iter_handshake, struct handshake_key, struct handshake_value)
+ITERATOR(iter_counters, __u32, struct counters)
+ITERATOR(iter_info, __u32, struct info)
+
+#endif

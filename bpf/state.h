@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the programs remember of a connection, and of the packet at hand. Private to the kernel
+ * side: metricd never reads it.
+ *
+ * The rule for concurrency. The two directions of a connection run on different CPUs, and with
+ * packet steering even one direction can. Therefore:
+ *  1. Slots live in an array, so their memory is never anything but a slot. A slot is found by
+ *     its key through a hash, and the key is compared again under the slot's lock, since the
+ *     slot may have been given to another connection between the two.
+ *  2. Every field of struct conn is read and written under its lock, but for http1[role], which
+ *     belongs to the CPU that has set the role's bit in busy.
+ *  3. A slot with a bit in busy is not closed and not given away: a close that comes meanwhile
+ *     is left in `closing`, and whoever clears the last bit carries it out.
+ *  4. Counters are only ever added to, atomically.
+ */
+#ifndef METRICD_STATE_H
+#define METRICD_STATE_H
+
+#include "common.h"
+
+/* Local is the pod's end; on the loopback, where both are, the end with the lower port. */
+struct conn_key {
+	__u64 local[2];
+	__u64 remote[2];
+	__u16 local_port; /* host order; 0 for protocols without ports and for fragments */
+	__u16 remote_port;
+	__u32 ifindex : 24; /* a connection seen on two interfaces is two */
+	__u32 proto : 8;
+};
+
+enum role {
+	CLIENT = 0,
+	SERVER = 1,
+};
+
+enum slot_state {
+	SLOT_FREE = 0, /* in linkerd_free_map */
+	SLOT_LIVE = 1,
+	SLOT_CLOSED = 2, /* accounted for; kept so that late packets find their series */
+	SLOT_OWNED = 3, /* taken out by one CPU, on its way to live or to free */
+};
+
+#define BUSY_OPENING (1 << 2) /* beside 1 << role */
+
+#define CONN_CLIENT_LOCAL (1 << 0)
+#define CONN_OTHER (1 << 1) /* its series did not fit when it was opened: it stays in `other` */
+#define CONN_TWICE (1 << 2) /* SYN or SYN-ACK was sent again: no RTT sample */
+#define CONN_ADOPTED (1 << 3) /* older than the programs */
+#define CONN_ANSWERS_LOST (1 << 4) /* the server's side can't be followed: answers are unknown */
+
+#define SEEN_SYN (1 << 0)
+#define SEEN_SYNACK (1 << 1)
+#define SEEN_ACK (1 << 2) /* the handshake has ended */
+#define SEEN_FIN(role) (1 << (3 + (role)))
+#define SEEN_FIN_ACKED(role) (1 << (5 + (role)))
+#define SEEN_BOTH_FINS_ACKED (SEEN_FIN_ACKED(CLIENT) | SEEN_FIN_ACKED(SERVER))
+
+/* What a connection carries. Up to L7_HTTP1 it is followed, beyond it is L4 only. */
+enum l7 {
+	L7_UNDECIDED = 0,
+	L7_HTTP1 = 1,
+	L7_OPAQUE = 2,
+};
+
+enum http1_phase {
+	HTTP1_START = 0, /* between messages */
+	HTTP1_FIRST = 1, /* in the start line */
+	HTTP1_HEAD = 2,
+	HTTP1_TRAILER = 3,
+	HTTP1_CHUNK_SIZE = 4,
+	HTTP1_CHUNK_EXT = 5, /* behind the digits of a chunk size */
+	HTTP1_LOST = 6,
+	/* From here on the next `left` bytes need not be seen to be followed. */
+	HTTP1_BODY = 7,
+	HTTP1_CHUNK_DATA = 8, /* with the CRLF behind it */
+	HTTP1_CLOSE = 9, /* to the end of the connection */
+};
+
+/* What is known of a line of which only a part has come. */
+enum http1_line {
+	LINE_NEW = 0, /* all there is of it is in carry */
+	LINE_FIRST = 1, /* a start line; its last bytes are in carry */
+	LINE_CODING = 2, /* transfer-encoding; likewise */
+	LINE_SKIP = 3, /* a header that does not matter */
+};
+
+#define HTTP1_CARRY 32
+
+/* One direction's parser. */
+struct http1 {
+	__u32 next; /* sequence number of the first byte not yet followed */
+	__u32 ahead_lo, ahead_hi; /* hull of what came too early, if they differ */
+	__u16 status; /* of the response at hand */
+	__u8 phase; /* enum http1_phase */
+	__u8 line; /* enum http1_line */
+	__u8 carry_len;
+	__u8 framing; /* FRAMING_… of the message at hand */
+	__u8 method; /* enum method: of the request at hand, or that the response answers */
+	__u8 pad;
+	__u32 first_len; /* bytes of a start line that did not fit into carry */
+	__u64 left; /* bytes of the body, or the chunk, still to come */
+	__u64 length; /* content-length */
+	__u64 start_ns; /* first byte of the message */
+	__u64 request_ns; /* of the request that the response answers; 0 is unknown */
+	__u8 carry[HTTP1_CARRY];
+};
+
+/* Outstanding requests of one method that began in one packet. */
+struct run {
+	__u64 start_ns; /* 0 is unknown */
+	__u32 count;
+	__u32 method;
+};
+
+/* Packets' worth of outstanding pipelined requests whose start is remembered. A power of two. */
+#define RUNS 8
+
+struct stream {
+	__u32 end; /* highest sequence number seen, plus one */
+	__u32 hole_lo, hole_hi; /* hull of what was passed over, if they differ */
+	__u32 fin_end; /* of the FIN, if seen */
+};
+
+struct conn {
+	struct bpf_spin_lock lock;
+	__u8 state; /* enum slot_state */
+	__u8 busy;
+	__u8 closing; /* enum close_reason plus one */
+	__u8 flags; /* CONN_… */
+	struct conn_key key;
+	__u8 seen; /* SEEN_… */
+	__u8 known; /* 1 << role: stream[role].end is set */
+	__u8 l7; /* enum l7 */
+	__u8 run_head, run_tail;
+	__u8 pad[3];
+	__u32 requests, answered; /* so far */
+	__u64 opened_ns;
+	__u64 handshake_ns; /* the SYN (outbound) or SYN-ACK (inbound) */
+	__u64 seen_jiffies;
+	struct stream stream[2];
+	struct run runs[RUNS];
+	struct http1 http1[2];
+};
+
+/* What this packet adds to its series, beside itself. */
+struct delta {
+	__u32 opened;
+	__u32 closed; /* enum close_reason plus one */
+	__u32 tls;
+	__u32 requests;
+	__u32 answered;
+	__u32 aborted; /* by `closed` */
+	__u32 untimed;
+	__u32 lost; /* enum lost_reason plus one */
+	__u32 retransmits;
+};
+
+struct packet {
+	struct conn_key key;
+	struct metric_key series;
+	struct delta delta;
+	__u64 now; /* ktime, 0 until somebody asked for it */
+	__u64 jiffies;
+	__u64 wire_bytes;
+	__u32 segments;
+	__u32 slot;
+	__u32 payload; /* offset of the transport's payload */
+	__u32 end; /* offset of its end */
+	__u32 pos; /* how far the parser is */
+	__u32 seq, ack;
+	__u8 tcp_flags;
+	__u8 to_local; /* towards the local end */
+	__u8 egress;
+	__u8 role; /* the sender's */
+	__u8 kind; /* enum series_kind */
+	__u8 fragment;
+	__u8 sent; /* as the pod sees it */
+	__u8 pad;
+	struct run run; /* requests of this packet not yet in conn.runs */
+	__u32 unknown; /* requests whose answers will be unknown */
+	__u8 headers[64];
+};
+
+/* One block of a head, behind what was carried over. Its size is a power of two for the masks. */
+#define BLOCK 512
+#define BUFFER 1024
+
+/*
+ * Where the search for lines is in the block. In memory, and not in registers, so that the
+ * verifier does not tell apart the thousands of ways to get to a place.
+ */
+struct scan {
+	__u32 word; /* offset of the eight bytes at hand */
+	__u32 at; /* where the line at hand begins */
+	__u32 total; /* bytes in the buffer */
+	__u32 carry; /* of which carried over */
+	__u64 feeds; /* line feeds in the word, not yet looked at */
+	__u64 number; /* a decimal number as far as it is read */
+	__u32 digits; /* of it, without leading zeros but the first */
+	__u32 ended; /* white space has come behind it */
+};
+
+struct scratch {
+	struct packet packet;
+	struct scan scan;
+	__u8 buffer[BUFFER + 16];
+	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for conn.h */
+	__u32 silent; /* jiffies: conn_sweep's second result */
+	__u32 cursor; /* where conn.h looks next for idle connections */
+};
+
+#endif

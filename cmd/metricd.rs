@@ -1,0 +1,44 @@
+//! The sidecar: sleeps until it is scraped, reads the pinned maps and answers.
+
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    path::PathBuf,
+};
+
+use anyhow::Result;
+use clap::Parser;
+use metricd::server::{self, Config};
+use tracing_subscriber::EnvFilter;
+
+/// Serves the metrics of this pod's network, which metricd-init set up, to Prometheus.
+///
+/// What is logged is for METRICD_LOG, else RUST_LOG, to say (default: info).
+#[derive(Parser)]
+#[command(name = "metricd", version)]
+struct Args {
+    /// The directory with the pinned iterators
+    #[arg(long, env = "METRICD_PIN_DIR", default_value = "/sys/fs/bpf")]
+    pin_dir: PathBuf,
+
+    /// The address to serve /metrics on; [::] takes IPv4 too
+    #[arg(long, env = "METRICD_LISTEN", default_value = "[::]:4191")]
+    listen: SocketAddr,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_env("METRICD_LOG")
+        .or_else(|_| EnvFilter::try_from_default_env())
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    let config = Config {
+        pin_dir: args.pin_dir,
+        listen: args.listen,
+    };
+    server::runtime()?.block_on(async { server::serve(config, server::stop_signal()?).await })
+}

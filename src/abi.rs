@@ -1,0 +1,615 @@
+//! The layout shared with the kernel side: bpf/abi.h, under the same names.
+//!
+//! The kernel writes these structs as they lie in its memory, so a record is read field by field in
+//! native byte order. No struct has padding (asserted below), which is what makes that reading, and
+//! the writing of what user space hands to the kernel, the same as a copy of memory.
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+/// Of bpf/abi.h; a reader must refuse any other.
+pub const LAYOUT_VERSION: u32 = 1;
+/// Slots of a [`Histogram`].
+pub const BUCKETS: usize = 32;
+/// [`RequestKey::status`] of what did not fit.
+pub const STATUS_OTHER: u16 = 0xffff;
+/// [`RequestKey::grpc_status`] where there is none.
+pub const GRPC_STATUS_NONE: u8 = 0xff;
+
+/// What a series is about: [`MetricKey::kind`] and its like.
+pub mod series_kind {
+    pub const IP: u8 = 0;
+    /// ARP and the like.
+    pub const NON_IP: u8 = 1;
+    /// IPv6 while `--ipv6=false`.
+    pub const IPV6_OFF: u8 = 2;
+    /// What did not fit.
+    pub const OTHER: u8 = 3;
+}
+
+/// Who opened the connection: [`MetricKey::direction`] and its like.
+pub mod direction {
+    pub const NONE: u8 = 0;
+    /// The pod is the server.
+    pub const INBOUND: u8 = 1;
+    /// The pod is the client.
+    pub const OUTBOUND: u8 = 2;
+
+    /// The value of the label `direction`.
+    pub fn label(direction: u8) -> &'static str {
+        match direction {
+            NONE => "",
+            INBOUND => "inbound",
+            OUTBOUND => "outbound",
+            _ => "unknown",
+        }
+    }
+}
+
+/// What is spoken: [`RequestKey::protocol`] and its like, in the order of [`RequestsValue`].
+pub mod protocol {
+    pub const UNKNOWN: u8 = 0;
+    pub const HTTP1: u8 = 1;
+    pub const HTTP2: u8 = 2;
+    pub const GRPC: u8 = 3;
+
+    /// The value of the label `protocol`.
+    pub fn label(protocol: u8) -> &'static str {
+        match protocol {
+            HTTP1 => "http1",
+            HTTP2 => "http2",
+            GRPC => "grpc",
+            _ => "unknown",
+        }
+    }
+}
+
+/// Which addresses and ports a series keeps: [`Info::detail`].
+pub mod detail {
+    pub const POD: u32 = 0;
+    pub const SERVICE: u32 = 1;
+    pub const FULL: u32 = 2;
+}
+
+/// Something that lies in the kernel's maps.
+pub trait Layout: Sized {
+    /// In bytes, without padding.
+    const SIZE: usize;
+
+    /// Takes [`Self::SIZE`] bytes off the front; `None` if there are fewer.
+    fn read(bytes: &mut &[u8]) -> Option<Self>;
+
+    /// Appends [`Self::SIZE`] bytes.
+    fn write(&self, out: &mut Vec<u8>);
+}
+
+/// Values that add up: two readings of different entries make one.
+pub trait Merge {
+    fn merge(&mut self, other: &Self);
+}
+
+macro_rules! integers {
+    ($($int:ty),*) => {$(
+        impl Layout for $int {
+            const SIZE: usize = size_of::<$int>();
+
+            fn read(bytes: &mut &[u8]) -> Option<Self> {
+                let (head, rest) = bytes.split_first_chunk()?;
+                *bytes = rest;
+                Some(<$int>::from_ne_bytes(*head))
+            }
+
+            fn write(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.to_ne_bytes());
+            }
+        }
+    )*};
+}
+
+integers!(u8, u16, u32, u64);
+
+impl Merge for u64 {
+    /// Wraps, as the kernel's own addition does.
+    fn merge(&mut self, other: &Self) {
+        *self = self.wrapping_add(*other);
+    }
+}
+
+impl<T: Layout + Copy + Default, const N: usize> Layout for [T; N] {
+    const SIZE: usize = N * T::SIZE;
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let mut array = [T::default(); N];
+        for item in &mut array {
+            *item = T::read(bytes)?;
+        }
+        Some(array)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        for item in self {
+            item.write(out);
+        }
+    }
+}
+
+impl<T: Merge, const N: usize> Merge for [T; N] {
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.iter_mut().zip(other) {
+            mine.merge(theirs);
+        }
+    }
+}
+
+/// A struct of bpf/abi.h with its size there.
+macro_rules! layout {
+    (
+        $(#[$meta:meta])*
+        $name:ident: $size:literal {
+            $($(#[$field_meta:meta])* $field:ident: $ty:ty,)*
+        }
+    ) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $ty,)*
+        }
+
+        const _: () = assert!(size_of::<$name>() == $size);
+        const _: () = assert!(<$name as Layout>::SIZE == $size, "padding");
+
+        impl Layout for $name {
+            const SIZE: usize = 0 $(+ <$ty as Layout>::SIZE)*;
+
+            fn read(bytes: &mut &[u8]) -> Option<Self> {
+                Some(Self { $($field: Layout::read(bytes)?,)* })
+            }
+
+            fn write(&self, out: &mut Vec<u8>) {
+                $(self.$field.write(out);)*
+            }
+        }
+    };
+}
+
+/// A struct of bpf/abi.h whose fields all add up.
+macro_rules! counters {
+    (
+        $(#[$meta:meta])*
+        $name:ident: $size:literal {
+            $($(#[$field_meta:meta])* $field:ident: $ty:ty,)*
+        }
+    ) => {
+        layout! {
+            $(#[$meta])*
+            $name: $size {
+                $($(#[$field_meta])* $field: $ty,)*
+            }
+        }
+
+        impl Merge for $name {
+            fn merge(&mut self, other: &Self) {
+                $(self.$field.merge(&other.$field);)*
+            }
+        }
+    };
+}
+
+layout! {
+    /// A series: who talks to whom. `src` is the client, `dst` the server; ports in host order.
+    MetricKey: 40 {
+        /// IPv4 as ::ffff:a.b.c.d.
+        src: [u8; 16],
+        dst: [u8; 16],
+        /// 0 unless `--detail full`.
+        src_port: u16,
+        dst_port: u16,
+        /// IANA protocol number.
+        proto: u8,
+        /// See [`direction`].
+        direction: u8,
+        /// See [`series_kind`].
+        kind: u8,
+        pad: u8,
+    }
+}
+
+counters! {
+    IoValue: 24 {
+        /// As on the wire: GSO segments.
+        packets: u64,
+        /// As on the wire, with the L2 header.
+        bytes: u64,
+        /// TCP segments whose bytes had been seen before.
+        retransmits: u64,
+    }
+}
+
+counters! {
+    /// Connections by how they ended.
+    ClosedValue: 40 {
+        fin: u64,
+        rst: u64,
+        /// RST in answer to the SYN.
+        refused: u64,
+        /// Silent for longer than the idle time, or replaced by a new SYN.
+        idle: u64,
+        /// Its place was needed.
+        evicted: u64,
+    }
+}
+
+counters! {
+    /// Requests that never got their whole response, by why.
+    AbortedValue: 32 {
+        /// The connection ended in order, without the rest.
+        fin: u64,
+        rst: u64,
+        idle: u64,
+        evicted: u64,
+    }
+}
+
+counters! {
+    /// Connections whose requests could not be followed any further, by why.
+    LostValue: 56 {
+        /// Bytes that the parser needed were never seen in order.
+        gap: u64,
+        malformed: u64,
+        /// More messages or chunks in one packet than are followed.
+        bound: u64,
+        /// More outstanding requests than are remembered.
+        pipeline: u64,
+        /// Two CPUs had packets of the same direction at the same time.
+        contended: u64,
+        /// A response that no request asked for.
+        unsolicited: u64,
+        /// The connection was older than the programs.
+        midstream: u64,
+    }
+}
+
+counters! {
+    /// By [`protocol`].
+    RequestsValue: 32 {
+        unknown: u64,
+        http1: u64,
+        http2: u64,
+        grpc: u64,
+    }
+}
+
+counters! {
+    /// The counters of a series; `active` and `in_flight` are gauges.
+    MetricValue: 248 {
+        /// As the pod sees it.
+        recv: IoValue,
+        sent: IoValue,
+        opened: u64,
+        active: u64,
+        closed: ClosedValue,
+        tls: u64,
+        requests: RequestsValue,
+        in_flight: u64,
+        aborted: AbortedValue,
+        lost: LostValue,
+        /// Responses whose duration could not be known.
+        untimed: u64,
+    }
+}
+
+layout! {
+    RequestKey: 44 {
+        series: MetricKey,
+        /// 0 is unknown, [`STATUS_OTHER`] what did not fit.
+        status: u16,
+        /// See [`protocol`].
+        protocol: u8,
+        /// Or [`GRPC_STATUS_NONE`].
+        grpc_status: u8,
+    }
+}
+
+counters! {
+    RequestValue: 8 {
+        responses: u64,
+    }
+}
+
+counters! {
+    Histogram: 264 {
+        /// Not cumulative: one per bound of [`Info::bounds_ns`], then +Inf, then unused.
+        buckets: [u64; BUCKETS],
+        /// Nanoseconds.
+        sum_ns: u64,
+    }
+}
+
+layout! {
+    LatencyKey: 24 {
+        /// Zero unless `--detail full`.
+        peer: [u8; 16],
+        /// The server's.
+        port: u16,
+        /// See [`direction`].
+        direction: u8,
+        /// See [`protocol`].
+        protocol: u8,
+        /// 1 to 5; 0 is unknown.
+        status_class: u8,
+        /// See [`series_kind`].
+        kind: u8,
+        /// 0 is none.
+        route: u16,
+    }
+}
+
+counters! {
+    LatencyValue: 528 {
+        duration: Histogram,
+        /// Time to first byte.
+        ttfb: Histogram,
+    }
+}
+
+layout! {
+    HandshakeKey: 20 {
+        /// Zero unless `--detail full`.
+        peer: [u8; 16],
+        /// The server's.
+        port: u16,
+        /// See [`direction`].
+        direction: u8,
+        /// See [`series_kind`].
+        kind: u8,
+    }
+}
+
+counters! {
+    HandshakeValue: 528 {
+        /// Of the connection.
+        duration: Histogram,
+        rtt: Histogram,
+    }
+}
+
+counters! {
+    /// What the programs count about themselves.
+    Counters: 56 {
+        /// Series that did not fit; the next three likewise.
+        metrics_overflow: u64,
+        requests_overflow: u64,
+        latency_overflow: u64,
+        handshake_overflow: u64,
+        /// New connections for which there was no slot.
+        untracked: u64,
+        /// Packets met by a busy mark.
+        contended: u64,
+        /// Headers that could not be read.
+        truncated: u64,
+    }
+}
+
+layout! {
+    /// What a reader must know; written once by metricd-init.
+    Info: 320 {
+        /// [`LAYOUT_VERSION`] of the writer; 0 until it has written.
+        layout: u32,
+        /// See [`detail`].
+        detail: u32,
+        metrics_capacity: u32,
+        requests_capacity: u32,
+        latency_capacity: u32,
+        handshake_capacity: u32,
+        connections_capacity: u32,
+        /// How many of `bounds_ns` are set.
+        bounds: u32,
+        /// Upper, inclusive; the rest `u64::MAX`.
+        bounds_ns: [u64; BUCKETS],
+        /// Of metricd-init, NUL-terminated.
+        version: [u8; 32],
+    }
+}
+
+impl Info {
+    /// The bounds that are set, in nanoseconds. One bucket is always left for +Inf, whatever
+    /// `bounds` says.
+    pub fn bounds_ns(&self) -> &[u64] {
+        &self.bounds_ns[..(self.bounds as usize).min(BUCKETS - 1)]
+    }
+
+    /// The version of metricd-init, up to the NUL.
+    pub fn version(&self) -> String {
+        let text = self.version.split(|byte| *byte == 0).next();
+        String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
+    }
+}
+
+impl Histogram {
+    /// How many samples there are: the sum of the buckets, so that it always equals +Inf's.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().fold(0, |sum, n| sum.wrapping_add(*n))
+    }
+}
+
+/// Bytes that end within a record.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Truncated {
+    /// Of a record: key and value.
+    pub record: usize,
+    /// How many bytes were left after the last whole record.
+    pub left: usize,
+}
+
+impl fmt::Display for Truncated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { record, left } = self;
+        write!(
+            f,
+            "expected whole records of {record} bytes, found {left} bytes after the last one"
+        )
+    }
+}
+
+impl std::error::Error for Truncated {}
+
+/// Appends the records at the front of `bytes`, each a key and its value with nothing between, and
+/// returns the bytes left over, fewer than a record.
+pub fn read_records<'a, K: Layout, V: Layout>(
+    mut bytes: &'a [u8],
+    records: &mut Vec<(K, V)>,
+) -> &'a [u8] {
+    while bytes.len() >= K::SIZE + V::SIZE {
+        let (Some(key), Some(value)) = (K::read(&mut bytes), V::read(&mut bytes)) else {
+            break;
+        };
+        records.push((key, value));
+    }
+    bytes
+}
+
+/// All records of `bytes`, which must hold nothing else.
+///
+/// # Errors
+///
+/// [`Truncated`] when a part of a record is left over.
+pub fn decode<K: Layout, V: Layout>(bytes: &[u8]) -> Result<Vec<(K, V)>, Truncated> {
+    let record = K::SIZE + V::SIZE;
+    let mut records = Vec::with_capacity(bytes.len() / record);
+    match read_records(bytes, &mut records) {
+        [] => Ok(records),
+        rest => Err(Truncated {
+            record,
+            left: rest.len(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of(value: &impl Layout) -> Vec<u8> {
+        let mut out = Vec::new();
+        value.write(&mut out);
+        out
+    }
+
+    /// 0, 1, 2 … so that every byte of a field tells where it came from.
+    fn ramp<T: Layout>() -> T {
+        let bytes: Vec<u8> = (0..T::SIZE).map(|i| i as u8).collect();
+        T::read(&mut bytes.as_slice()).unwrap()
+    }
+
+    fn at(offset: usize) -> u64 {
+        u64::from_ne_bytes(std::array::from_fn(|i| (offset + i) as u8))
+    }
+
+    #[test]
+    fn fields_lie_where_abi_h_puts_them() {
+        let key: MetricKey = ramp();
+        assert_eq!(key.dst[0], 16);
+        assert_eq!(key.src_port, u16::from_ne_bytes([32, 33]));
+        assert_eq!(key.dst_port, u16::from_ne_bytes([34, 35]));
+        assert_eq!(
+            (key.proto, key.direction, key.kind, key.pad),
+            (36, 37, 38, 39)
+        );
+
+        let value: MetricValue = ramp();
+        assert_eq!(value.recv.packets, at(0));
+        assert_eq!(value.sent.packets, at(24));
+        assert_eq!(value.opened, at(48));
+        assert_eq!(value.active, at(56));
+        assert_eq!(value.closed.evicted, at(96));
+        assert_eq!(value.tls, at(104));
+        assert_eq!(value.requests.http1, at(120));
+        assert_eq!(value.in_flight, at(144));
+        assert_eq!(value.aborted.fin, at(152));
+        assert_eq!(value.lost.gap, at(184));
+        assert_eq!(value.untimed, at(240));
+
+        let key: RequestKey = ramp();
+        assert_eq!(key.status, u16::from_ne_bytes([40, 41]));
+        assert_eq!((key.protocol, key.grpc_status), (42, 43));
+
+        let info: Info = ramp();
+        assert_eq!(info.bounds, u32::from_ne_bytes([28, 29, 30, 31]));
+        assert_eq!(info.bounds_ns[0], at(32));
+        assert_eq!(info.version[0], 288usize as u8);
+    }
+
+    #[test]
+    fn writing_undoes_reading() {
+        fn check<T: Layout>() {
+            let bytes: Vec<u8> = (0..T::SIZE).map(|i| (i * 7) as u8).collect();
+            assert_eq!(bytes_of(&T::read(&mut bytes.as_slice()).unwrap()), bytes);
+        }
+        check::<MetricKey>();
+        check::<MetricValue>();
+        check::<RequestKey>();
+        check::<RequestValue>();
+        check::<LatencyKey>();
+        check::<LatencyValue>();
+        check::<HandshakeKey>();
+        check::<HandshakeValue>();
+        check::<Counters>();
+        check::<Info>();
+    }
+
+    #[test]
+    fn records_follow_each_other_without_padding() {
+        let mut bytes = Vec::new();
+        for (status, responses) in [(200u16, 7u64), (404, 9)] {
+            let key = RequestKey {
+                status,
+                ..RequestKey::default()
+            };
+            key.write(&mut bytes);
+            RequestValue { responses }.write(&mut bytes);
+        }
+        assert_eq!(bytes.len(), 2 * (44 + 8));
+        let records = decode::<RequestKey, RequestValue>(&bytes).unwrap();
+        assert_eq!(records.len(), 2);
+        assert_eq!((records[1].0.status, records[1].1.responses), (404, 9));
+    }
+
+    #[test]
+    fn a_part_of_a_record_is_an_error_that_says_what_was_expected() {
+        for length in [1, 547, 549] {
+            let error = decode::<HandshakeKey, HandshakeValue>(&vec![0; length]).unwrap_err();
+            assert_eq!(
+                error,
+                Truncated {
+                    record: 548,
+                    left: length % 548
+                }
+            );
+            assert!(error.to_string().contains("whole records of 548 bytes"));
+        }
+        assert_eq!(decode::<HandshakeKey, HandshakeValue>(&[]), Ok(vec![]));
+    }
+
+    #[test]
+    fn values_add_up_field_by_field() {
+        let mut sum: LatencyValue = ramp();
+        sum.merge(&ramp());
+        assert_eq!(sum.duration.buckets[1], at(8).wrapping_mul(2));
+        assert_eq!(sum.ttfb.sum_ns, at(520).wrapping_mul(2));
+    }
+
+    #[test]
+    fn info_is_read_defensively() {
+        let mut info = Info {
+            bounds: u32::MAX,
+            version: [b'x'; 32],
+            ..Info::default()
+        };
+        assert_eq!(info.bounds_ns().len(), BUCKETS - 1);
+        assert_eq!(info.version(), "x".repeat(32));
+        info.version[5] = 0;
+        assert_eq!(info.version(), "xxxxx");
+    }
+}

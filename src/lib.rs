@@ -1,0 +1,26 @@
+//! Request metrics for every pod, collected in the kernel.
+//!
+//! Two TC programs (`bpf/`) count connections and requests in maps. [`init`] loads, pins and
+//! attaches them; [`server`] reads the pinned maps at each scrape. `unsafe` is in [`sys`] alone.
+
+#![deny(unsafe_code)]
+
+pub mod abi;
+pub mod attach;
+pub mod init;
+pub mod loader;
+pub mod logging;
+pub mod maps;
+pub mod metrics;
+pub mod netns;
+pub mod options;
+pub mod pins;
+pub mod server;
+#[allow(unsafe_code)]
+pub mod sys;
+
+/// The skeleton that build.rs generates from bpf/metricd.bpf.c.
+#[allow(unsafe_code, clippy::all)]
+pub mod skel {
+    include!(concat!(env!("OUT_DIR"), "/metricd.skel.rs"));
+}

@@ -1,0 +1,196 @@
+//! Loading the object: configured, its maps sized and filled, not yet pinned nor attached.
+
+use std::fs;
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::sync::Once;
+
+use anyhow::{Context, Result, bail};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, MapFlags, OpenObject, PrintLevel, ProgramAttachType, set_print};
+
+use crate::abi::{
+HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyKey, LatencyValue,
+    Layout, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER, series_kind,
+};
+use crate::options::{IDLE_OTHER, IDLE_TCP, LARGE_MAP, Options};
+use crate::skel::{MetricdSkel, MetricdSkelBuilder};
+
+/// Histograms that are kept apart unless `--detail full` keeps them by peer: more server ports and
+/// statuses than a pod has.
+const HISTOGRAMS: u32 = 1024;
+
+/// The loopback's index in every network namespace (LOOPBACK_IFINDEX of linux/net_namespace.h).
+pub const LOOPBACK: u32 = 1;
+
+/// Sends what libbpf prints to the log.
+pub fn log_libbpf() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        set_print(Some((PrintLevel::Debug, |level, line| {
+            let line = line.trim_end();
+            match level {
+                // libbpf warns of what is tried and may fail; our errors say what was meant.
+                PrintLevel::Warn | PrintLevel::Info => tracing::debug!("{line}"),
+                PrintLevel::Debug => tracing::trace!("{line}"),
+            }
+        })));
+    });
+}
+
+/// Says what this kernel lacks.
+///
+/// # Errors
+/// If it is older than 5.10, or was built without BTF.
+pub fn check_kernel() -> Result<()> {
+    let release =
+        fs::read_to_string("/proc/sys/kernel/osrelease").context("read the kernel's release")?;
+    let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version < (5, 10) {
+        bail!(
+            "kernel {} is too old, 5.10 or later is needed",
+            release.trim()
+        );
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        bail!(
+            "kernel {} has no BTF: it must be built with CONFIG_DEBUG_INFO_BTF=y",
+            release.trim()
+        );
+    }
+    Ok(())
+}
+
+/// Loads programs and maps. `loopback` is the index of the interface on which both ends of every
+/// connection are local, or 0; outside of tests it is [`LOOPBACK`].
+///
+/// # Errors
+/// If the options make no sense, or the kernel refuses: with what to do about it.
+pub fn load<'a>(
+    object: &'a mut MaybeUninit<OpenObject>,
+    options: &Options,
+    loopback: u32,
+) -> Result<MetricdSkel<'a>> {
+    log_libbpf();
+    let (bounds_ns, bounds) = options.bounds_ns()?;
+    let metrics = options.map_size.get();
+    let connections = options.connections.get();
+    if metrics > LARGE_MAP {
+        let mib = u64::from(metrics) * (48 + 40 + 248) >> 20;
+        tracing::warn!("a map of {metrics} entries takes up to {mib} MiB");
+    }
+    let histograms = match options.detail {
+        crate::options::Detail::Full => metrics.max(HISTOGRAMS),
+        _ => HISTOGRAMS,
+    };
+
+    let mut open = MetricdSkelBuilder::default()
+        .open(object)
+        .context("open the BPF object")?;
+    let rodata = open
+        .maps
+        .rodata_data
+        .as_deref_mut()
+        .context("the BPF object has no configuration")?;
+    let config = &mut rodata.config;
+    config.bounds_ns = bounds_ns;
+    config.idle_tcp_ns = IDLE_TCP.as_nanos() as u64;
+    config.idle_other_ns = IDLE_OTHER.as_nanos() as u64;
+    config.connections = connections;
+    config.loopback_ifindex = loopback;
+    config.detail = options.detail as u8;
+    config.ipv6 = u8::from(options.ipv6);
+
+    // One more than asked for, where there is an entry for `other`.
+    let maps = &mut open.maps;
+    maps.linkerd_metrics_map
+        .set_max_entries(metrics.saturating_add(1))?;
+    maps.linkerd_requests_map
+        .set_max_entries(metrics.saturating_add(1))?;
+    maps.linkerd_latency_map
+        .set_max_entries(histograms.saturating_add(1))?;
+    maps.linkerd_handshake_map
+        .set_max_entries(histograms.saturating_add(1))?;
+    maps.linkerd_connection_index_map
+        .set_max_entries(connections)?;
+    maps.linkerd_connection_map.set_max_entries(connections)?;
+    maps.linkerd_free_map.set_max_entries(connections)?;
+    // TCX wants the attach type at load; clsact and kernels without TCX don't look at it.
+    open.progs
+        .linkerd_ingress
+        .set_attach_type(ProgramAttachType::TcxIngress);
+    open.progs
+        .linkerd_egress
+        .set_attach_type(ProgramAttachType::TcxEgress);
+
+    let skel = open.load().context(
+        "load the BPF programs (needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, before 5.11 also \
+         CAP_SYS_RESOURCE for the maps' memory, and a seccomp profile that allows bpf())",
+    )?;
+    let maps = &skel.maps;
+    for slot in 0..connections {
+        maps.linkerd_free_map
+            .update(&[], &slot.to_ne_bytes(), MapFlags::ANY)
+            .context("fill the list of free connection slots")?;
+    }
+    let other = MetricKey {
+        kind: series_kind::OTHER,
+        ..MetricKey::default()
+    };
+    make::<_, MetricValue>(&maps.linkerd_metrics_map, &other)?;
+    make::<_, RequestValue>(
+        &maps.linkerd_requests_map,
+        &RequestKey {
+            series: other,
+            status: STATUS_OTHER,
+            protocol: 0,
+            grpc_status: 0,
+        },
+    )?;
+    make::<_, LatencyValue>(
+        &maps.linkerd_latency_map,
+        &LatencyKey {
+            kind: series_kind::OTHER,
+            ..LatencyKey::default()
+        },
+    )?;
+    make::<_, HandshakeValue>(
+        &maps.linkerd_handshake_map,
+        &HandshakeKey {
+            kind: series_kind::OTHER,
+            ..HandshakeKey::default()
+        },
+    )?;
+    let mut version = [0; 32];
+    let name = env!("CARGO_PKG_VERSION").as_bytes();
+    version[..name.len()].copy_from_slice(name);
+    let info = Info {
+        layout: LAYOUT_VERSION,
+        detail: options.detail as u32,
+        metrics_capacity: metrics,
+        requests_capacity: metrics,
+        latency_capacity: histograms,
+        handshake_capacity: histograms,
+        connections_capacity: connections,
+        bounds,
+        bounds_ns,
+        version,
+    };
+    maps.linkerd_info_map
+        .update(&0u32.to_ne_bytes(), &bytes(&info), MapFlags::ANY)
+        .context("write the info map")?;
+    Ok(skel)
+}
+
+fn bytes(value: &impl Layout) -> Vec<u8> {
+    let mut out = Vec::new();
+    value.write(&mut out);
+    out
+}
+
+/// Makes the entry for what does not fit, so that there is always room for it.
+fn make<K: Layout, V: Layout + Default>(map: &impl MapCore, key: &K) -> Result<()> {
+    map.update(&bytes(key), &bytes(&V::default()), MapFlags::NO_EXIST)
+        .with_context(|| format!("make the entry `other` of {}", map.name().to_string_lossy()))
+}

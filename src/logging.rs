@@ -1,0 +1,18 @@
+//! The log of every binary: to standard error, filtered by METRICD_LOG, else RUST_LOG, else info.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging. To be called once.
+pub fn start() {
+    let filter = EnvFilter::try_from_env("METRICD_LOG")
+        .or_else(|_| EnvFilter::try_from_default_env())
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

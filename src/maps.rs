@@ -1,0 +1,637 @@
+//! Reading the pinned maps.
+//!
+//! Beside each map, metricd-init pins an iterator that writes the map's raw entries to whoever
+//! opens and reads it. So this is plain file reading: no `bpf()` call, no capability, and maps that
+//! were replaced since the last scrape are found by themselves.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, ErrorKind, Read},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::abi::{
+    self, Counters, HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyKey, LatencyValue,
+    Layout, Merge, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER, Truncated,
+    series_kind,
+};
+
+/// Counters per series.
+pub const METRICS: &str = "linkerd_metrics_map";
+/// Responses by protocol and status.
+pub const REQUESTS: &str = "linkerd_requests_map";
+/// Histograms of requests.
+pub const LATENCY: &str = "linkerd_latency_map";
+/// Histograms of connections.
+pub const HANDSHAKE: &str = "linkerd_handshake_map";
+/// An array of one: what the programs count about themselves.
+pub const COUNTERS: &str = "linkerd_counters_map";
+/// An array of one: what a reader must know.
+pub const INFO: &str = "linkerd_info_map";
+
+/// Where the iterator over `map` is pinned.
+pub fn iter_path(pin_dir: &Path, map: &str) -> PathBuf {
+    pin_dir.join(format!("{map}_iter"))
+}
+
+/// Why the maps could not be read, with what to do about it.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// Nothing is pinned yet, or not everything.
+    Waiting {
+        path: PathBuf,
+    },
+    Denied {
+        path: PathBuf,
+    },
+    /// The pins are of another version.
+    Layout {
+        path: PathBuf,
+        found: u32,
+    },
+    /// Bytes that are no records.
+    Truncated {
+        path: PathBuf,
+        error: Truncated,
+    },
+    Io {
+        path: PathBuf,
+        tried: &'static str,
+        error: io::Error,
+    },
+}
+
+impl Unreadable {
+    fn new(tried: &'static str, path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        match error.kind() {
+            ErrorKind::NotFound => Self::Waiting { path },
+            ErrorKind::PermissionDenied => Self::Denied { path },
+            _ => Self::Io { path, tried, error },
+        }
+    }
+
+    /// In a few words that do not change while the cause does not: the label of
+    /// `linkerd_ebpf_up`.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Waiting { .. } => "waiting for metricd-init".into(),
+            Self::Denied { .. } => "no permission to read the pinned iterators".into(),
+            Self::Layout { found, .. } => {
+                format!("pins have layout {found}, this metricd reads layout {LAYOUT_VERSION}")
+            }
+            Self::Truncated { .. } => "the pinned iterators do not write whole records".into(),
+            Self::Io { tried, error, .. } => format!("{tried} a pinned iterator: {}", error.kind()),
+        }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting { path } => write!(
+                f,
+                "waiting for metricd-init: {} is not there yet; if it stays so, see how \
+                 metricd-init ended and whether both have the same pin directory",
+                path.display()
+            ),
+            Self::Denied { path } => write!(
+                f,
+                "no permission to read {}: run metricd in the group that metricd-init gave its \
+                 iterators to",
+                path.display()
+            ),
+            Self::Layout { path, found } => write!(
+                f,
+                "{} says layout {found}, this metricd reads layout {LAYOUT_VERSION}: run \
+                 metricd-init and metricd of the same version",
+                path.display()
+            ),
+            Self::Truncated { path, error } => write!(
+                f,
+                "{}: {error}: run metricd-init and metricd of the same version",
+                path.display()
+            ),
+            Self::Io { path, tried, error } => write!(f, "{tried} {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+/// What the maps held at one time.
+///
+/// Entries are sorted by key, each key is there once, and what did not fit is one entry, the last.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub info: Info,
+    pub counters: Counters,
+    pub metrics: Vec<(MetricKey, MetricValue)>,
+    pub requests: Vec<(RequestKey, RequestValue)>,
+    pub latency: Vec<(LatencyKey, LatencyValue)>,
+    pub handshake: Vec<(HandshakeKey, HandshakeValue)>,
+    /// How many entries each map held.
+    pub entries: Entries,
+    /// How long reading took.
+    pub took: Duration,
+}
+
+/// How many entries each map held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    pub metrics: usize,
+    pub requests: usize,
+    pub latency: usize,
+    pub handshake: usize,
+}
+
+impl Snapshot {
+    /// Reads all maps by the iterators pinned in `pin_dir`. Takes about 1 ms per 1,000 entries and
+    /// blocks for that long.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable`], when one of the iterators is: there is no half a snapshot.
+    pub fn read(pin_dir: &Path) -> Result<Self, Unreadable> {
+        let start = Instant::now();
+        let mut reader = Reader::new(pin_dir);
+        let info = reader.info()?;
+        let counters = reader.single(COUNTERS)?;
+        let mut metrics = reader.records(METRICS)?;
+        let mut requests = reader.records(REQUESTS)?;
+        let mut latency = reader.records(LATENCY)?;
+        let mut handshake = reader.records(HANDSHAKE)?;
+        let entries = Entries {
+            metrics: tidy(&mut metrics),
+            requests: tidy(&mut requests),
+            latency: tidy(&mut latency),
+            handshake: tidy(&mut handshake),
+        };
+        Ok(Self {
+            info,
+            counters,
+            metrics,
+            requests,
+            latency,
+            handshake,
+            entries,
+            took: start.elapsed(),
+        })
+    }
+}
+
+/// Whether [`Snapshot::read`] would find what it needs, for far less work.
+///
+/// # Errors
+///
+/// [`Unreadable`] as there.
+pub fn probe(pin_dir: &Path) -> Result<(), Unreadable> {
+    Reader::new(pin_dir).info()?;
+    for map in [COUNTERS, METRICS, REQUESTS, LATENCY, HANDSHAKE] {
+        open(&iter_path(pin_dir, map))?;
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<File, Unreadable> {
+    File::open(path).map_err(|error| Unreadable::new("opening", path, error))
+}
+
+/// Reads one file after the other through the same buffer.
+struct Reader<'a> {
+    pin_dir: &'a Path,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Reader<'a> {
+    /// A read of an iterator gives up to 8 pages, whatever room there is beyond.
+    const BUFFER: usize = 64 << 10;
+
+    fn new(pin_dir: &'a Path) -> Self {
+        Self {
+            pin_dir,
+            buffer: vec![0; Self::BUFFER],
+        }
+    }
+
+    /// Decodes while reading, so that the raw bytes of a large map are never there as a whole.
+    fn records<K: Layout, V: Layout>(&mut self, map: &str) -> Result<Vec<(K, V)>, Unreadable> {
+        let path = iter_path(self.pin_dir, map);
+        let mut file = open(&path)?;
+        let mut records = Vec::new();
+        let mut left = 0;
+        loop {
+            let read = match file.read(&mut self.buffer[left..]) {
+                Ok(0) => break,
+                Ok(read) => read,
+                // The kernel says "again" after a million entries without output.
+                Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
+                    continue;
+                }
+                Err(error) => return Err(Unreadable::new("reading", &path, error)),
+            };
+            let filled = left + read;
+            left = abi::read_records(&self.buffer[..filled], &mut records).len();
+            self.buffer.copy_within(filled - left..filled, 0);
+        }
+        if left > 0 {
+            let record = K::SIZE + V::SIZE;
+            return Err(Unreadable::Truncated {
+                path,
+                error: Truncated { record, left },
+            });
+        }
+        Ok(records)
+    }
+
+    /// The value of an array of one.
+    fn single<V: Layout>(&mut self, map: &str) -> Result<V, Unreadable> {
+        let records: Vec<(u32, V)> = self.records(map)?;
+        match records.into_iter().next() {
+            Some((_, value)) => Ok(value),
+            None => Err(Unreadable::Truncated {
+                path: iter_path(self.pin_dir, map),
+                error: Truncated {
+                    record: u32::SIZE + V::SIZE,
+                    left: 0,
+                },
+            }),
+        }
+    }
+
+    /// Looks at the layout before anything else: another one may have another size.
+    fn info(&mut self) -> Result<Info, Unreadable> {
+        let path = iter_path(self.pin_dir, INFO);
+        let mut head = [0; 2 * u32::SIZE];
+        match open(&path)?.read_exact(&mut head) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Err(Unreadable::Waiting { path });
+            }
+            Err(error) => return Err(Unreadable::new("reading", &path, error)),
+        }
+        let [_, layout] = <[u32; 2]>::read(&mut head.as_slice()).unwrap_or_default();
+        match layout {
+            LAYOUT_VERSION => self.single(INFO),
+            // metricd-init writes it last.
+            0 => Err(Unreadable::Waiting { path }),
+            found => Err(Unreadable::Layout { path, found }),
+        }
+    }
+}
+
+/// Sorts by key, and makes sure that nothing appears twice: neither an entry, since the kernel
+/// shows one again when its neighbour in the bucket was added between two reads, nor the labels of
+/// what did not fit, of which the maps may hold several entries. Returns how many entries there
+/// were.
+fn tidy<K: Key, V: Merge>(records: &mut Vec<(K, V)>) -> usize {
+    records.sort_unstable_by_key(|(key, _)| *key);
+    records.dedup_by_key(|(key, _)| *key);
+    let entries = records.len();
+    let mut other: Option<V> = None;
+    for (_, value) in records.extract_if(.., |(key, _)| key.is_other()) {
+        match &mut other {
+            Some(sum) => sum.merge(&value),
+            None => other = Some(value),
+        }
+    }
+    records.extend(other.map(|value| (K::other(), value)));
+    entries
+}
+
+trait Key: Copy + Ord {
+    fn is_other(&self) -> bool;
+
+    /// The one entry for what did not fit.
+    fn other() -> Self;
+}
+
+impl Key for MetricKey {
+    fn is_other(&self) -> bool {
+        self.kind == series_kind::OTHER
+    }
+
+    fn other() -> Self {
+        Self {
+            kind: series_kind::OTHER,
+            ..Self::default()
+        }
+    }
+}
+
+impl Key for RequestKey {
+    fn is_other(&self) -> bool {
+        self.series.is_other()
+    }
+
+    fn other() -> Self {
+        Self {
+            series: MetricKey::other(),
+            status: STATUS_OTHER,
+            ..Self::default()
+        }
+    }
+}
+
+impl Key for LatencyKey {
+    fn is_other(&self) -> bool {
+        self.kind == series_kind::OTHER
+    }
+
+    fn other() -> Self {
+        Self {
+            kind: series_kind::OTHER,
+            ..Self::default()
+        }
+    }
+}
+
+impl Key for HandshakeKey {
+    fn is_other(&self) -> bool {
+        self.kind == series_kind::OTHER
+    }
+
+    fn other() -> Self {
+        Self {
+            kind: series_kind::OTHER,
+            ..Self::default()
+        }
+    }
+}
+
+/// Pins made of plain files, for tests.
+#[cfg(test)]
+pub(crate) mod fixture {
+    use std::{
+        fs,
+        ops::Deref,
+        path::{Path, PathBuf},
+        process,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    /// A directory of its own, removed in the end.
+    pub struct PinDir(PathBuf);
+
+    impl PinDir {
+        pub fn create() -> Self {
+            static NUMBER: AtomicUsize = AtomicUsize::new(0);
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("metricd-pins-{}-{number}", process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        /// What iterators over maps of this content write.
+        pub fn write(&self, snapshot: &Snapshot) {
+            self.write_map(INFO, &[(0u32, snapshot.info)]);
+            self.write_map(COUNTERS, &[(0u32, snapshot.counters)]);
+            self.write_map(METRICS, &snapshot.metrics);
+            self.write_map(REQUESTS, &snapshot.requests);
+            self.write_map(LATENCY, &snapshot.latency);
+            self.write_map(HANDSHAKE, &snapshot.handshake);
+        }
+
+        fn write_map<K: Layout, V: Layout>(&self, map: &str, records: &[(K, V)]) {
+            let mut bytes = Vec::new();
+            for (key, value) in records {
+                key.write(&mut bytes);
+                value.write(&mut bytes);
+            }
+            fs::write(iter_path(&self.0, map), bytes).unwrap();
+        }
+    }
+
+    impl Deref for PinDir {
+        type Target = Path;
+
+        fn deref(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for PinDir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    pub fn info() -> Info {
+        let mut info = Info {
+            layout: LAYOUT_VERSION,
+            detail: abi::detail::SERVICE,
+            metrics_capacity: 16384,
+            requests_capacity: 8192,
+            latency_capacity: 4096,
+            handshake_capacity: 2048,
+            connections_capacity: 1024,
+            bounds: 4,
+            bounds_ns: [u64::MAX; abi::BUCKETS],
+            version: [0; 32],
+        };
+        info.bounds_ns[..4].copy_from_slice(&[100_000, 5_000_000, 1_000_000_000, 10_000_000_000]);
+        info.version[..5].copy_from_slice(b"1.2.3");
+        info
+    }
+
+    /// ::ffff:a.b.c.d.
+    pub fn v4(ip: [u8; 4]) -> [u8; 16] {
+        std::net::Ipv4Addr::from(ip).to_ipv6_mapped().octets()
+    }
+
+    /// One inbound peer after the other.
+    pub fn peer(number: u16) -> MetricKey {
+        let [high, low] = number.to_be_bytes();
+        MetricKey {
+            src: v4([10, 1, high, low]),
+            dst: v4([10, 0, 0, 1]),
+            dst_port: 80,
+            proto: 6,
+            direction: abi::direction::INBOUND,
+            ..MetricKey::default()
+        }
+    }
+
+    /// So many peers, each with ten lines.
+    pub fn peers(number: u16) -> Snapshot {
+        let mut snapshot = Snapshot {
+            info: info(),
+            ..Snapshot::default()
+        };
+        for number in 0..number {
+            let key = peer(number);
+            let mut value = MetricValue {
+                opened: 3,
+                active: 1,
+                in_flight: 1,
+                ..MetricValue::default()
+            };
+            value.closed.fin = 2;
+            value.requests.http1 = 1_000_000 + u64::from(number);
+            value.recv.bytes = 123_456_789;
+            value.sent.bytes = 987_654_321;
+            let responses = value.requests.http1 - 1;
+            snapshot.metrics.push((key, value));
+            let key = RequestKey {
+                series: key,
+                status: 200,
+                protocol: abi::protocol::HTTP1,
+                grpc_status: abi::GRPC_STATUS_NONE,
+            };
+            snapshot.requests.push((key, RequestValue { responses }));
+        }
+        snapshot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{fixture::*, *};
+
+    #[test]
+    fn what_was_written_is_read() {
+        let dir = PinDir::create();
+        let mut written = peers(1000);
+        written.counters.untracked = 5;
+        let key = HandshakeKey {
+            port: 80,
+            ..HandshakeKey::default()
+        };
+        written.handshake.push((key, HandshakeValue::default()));
+        dir.write(&written);
+        assert!(probe(&dir).is_ok());
+        let read = Snapshot::read(&dir).unwrap();
+        assert_eq!(read.info, written.info);
+        assert_eq!(read.counters, written.counters);
+        assert_eq!(read.metrics, written.metrics);
+        assert_eq!(read.requests, written.requests);
+        assert_eq!(read.latency, []);
+        assert_eq!(read.handshake, written.handshake);
+        let entries = Entries {
+            metrics: 1000,
+            requests: 1000,
+            latency: 0,
+            handshake: 1,
+        };
+        assert_eq!(read.entries, entries);
+    }
+
+    #[test]
+    fn an_entry_shown_twice_is_one() {
+        let dir = PinDir::create();
+        let mut snapshot = peers(3);
+        snapshot.metrics.push(snapshot.metrics[1]);
+        snapshot.metrics.swap(0, 2);
+        dir.write(&snapshot);
+        let read = Snapshot::read(&dir).unwrap();
+        assert_eq!(read.metrics, peers(3).metrics);
+        assert_eq!(read.entries.metrics, 3);
+    }
+
+    #[test]
+    fn what_did_not_fit_is_one_entry_and_the_last() {
+        let dir = PinDir::create();
+        let mut snapshot = peers(2);
+        for (status, responses) in [(200, 4), (STATUS_OTHER, 5)] {
+            let key = RequestKey {
+                status,
+                ..RequestKey::other()
+            };
+            snapshot
+                .requests
+                .insert(0, (key, RequestValue { responses }));
+        }
+        dir.write(&snapshot);
+        let read = Snapshot::read(&dir).unwrap();
+        let other = (RequestKey::other(), RequestValue { responses: 9 });
+        assert_eq!(read.requests.len(), 3);
+        assert_eq!(read.requests[2], other);
+        assert_eq!(read.entries.requests, 4);
+    }
+
+    #[test]
+    fn pins_that_are_not_there_yet() {
+        let dir = PinDir::create();
+        let error = Snapshot::read(&dir).unwrap_err();
+        assert_eq!(error.reason(), "waiting for metricd-init");
+        assert!(error.to_string().contains("linkerd_info_map_iter"));
+        assert!(probe(&dir).is_err());
+
+        dir.write(&Snapshot::default());
+        let error = Snapshot::read(&dir).unwrap_err();
+        assert_eq!(error.reason(), "waiting for metricd-init", "layout 0");
+
+        dir.write(&peers(1));
+        fs::remove_file(iter_path(&dir, HANDSHAKE)).unwrap();
+        for error in [
+            Snapshot::read(&dir).map(drop).unwrap_err(),
+            probe(&dir).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("linkerd_handshake_map_iter"));
+        }
+    }
+
+    #[test]
+    fn pins_of_another_layout() {
+        let dir = PinDir::create();
+        let mut snapshot = peers(1);
+        snapshot.info.layout = 7;
+        dir.write(&snapshot);
+        // Of another size, too.
+        let path = iter_path(&dir, INFO);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..99]).unwrap();
+        let error = Snapshot::read(&dir).unwrap_err();
+        assert_eq!(
+            error.reason(),
+            "pins have layout 7, this metricd reads layout 1"
+        );
+        assert!(error.to_string().contains("of the same version"));
+    }
+
+    #[test]
+    fn a_part_of_a_record() {
+        let dir = PinDir::create();
+        dir.write(&peers(400));
+        let path = iter_path(&dir, METRICS);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let error = Snapshot::read(&dir).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("whole records of 288 bytes, found 287 bytes"),
+            "{error}"
+        );
+
+        fs::write(iter_path(&dir, COUNTERS), []).unwrap();
+        let error = Snapshot::read(&dir).unwrap_err();
+        assert!(error.to_string().contains("60 bytes"), "{error}");
+    }
+
+    #[test]
+    fn other_errors_say_what_was_tried_on_what() {
+        let error = Snapshot::read(Path::new("/dev/null")).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("opening /dev/null/linkerd_info_map_iter: "),
+            "{error}"
+        );
+        let denied = Unreadable::new(
+            "opening",
+            Path::new("/x"),
+            io::Error::from(ErrorKind::PermissionDenied),
+        );
+        assert!(denied.to_string().contains("no permission to read /x"));
+    }
+}

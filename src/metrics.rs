@@ -1,0 +1,944 @@
+//! A snapshot of the maps as Prometheus text.
+//!
+//! [`FAMILIES`] says which line shows what. [`Exposition`] goes through it piece by piece, as fast
+//! as the reader takes the text: what a scrape needs in memory is the snapshot and one piece.
+
+#![forbid(unsafe_code)]
+
+mod lines;
+mod process;
+
+use std::{
+    fmt::Write,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use prometheus::proto::MetricType::{self, COUNTER, GAUGE, HISTOGRAM};
+
+use crate::{
+    abi::{
+        GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Histogram, LatencyKey, LatencyValue,
+        MetricKey, MetricValue, RequestKey, RequestsValue, STATUS_OTHER, direction, protocol,
+        series_kind,
+    },
+    maps::{self, Snapshot},
+};
+use lines::Lines;
+
+/// The content type of the text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What is answered to a scrape: the maps, or why they cannot be read.
+pub type Reading = Result<Arc<Snapshot>, String>;
+
+/// The label of all that did not fit.
+const OTHER: &str = "other";
+
+const PEER: &[&str] = &[
+    "direction",
+    "src_ip",
+    "dst_ip",
+    "src_port",
+    "dst_port",
+    "proto",
+];
+const LATENCY: &[&str] = &[
+    "direction",
+    "src_ip",
+    "dst_ip",
+    "dst_port",
+    "protocol",
+    "status_class",
+    "route",
+];
+const HANDSHAKE: &[&str] = &["direction", "src_ip", "dst_ip", "dst_port"];
+
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    rows: Rows,
+}
+
+/// Where the lines of a family come from.
+enum Rows {
+    /// From each series: what is pushed, with the value of the further label.
+    Series(
+        &'static [&'static str],
+        fn(&MetricKey, &MetricValue, &mut Samples),
+    ),
+    /// From each status of each series.
+    Responses,
+    Latency(fn(&LatencyValue) -> &Histogram),
+    Handshake(fn(&HandshakeValue) -> &Histogram),
+    /// Once per scrape.
+    Once(&'static [&'static str], fn(&Scrape, &mut Lines)),
+    /// Once per scrape, if the maps could be read.
+    Snapshot(&'static [&'static str], fn(&Snapshot, &mut Lines)),
+}
+
+type Samples = Vec<(&'static str, f64)>;
+
+/// Pushes what has happened at all.
+fn happened(samples: &mut Samples, label: &'static str, count: u64) {
+    if count > 0 {
+        samples.push((label, count as f64));
+    }
+}
+
+/// The requests of all protocols.
+fn all(requests: &RequestsValue) -> u64 {
+    let counts = [requests.http1, requests.http2, requests.grpc];
+    counts.into_iter().fold(requests.unknown, u64::wrapping_add)
+}
+
+/// A gauge that another CPU is about to bring back from below zero is shown as what it is.
+fn gauge(value: u64) -> f64 {
+    value as i64 as f64
+}
+
+const FAMILIES: &[Family] = &[
+    Family {
+        name: "linkerd_ebpf_up",
+        help: "Whether the pinned maps can be read; if not, the reason.",
+        kind: GAUGE,
+        rows: Rows::Once(&["reason"], |scrape, lines| match &scrape.reading {
+            Ok(_) => {
+                lines.no_labels();
+                lines.value(1.0);
+            }
+            Err(reason) => {
+                lines.label(0, reason);
+                lines.value(0.0);
+            }
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_bytes_total",
+        help: "Bytes on the wire, with the L2 header.",
+        kind: COUNTER,
+        rows: Rows::Series(&["io"], |_, value, samples| {
+            samples.push(("recv", value.recv.bytes as f64));
+            samples.push(("sent", value.sent.bytes as f64));
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_packets_total",
+        help: "Packets on the wire.",
+        kind: COUNTER,
+        rows: Rows::Series(&["io"], |_, value, samples| {
+            samples.push(("recv", value.recv.packets as f64));
+            samples.push(("sent", value.sent.packets as f64));
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_connections_opened_total",
+        help: "TCP connections that began.",
+        kind: COUNTER,
+        rows: Rows::Series(&[], |_, value, samples| happened(samples, "", value.opened)),
+    },
+    Family {
+        name: "linkerd_ebpf_connections_closed_total",
+        help: "TCP connections that ended, by how.",
+        kind: COUNTER,
+        rows: Rows::Series(&["reason"], |_, value, samples| {
+            happened(samples, "fin", value.closed.fin);
+            happened(samples, "rst", value.closed.rst);
+            happened(samples, "refused", value.closed.refused);
+            happened(samples, "idle", value.closed.idle);
+            happened(samples, "evicted", value.closed.evicted);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_connections_active",
+        help: "TCP connections that have begun and not ended.",
+        kind: GAUGE,
+        rows: Rows::Series(&[], |_, value, samples| {
+            if value.opened > 0 || value.active > 0 {
+                samples.push(("", gauge(value.active)));
+            }
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_tcp_retransmits_total",
+        help: "TCP segments whose bytes had been seen before.",
+        kind: COUNTER,
+        rows: Rows::Series(&["io"], |_, value, samples| {
+            happened(samples, "recv", value.recv.retransmits);
+            happened(samples, "sent", value.sent.retransmits);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_tls_connections_total",
+        help: "TCP connections that began with TLS.",
+        kind: COUNTER,
+        rows: Rows::Series(&[], |_, value, samples| happened(samples, "", value.tls)),
+    },
+    Family {
+        name: "linkerd_ebpf_tcp_rtt_seconds",
+        help: "Round trip times of TCP handshakes.",
+        kind: HISTOGRAM,
+        rows: Rows::Handshake(|value| &value.rtt),
+    },
+    Family {
+        name: "linkerd_ebpf_connection_duration_seconds",
+        help: "How long TCP connections lasted.",
+        kind: HISTOGRAM,
+        rows: Rows::Handshake(|value| &value.duration),
+    },
+    Family {
+        name: "linkerd_ebpf_requests_total",
+        help: "Requests that began.",
+        kind: COUNTER,
+        rows: Rows::Series(&["protocol"], |key, value, samples| {
+            let requests = &value.requests;
+            if key.kind == series_kind::OTHER {
+                happened(samples, OTHER, all(requests));
+                return;
+            }
+            happened(samples, "unknown", requests.unknown);
+            happened(samples, "http1", requests.http1);
+            happened(samples, "http2", requests.http2);
+            happened(samples, "grpc", requests.grpc);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_responses_total",
+        help: "Responses that ended, by status.",
+        kind: COUNTER,
+        rows: Rows::Responses,
+    },
+    Family {
+        name: "linkerd_ebpf_requests_aborted_total",
+        help: "Requests that never got their whole response, by how the connection ended.",
+        kind: COUNTER,
+        rows: Rows::Series(&["reason"], |_, value, samples| {
+            happened(samples, "fin", value.aborted.fin);
+            happened(samples, "rst", value.aborted.rst);
+            happened(samples, "idle", value.aborted.idle);
+            happened(samples, "evicted", value.aborted.evicted);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_requests_in_flight",
+        help: "Requests that have begun and neither been answered nor aborted.",
+        kind: GAUGE,
+        rows: Rows::Series(&[], |_, value, samples| {
+            if all(&value.requests) > 0 || value.in_flight > 0 {
+                samples.push(("", gauge(value.in_flight)));
+            }
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_request_duration_seconds",
+        help: "From the first byte of the request to the last byte of the response.",
+        kind: HISTOGRAM,
+        rows: Rows::Latency(|value| &value.duration),
+    },
+    Family {
+        name: "linkerd_ebpf_time_to_first_byte_seconds",
+        help: "From the first byte of the request to the first byte of the response.",
+        kind: HISTOGRAM,
+        rows: Rows::Latency(|value| &value.ttfb),
+    },
+    Family {
+        name: "linkerd_ebpf_request_durations_unknown_total",
+        help: "Responses whose duration could not be known.",
+        kind: COUNTER,
+        rows: Rows::Series(&[], |_, value, samples| {
+            happened(samples, "", value.untimed)
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_state_lost_total",
+        help: "Connections whose requests could not be followed any further, by why.",
+        kind: COUNTER,
+        rows: Rows::Series(&["reason"], |_, value, samples| {
+            happened(samples, "gap", value.lost.gap);
+            happened(samples, "malformed", value.lost.malformed);
+            happened(samples, "bound", value.lost.bound);
+            happened(samples, "pipeline", value.lost.pipeline);
+            happened(samples, "contended", value.lost.contended);
+            happened(samples, "unsolicited", value.lost.unsolicited);
+            happened(samples, "midstream", value.lost.midstream);
+        }),
+    },
+    Family {
+        name: "linkerd_proxy_ebpf_map_overflow_total",
+        help: "What did not fit into a map and was added to the series whose labels are other.",
+        kind: COUNTER,
+        rows: Rows::Snapshot(&["map"], |snapshot, lines| {
+            let counters = &snapshot.counters;
+            for (map, count) in [
+                (maps::METRICS, counters.metrics_overflow),
+                (maps::REQUESTS, counters.requests_overflow),
+                (maps::LATENCY, counters.latency_overflow),
+                (maps::HANDSHAKE, counters.handshake_overflow),
+            ] {
+                lines.label(0, map);
+                lines.value(count as f64);
+            }
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_map_entries",
+        help: "Entries in a map.",
+        kind: GAUGE,
+        rows: Rows::Snapshot(&["map"], |snapshot, lines| {
+            let entries = &snapshot.entries;
+            for (map, count) in [
+                (maps::METRICS, entries.metrics),
+                (maps::REQUESTS, entries.requests),
+                (maps::LATENCY, entries.latency),
+                (maps::HANDSHAKE, entries.handshake),
+            ] {
+                lines.label(0, map);
+                lines.value(count as f64);
+            }
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_map_capacity",
+        help: "Entries that a map has room for.",
+        kind: GAUGE,
+        rows: Rows::Snapshot(&["map"], |snapshot, lines| {
+            let info = &snapshot.info;
+            for (map, capacity) in [
+                (maps::METRICS, info.metrics_capacity),
+                (maps::REQUESTS, info.requests_capacity),
+                (maps::LATENCY, info.latency_capacity),
+                (maps::HANDSHAKE, info.handshake_capacity),
+            ] {
+                lines.label(0, map);
+                lines.value(f64::from(capacity));
+            }
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_connections_untracked_total",
+        help: "New connections for which there was no slot.",
+        kind: COUNTER,
+        rows: Rows::Snapshot(&[], |snapshot, lines| {
+            lines.value(snapshot.counters.untracked as f64);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_contended_packets_total",
+        help: "Packets of a direction that another CPU was busy with.",
+        kind: COUNTER,
+        rows: Rows::Snapshot(&[], |snapshot, lines| {
+            lines.value(snapshot.counters.contended as f64);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_truncated_packets_total",
+        help: "Packets whose headers could not be read.",
+        kind: COUNTER,
+        rows: Rows::Snapshot(&[], |snapshot, lines| {
+            lines.value(snapshot.counters.truncated as f64);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_build_info",
+        help: "The versions of metricd and of the metricd-init that pinned the maps.",
+        kind: GAUGE,
+        rows: Rows::Once(&["version", "init_version"], |scrape, lines| {
+            lines.label(0, env!("CARGO_PKG_VERSION"));
+            if let Ok(snapshot) = &scrape.reading {
+                lines.label(1, &snapshot.info.version());
+            }
+            lines.value(1.0);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_kernel_info",
+        help: "The kernel that counts.",
+        kind: GAUGE,
+        rows: Rows::Once(&["release"], |_, lines| {
+            if let Some(release) = process::kernel_release() {
+                lines.label(0, &release);
+                lines.value(1.0);
+            }
+        }),
+    },
+    Family {
+        name: "process_cpu_seconds_total",
+        help: "CPU time of metricd, in user space and in the kernel.",
+        kind: COUNTER,
+        rows: Rows::Once(&[], |_, lines| {
+            if let Some(time) = process::cpu_time() {
+                lines.value(time.as_secs_f64());
+            }
+        }),
+    },
+    Family {
+        name: "process_resident_memory_bytes",
+        help: "Resident memory of metricd.",
+        kind: GAUGE,
+        rows: Rows::Once(&[], |_, lines| {
+            if let Some(bytes) = process::resident_memory() {
+                lines.value(bytes as f64);
+            }
+        }),
+    },
+    // The last one, so that it has seen all others.
+    Family {
+        name: "linkerd_ebpf_scrape_duration_seconds",
+        help: "How long this scrape took: reading the maps and writing all lines above, without \
+               waiting for who takes them.",
+        kind: GAUGE,
+        rows: Rows::Once(&[], |scrape, lines| {
+            let reading = match &scrape.reading {
+                Ok(snapshot) => snapshot.took,
+                Err(_) => Duration::ZERO,
+            };
+            let writing = scrape.written + scrape.piece.elapsed();
+            lines.value((reading + writing).as_secs_f64());
+        }),
+    },
+];
+
+/// What the lines about the scrape itself are made from.
+struct Scrape {
+    reading: Reading,
+    /// The time it took to write all pieces before this one.
+    written: Duration,
+    /// When this piece was begun.
+    piece: Instant,
+}
+
+/// The text of one scrape, in pieces of about [`Exposition::PIECE`] bytes that end with a line.
+pub struct Exposition {
+    scrape: Scrape,
+    lines: Lines,
+    samples: Samples,
+    scratch: String,
+    /// Where to go on: the number of the family, and of its row.
+    family: usize,
+    row: usize,
+}
+
+impl Exposition {
+    /// Bytes; what a histogram's lines take comes on top.
+    pub const PIECE: usize = 32 << 10;
+
+    pub fn new(reading: Reading) -> Self {
+        Self {
+            scrape: Scrape {
+                reading,
+                written: Duration::ZERO,
+                piece: Instant::now(),
+            },
+            lines: Lines::default(),
+            samples: Samples::new(),
+            scratch: String::new(),
+            family: 0,
+            row: 0,
+        }
+    }
+
+    /// Writes the lines of the next row; false if the family has none left.
+    fn write_row(&mut self, family: &Family) -> bool {
+        if let Rows::Once(_, write) = family.rows {
+            write(&self.scrape, &mut self.lines);
+            return false;
+        }
+        let Ok(snapshot) = &self.scrape.reading else {
+            return false;
+        };
+        let (lines, row) = (&mut self.lines, self.row);
+        match family.rows {
+            Rows::Once(..) => return false,
+            Rows::Snapshot(_, write) => {
+                write(snapshot, lines);
+                return false;
+            }
+            Rows::Series(_, sample) => {
+                let Some((key, value)) = snapshot.metrics.get(row) else {
+                    return false;
+                };
+                self.samples.clear();
+                sample(key, value, &mut self.samples);
+                if !self.samples.is_empty() {
+                    label_peer(lines, &mut self.scratch, key);
+                }
+                for (label, value) in self.samples.drain(..) {
+                    lines.label(PEER.len(), label);
+                    lines.value(value);
+                }
+            }
+            Rows::Responses => {
+                let Some((key, value)) = snapshot.requests.get(row) else {
+                    return false;
+                };
+                if value.responses > 0 {
+                    label_peer(lines, &mut self.scratch, &key.series);
+                    label_response(lines, &mut self.scratch, key);
+                    lines.value(value.responses as f64);
+                }
+            }
+            Rows::Latency(histogram) => {
+                let Some((key, value)) = snapshot.latency.get(row) else {
+                    return false;
+                };
+                let histogram = histogram(value);
+                if histogram.count() > 0 {
+                    label_latency(lines, &mut self.scratch, key);
+                    lines.histogram(histogram, snapshot.info.bounds_ns());
+                }
+            }
+            Rows::Handshake(histogram) => {
+                let Some((key, value)) = snapshot.handshake.get(row) else {
+                    return false;
+                };
+                let histogram = histogram(value);
+                if histogram.count() > 0 {
+                    label_handshake(lines, &mut self.scratch, key);
+                    lines.histogram(histogram, snapshot.info.bounds_ns());
+                }
+            }
+        }
+        self.row += 1;
+        true
+    }
+}
+
+impl Iterator for Exposition {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        self.scrape.piece = Instant::now();
+        while self.lines.len() < Self::PIECE {
+            let Some(family) = FAMILIES.get(self.family) else {
+                break;
+            };
+            if self.row == 0 {
+                begin(&mut self.lines, family);
+            }
+            if !self.write_row(family) {
+                self.family += 1;
+                self.row = 0;
+            }
+        }
+        self.scrape.written += self.scrape.piece.elapsed();
+        (self.lines.len() > 0).then(|| self.lines.take())
+    }
+}
+
+fn begin(lines: &mut Lines, family: &Family) {
+    let (common, further): (&[&str], &[&str]) = match family.rows {
+        Rows::Series(further, _) => (PEER, further),
+        Rows::Responses => (PEER, &["protocol", "status", "grpc_status"]),
+        Rows::Latency(_) => (LATENCY, &[]),
+        Rows::Handshake(_) => (HANDSHAKE, &[]),
+        Rows::Once(further, _) | Rows::Snapshot(further, _) => (&[], further),
+    };
+    let labels = common.iter().chain(further).copied();
+    lines.family(family.name, family.help, family.kind, labels);
+}
+
+/// Sets a label to what is formatted.
+macro_rules! label {
+    ($lines:expr, $scratch:expr, $number:expr, $($format:tt)*) => {{
+        $scratch.clear();
+        // Writing to a string does not fail.
+        let _ = write!($scratch, $($format)*);
+        $lines.label($number, $scratch);
+    }};
+}
+
+/// An address; empty if all zero, which stands for "not kept".
+fn label_ip(lines: &mut Lines, scratch: &mut String, number: usize, address: &[u8; 16]) {
+    if *address == [0; 16] {
+        lines.label(number, "");
+        return;
+    }
+    match Ipv6Addr::from(*address).to_canonical() {
+        IpAddr::V4(ip) => label!(lines, scratch, number, "{ip}"),
+        IpAddr::V6(ip) => label!(lines, scratch, number, "{ip}"),
+    }
+}
+
+/// A port; empty if 0, which stands for "not kept" or "has none".
+fn label_port(lines: &mut Lines, scratch: &mut String, number: usize, port: u16) {
+    match port {
+        0 => lines.label(number, ""),
+        port => label!(lines, scratch, number, "{port}"),
+    }
+}
+
+/// The labels of [`PEER`].
+fn label_peer(lines: &mut Lines, scratch: &mut String, key: &MetricKey) {
+    if key.kind == series_kind::OTHER {
+        (0..PEER.len()).for_each(|number| lines.label(number, OTHER));
+        return;
+    }
+    lines.label(0, direction::label(key.direction));
+    label_ip(lines, scratch, 1, &key.src);
+    label_ip(lines, scratch, 2, &key.dst);
+    label_port(lines, scratch, 3, key.src_port);
+    label_port(lines, scratch, 4, key.dst_port);
+    match (key.kind, key.proto) {
+        (series_kind::NON_IP, _) => lines.label(5, "non-ip"),
+        (series_kind::IPV6_OFF, _) => lines.label(5, "ipv6"),
+        (_, 6) => lines.label(5, "tcp"),
+        (_, 17) => lines.label(5, "udp"),
+        (_, number) => label!(lines, scratch, 5, "{number}"),
+    }
+}
+
+/// The labels after [`PEER`] of a response.
+fn label_response(lines: &mut Lines, scratch: &mut String, key: &RequestKey) {
+    let first = PEER.len();
+    if key.series.kind == series_kind::OTHER {
+        (first..first + 3).for_each(|number| lines.label(number, OTHER));
+        return;
+    }
+    lines.label(first, protocol::label(key.protocol));
+    match key.status {
+        0 => lines.label(first + 1, "unknown"),
+        STATUS_OTHER => lines.label(first + 1, OTHER),
+        status => label!(lines, scratch, first + 1, "{status}"),
+    }
+    match key.grpc_status {
+        GRPC_STATUS_NONE => lines.label(first + 2, ""),
+        status => label!(lines, scratch, first + 2, "{status}"),
+    }
+}
+
+/// The labels of [`LATENCY`].
+fn label_latency(lines: &mut Lines, scratch: &mut String, key: &LatencyKey) {
+    if key.kind == series_kind::OTHER {
+        (0..LATENCY.len()).for_each(|number| lines.label(number, OTHER));
+        return;
+    }
+    label_server(lines, scratch, key.direction, &key.peer, key.port);
+    lines.label(4, protocol::label(key.protocol));
+    match key.status_class {
+        0 => lines.label(5, "unknown"),
+        class => label!(lines, scratch, 5, "{class}xx"),
+    }
+    match key.route {
+        0 => lines.label(6, ""),
+        route => label!(lines, scratch, 6, "{route}"),
+    }
+}
+
+/// The labels of [`HANDSHAKE`].
+fn label_handshake(lines: &mut Lines, scratch: &mut String, key: &HandshakeKey) {
+    if key.kind == series_kind::OTHER {
+        (0..HANDSHAKE.len()).for_each(|number| lines.label(number, OTHER));
+        return;
+    }
+    label_server(lines, scratch, key.direction, &key.peer, key.port);
+}
+
+/// The labels that [`LATENCY`] and [`HANDSHAKE`] begin with. The peer, where it is kept, is the
+/// client of what comes in and the server of what goes out.
+fn label_server(
+    lines: &mut Lines,
+    scratch: &mut String,
+    direction: u8,
+    peer: &[u8; 16],
+    port: u16,
+) {
+    let (src, dst) = match direction {
+        direction::OUTBOUND => (&[0; 16], peer),
+        _ => (peer, &[0; 16]),
+    };
+    lines.label(0, direction::label(direction));
+    label_ip(lines, scratch, 1, src);
+    label_ip(lines, scratch, 2, dst);
+    label_port(lines, scratch, 3, port);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        abi::{Counters, RequestValue},
+        maps::{
+            Entries,
+            fixture::{info, peer, peers, v4},
+        },
+    };
+
+    fn text(reading: Reading) -> String {
+        let pieces: Vec<u8> = Exposition::new(reading).flatten().collect();
+        String::from_utf8(pieces).unwrap()
+    }
+
+    /// The lines with samples of these families.
+    fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        samples.filter(|line| line.starts_with(name)).collect()
+    }
+
+    /// Of every kind something.
+    fn snapshot() -> Snapshot {
+        let inbound = peer(2);
+        let mut value = MetricValue {
+            opened: 9,
+            active: 2,
+            tls: 1,
+            in_flight: 1,
+            untimed: 4,
+            ..MetricValue::default()
+        };
+        (value.recv.packets, value.recv.bytes) = (10, 1000);
+        (value.sent.packets, value.sent.bytes) = (20, 2000);
+        value.sent.retransmits = 3;
+        value.closed.fin = 6;
+        value.closed.rst = 1;
+        value.requests.http1 = 100;
+        value.aborted.rst = 2;
+        value.lost.gap = 1;
+
+        let outbound = MetricKey {
+            src: v4([10, 0, 0, 1]),
+            dst: "2001:db8::5".parse::<Ipv6Addr>().unwrap().octets(),
+            src_port: 40000,
+            dst_port: 53,
+            proto: 17,
+            direction: direction::OUTBOUND,
+            ..MetricKey::default()
+        };
+        let icmp = MetricKey {
+            proto: 1,
+            dst_port: 0,
+            ..inbound
+        };
+        let arp = MetricKey {
+            kind: series_kind::NON_IP,
+            ..MetricKey::default()
+        };
+        let ipv6_off = MetricKey {
+            kind: series_kind::IPV6_OFF,
+            ..MetricKey::default()
+        };
+        let other = MetricKey {
+            kind: series_kind::OTHER,
+            ..MetricKey::default()
+        };
+        let mut few = MetricValue::default();
+        (few.recv.packets, few.recv.bytes) = (1, 60);
+        let mut overflowed = few;
+        overflowed.requests.unknown = 1;
+        overflowed.requests.http1 = 2;
+        // Another CPU has taken one away before this one was added.
+        overflowed.in_flight = u64::MAX;
+
+        let response = |series, status, protocol, grpc_status, responses| {
+            let key = RequestKey {
+                series,
+                status,
+                protocol,
+                grpc_status,
+            };
+            (key, RequestValue { responses })
+        };
+        let mut histogram = Histogram::default();
+        histogram.buckets[..5].copy_from_slice(&[1, 0, 2, 0, 4]);
+        histogram.sum_ns = 61_500_000_000;
+        let latency = LatencyKey {
+            port: 80,
+            direction: direction::INBOUND,
+            protocol: protocol::HTTP1,
+            status_class: 2,
+            ..LatencyKey::default()
+        };
+        let full = LatencyKey {
+            peer: v4([10, 1, 0, 2]),
+            direction: direction::OUTBOUND,
+            status_class: 0,
+            route: 3,
+            ..latency
+        };
+        let handshake = HandshakeKey {
+            port: 80,
+            direction: direction::INBOUND,
+            ..HandshakeKey::default()
+        };
+        let handshake_other = HandshakeKey {
+            kind: series_kind::OTHER,
+            ..HandshakeKey::default()
+        };
+        let both = LatencyValue {
+            duration: histogram,
+            ttfb: histogram,
+        };
+        Snapshot {
+            info: info(),
+            counters: Counters {
+                metrics_overflow: 7,
+                untracked: 1,
+                ..Counters::default()
+            },
+            metrics: vec![
+                (inbound, value),
+                (outbound, few),
+                (icmp, few),
+                (arp, few),
+                (ipv6_off, few),
+                (other, overflowed),
+            ],
+            requests: vec![
+                response(inbound, 200, protocol::HTTP1, GRPC_STATUS_NONE, 95),
+                response(inbound, 0, protocol::HTTP1, GRPC_STATUS_NONE, 1),
+                response(
+                    inbound,
+                    STATUS_OTHER,
+                    protocol::UNKNOWN,
+                    GRPC_STATUS_NONE,
+                    1,
+                ),
+                response(inbound, 200, protocol::GRPC, 14, 1),
+                response(inbound, 404, protocol::HTTP1, GRPC_STATUS_NONE, 0),
+                response(other, STATUS_OTHER, 0, 0, 3),
+            ],
+            latency: vec![
+                (latency, both),
+                (
+                    full,
+                    LatencyValue {
+                        ttfb: Histogram::default(),
+                        ..both
+                    },
+                ),
+            ],
+            handshake: vec![
+                (
+                    handshake,
+                    HandshakeValue {
+                        rtt: histogram,
+                        ..HandshakeValue::default()
+                    },
+                ),
+                (
+                    handshake_other,
+                    HandshakeValue {
+                        duration: histogram,
+                        ..HandshakeValue::default()
+                    },
+                ),
+            ],
+            entries: Entries {
+                metrics: 6,
+                requests: 6,
+                latency: 2,
+                handshake: 2,
+            },
+            took: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn golden() {
+        let text = text(Ok(Arc::new(snapshot())));
+        let varies = [
+            "process_",
+            "linkerd_ebpf_kernel_info{",
+            "linkerd_ebpf_scrape_duration_seconds ",
+        ];
+        let lines = text
+            .lines()
+            .filter(|line| !varies.iter().any(|name| line.starts_with(name)));
+        let lines: Vec<&str> = lines.collect();
+        let golden = include_str!("metrics/golden.txt");
+        let golden = golden.replace("VERSION", env!("CARGO_PKG_VERSION"));
+        for (line, golden) in lines.iter().zip(golden.lines()) {
+            assert_eq!(*line, golden);
+        }
+        assert_eq!(lines.len(), golden.lines().count());
+    }
+
+    #[test]
+    fn without_maps_it_speaks_of_itself() {
+        let text = text(Err("waiting for \"metricd-init\"".into()));
+        assert_eq!(
+            lines(&text, "linkerd_ebpf_up"),
+            [r#"linkerd_ebpf_up{reason="waiting for \"metricd-init\""} 0"#]
+        );
+        let names: Vec<&str> = lines(&text, "")
+            .iter()
+            .filter_map(|line| line.split(['{', ' ']).next())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "linkerd_ebpf_up",
+                "linkerd_ebpf_build_info",
+                "linkerd_ebpf_kernel_info",
+                "process_cpu_seconds_total",
+                "process_resident_memory_bytes",
+                "linkerd_ebpf_scrape_duration_seconds",
+            ]
+        );
+    }
+
+    #[test]
+    fn pieces_end_with_a_line_and_make_up_the_whole() {
+        let snapshot = Arc::new(peers(1000));
+        let pieces: Vec<Vec<u8>> = Exposition::new(Ok(snapshot)).collect();
+        assert!(pieces.len() > 20);
+        for piece in &pieces {
+            assert!(piece.ends_with(b"\n"));
+            assert!(piece.len() < Exposition::PIECE + (8 << 10));
+        }
+        let text = String::from_utf8(pieces.concat()).unwrap();
+        for family in FAMILIES {
+            let header = format!("# TYPE {} ", family.name);
+            assert!(text.matches(&header).count() <= 1, "{header}");
+        }
+        assert_eq!(lines(&text, "linkerd_ebpf_bytes_total").len(), 2000);
+        let mut unique: Vec<&str> = lines(&text, "")
+            .iter()
+            .filter_map(|line| Some(line.rsplit_once(' ')?.0))
+            .collect();
+        let all = unique.len();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), all, "a series appears twice");
+    }
+
+    #[test]
+    fn unknown_enumerators_are_shown_not_fatal() {
+        let key = MetricKey {
+            direction: 99,
+            kind: 99,
+            proto: 255,
+            ..MetricKey::default()
+        };
+        let request = RequestKey {
+            series: key,
+            status: 999,
+            protocol: 99,
+            grpc_status: 99,
+        };
+        let mut info = info();
+        info.bounds = u32::MAX;
+        let latency = LatencyKey {
+            status_class: 200,
+            kind: 77,
+            ..LatencyKey::default()
+        };
+        let histogram = Histogram {
+            buckets: [u64::MAX; crate::abi::BUCKETS],
+            sum_ns: u64::MAX,
+        };
+        let value = LatencyValue {
+            duration: histogram,
+            ttfb: histogram,
+        };
+        let text = text(Ok(Arc::new(Snapshot {
+            info,
+            metrics: vec![(key, MetricValue::default())],
+            requests: vec![(request, RequestValue { responses: 1 })],
+            latency: vec![(latency, value)],
+            ..Snapshot::default()
+        })));
+        assert!(text.contains(r#"direction="unknown",src_ip="",dst_ip="",src_port="",dst_port="",proto="255",protocol="unknown",status="999",grpc_status="99"} 1"#));
+    }
+}

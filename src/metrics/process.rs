@@ -1,0 +1,41 @@
+//! What metricd says about its own process and the machine it runs on.
+
+use std::{fs, time::Duration};
+
+use nix::{
+    sys::utsname,
+    time::{ClockId, clock_gettime},
+    unistd::{SysconfVar, sysconf},
+};
+
+/// The CPU time of all threads so far, in user space and in the kernel.
+pub fn cpu_time() -> Option<Duration> {
+    let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).ok()?;
+    Some(Duration::from(time))
+}
+
+/// Bytes.
+pub fn resident_memory() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok()??;
+    pages.checked_mul(page.try_into().ok()?)
+}
+
+/// As `uname -r`.
+pub fn kernel_release() -> Option<String> {
+    let name = utsname::uname().ok()?;
+    Some(name.release().to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_known_and_plausible() {
+        assert!(cpu_time().unwrap() > Duration::ZERO);
+        assert!((1 << 20..1 << 40).contains(&resident_memory().unwrap()));
+        assert!(kernel_release().unwrap().contains('.'));
+    }
+}

@@ -1,0 +1,135 @@
+//! The only `unsafe` code: system calls and libbpf functions that no crate wraps.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Which of a device's two hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Ingress,
+    Egress,
+}
+
+impl Hook {
+    pub const BOTH: [Hook; 2] = [Hook::Ingress, Hook::Egress];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Hook::Ingress => "ingress",
+            Hook::Egress => "egress",
+        }
+    }
+
+    fn tcx(self) -> libbpf_sys::bpf_attach_type {
+        match self {
+            Hook::Ingress => libbpf_sys::BPF_TCX_INGRESS,
+            Hook::Egress => libbpf_sys::BPF_TCX_EGRESS,
+        }
+    }
+
+    /// The parent of the hook's filters: `TC_H_CLSACT` and `TC_H_MIN_…` of linux/pkt_sched.h.
+    fn clsact_parent(self) -> u32 {
+        match self {
+            Hook::Ingress => 0xffff_fff2,
+            Hook::Egress => 0xffff_fff3,
+        }
+    }
+}
+
+fn check(ret: i32) -> io::Result<i32> {
+    if ret < 0 {
+        Err(io::Error::from_raw_os_error(-ret))
+    } else {
+        Ok(ret)
+    }
+}
+
+/// Attaches a program at the head of a device's TCX hook (kernel 6.6). The link lasts as long as
+/// its descriptor or a pin. EINVAL is what older kernels answer.
+pub fn tcx_attach(program: BorrowedFd, ifindex: u32, hook: Hook) -> io::Result<OwnedFd> {
+    let opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
+        flags: libbpf_sys::BPF_F_BEFORE,
+        ..Default::default()
+    };
+    // SAFETY: opts is initialised and outlives the call, which only reads it.
+    let fd = check(unsafe {
+        libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, hook.tcx(), &opts)
+    })?;
+    // SAFETY: the descriptor was made by the call above and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins a map, program or link at a path on a bpffs.
+pub fn pin(object: BorrowedFd, path: &Path) -> io::Result<()> {
+    let c_path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path is NUL-terminated and outlives the call.
+    check(unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), c_path.as_ptr()) }).map(drop)
+}
+
+/// Makes sure that a device has a clsact qdisc. Returns whether it had none.
+pub fn clsact_create(ifindex: u32) -> io::Result<bool> {
+    let mut hook = clsact_hook(ifindex);
+    // SAFETY: hook is initialised and outlives the call.
+    match check(unsafe { libbpf_sys::bpf_tc_hook_create(&mut hook) }) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes a device's clsact qdisc with all its filters.
+pub fn clsact_destroy(ifindex: u32) -> io::Result<()> {
+    let mut hook = clsact_hook(ifindex);
+    // SAFETY: hook is initialised and outlives the call.
+    check(unsafe { libbpf_sys::bpf_tc_hook_destroy(&mut hook) }).map(drop)
+}
+
+fn clsact_hook(ifindex: u32) -> libbpf_sys::bpf_tc_hook {
+    libbpf_sys::bpf_tc_hook {
+        sz: size_of::<libbpf_sys::bpf_tc_hook>() as _,
+        ifindex: ifindex as i32,
+        attach_point: libbpf_sys::BPF_TC_INGRESS | libbpf_sys::BPF_TC_EGRESS,
+        ..Default::default()
+    }
+}
+
+/// Whether a device's hook has any filter, whoever owns it: a dump by rtnetlink(7).
+pub fn clsact_has_filters(ifindex: u32, hook: Hook) -> io::Result<bool> {
+    const NLM_F_REQUEST_DUMP: u16 = 0x301;
+    const RTM_GETTFILTER: u16 = 46;
+    const RTM_NEWTFILTER: u16 = 44;
+
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Netlink,
+        nix::sys::socket::SockType::Raw,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        nix::sys::socket::SockProtocol::NetlinkRoute,
+    )?;
+    // struct nlmsghdr, then struct tcmsg, both in native byte order.
+    let mut request = Vec::with_capacity(36);
+    request.extend(36u32.to_ne_bytes());
+    request.extend(RTM_GETTFILTER.to_ne_bytes());
+    request.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
+    request.extend([0; 8]); // sequence, port
+    request.extend([0; 4]); // family
+    request.extend(ifindex.to_ne_bytes());
+    request.extend(0u32.to_ne_bytes()); // handle
+    request.extend(hook.clsact_parent().to_ne_bytes());
+    request.extend(0u32.to_ne_bytes()); // info
+    nix::sys::socket::send(
+        socket.as_raw_fd(),
+        &request,
+        nix::sys::socket::MsgFlags::empty(),
+    )?;
+    let mut answer = [0; 32 << 10];
+    let n = nix::sys::socket::recv(
+        socket.as_raw_fd(),
+        &mut answer,
+        nix::sys::socket::MsgFlags::empty(),
+    )?;
+    Ok(n >= 6 && u16::from_ne_bytes([answer[4], answer[5]]) == RTM_NEWTFILTER)
+}

@@ -1,0 +1,75 @@
+//! What neither std nor nix opens: packet sockets and tun devices. The only unsafe code of the
+//! tests.
+
+use std::ffi::c_int;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt,
+};
+
+/// A packet socket that gets every frame that arrives at the interface, and none that leaves it.
+pub fn packet_socket(interface: &str) -> OwnedFd {
+    let fd = socket(
+        AddressFamily::Packet,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::EthAll,
+    )
+    .unwrap_or_else(|e| panic!("a packet socket: {e}"));
+    setsockopt(&fd, sockopt::RcvBufForce, &(64 << 20)).expect("SO_RCVBUFFORCE");
+    set_packet_option(&fd, libc::PACKET_IGNORE_OUTGOING);
+    set_packet_option(&fd, libc::PACKET_QDISC_BYPASS);
+    let index = if_nametoindex(interface).unwrap_or_else(|e| panic!("{interface}: {e}"));
+    // SAFETY: sockaddr_ll is plain data, for which all zeros is a value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = c_int::try_from(index).expect("an index");
+    // SAFETY: the address is a sockaddr_ll of the length given and outlives the call.
+    let result = unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of_val(&address) as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "bind: {}", io::Error::last_os_error());
+    fd
+}
+
+fn set_packet_option(fd: &OwnedFd, option: c_int) {
+    let on: c_int = 1;
+    // SAFETY: the value is an int of the length given and outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            option,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "packet option: {}", io::Error::last_os_error());
+}
+
+/// A new device of the current namespace without a link layer: what is routed to it is read from
+/// the file, a packet each time, and what is written arrives.
+pub fn tun(name: &str) -> File {
+    let path = "/dev/net/tun";
+    let file = File::options().read(true).write(true).open(path);
+    let file = file.unwrap_or_else(|e| panic!("{path}: {e}"));
+    // SAFETY: ifreq is plain data, for which all zeros is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: the request is an ifreq, as TUNSETIFF takes it, and outlives the call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    assert_eq!(result, 0, "TUNSETIFF: {}", io::Error::last_os_error());
+    file
+}

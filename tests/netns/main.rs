@@ -1,0 +1,28 @@
+//! End to end, with real servers and clients: every test builds its own network namespaces, lets
+//! `metricd-init` attach there, makes traffic, and compares what `metricd` serves with what the
+//! traffic's own ends have counted.
+//!
+//! Needs root and the Debian packages iproute2, iputils-ping, ethtool, nginx-light, nghttp2-client,
+//! curl, openssl and prometheus. A missing one fails the tests that use it.
+
+mod client;
+mod devices;
+mod exposition;
+mod faults;
+mod fixture;
+mod http1;
+mod l4;
+mod lifecycle;
+mod load;
+mod messages;
+mod metrics;
+mod netns;
+mod observed;
+mod overflow;
+mod pins;
+mod process;
+mod prometheus;
+mod server;
+mod timing;
+mod tunnel;
+mod wire;

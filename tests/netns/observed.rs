@@ -1,0 +1,162 @@
+//! What a scrape says about one server port, in a form that two of can be compared as a whole.
+
+use std::collections::BTreeMap;
+
+use crate::exposition::Scrape;
+
+/// The HTTP side. What is 0 is left out of the maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http {
+    pub requests: u64,
+    /// By status.
+    pub responses: BTreeMap<String, u64>,
+    /// By reason.
+    pub aborted: BTreeMap<String, u64>,
+    pub in_flight: u64,
+    /// By reason.
+    pub lost: BTreeMap<String, u64>,
+}
+
+impl Http {
+    pub fn of(scrape: &Scrape, port: u16) -> Self {
+        let port = port.to_string();
+        let all = [("dst_port", port.as_str())];
+        let http = [("dst_port", port.as_str()), ("protocol", "http1")];
+        let requests = scrape.sum("linkerd_ebpf_requests_total", &all);
+        assert_eq!(
+            requests,
+            scrape.sum("linkerd_ebpf_requests_total", &http),
+            "requests of another protocol"
+        );
+        Self {
+            requests,
+            responses: scrape.by("status", "linkerd_ebpf_responses_total", &all),
+            aborted: scrape.by("reason", "linkerd_ebpf_requests_aborted_total", &all),
+            in_flight: scrape.sum("linkerd_ebpf_requests_in_flight", &all),
+            lost: scrape.by("reason", "linkerd_ebpf_state_lost_total", &all),
+        }
+    }
+
+    /// This many requests, and nothing known of their answers yet.
+    pub fn requests(requests: u64) -> Self {
+        Self {
+            requests,
+            ..Self::default()
+        }
+    }
+
+    /// As many requests as there are responses, by status.
+    pub fn answered(responses: BTreeMap<String, u64>) -> Self {
+        Self {
+            requests: responses.values().sum(),
+            responses,
+            ..Self::default()
+        }
+    }
+
+    pub fn response(mut self, status: &str, count: u64) -> Self {
+        self.responses.insert(status.to_owned(), count);
+        self
+    }
+
+    pub fn aborted(mut self, reason: &str, count: u64) -> Self {
+        self.aborted.insert(reason.to_owned(), count);
+        self
+    }
+
+    pub fn in_flight(mut self, count: u64) -> Self {
+        self.in_flight = count;
+        self
+    }
+
+    #[track_caller]
+    pub fn assert_in(&self, scrape: &Scrape, port: u16) {
+        assert_eq!(
+            &Self::of(scrape, port),
+            self,
+            "served (left), expected (right)"
+        );
+    }
+}
+
+/// The connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    pub opened: u64,
+    /// By reason.
+    pub closed: BTreeMap<String, u64>,
+    pub active: u64,
+    pub tls: u64,
+    pub retransmits_recv: u64,
+    pub retransmits_sent: u64,
+}
+
+impl Connections {
+    pub fn of(scrape: &Scrape, port: u16) -> Self {
+        let port = port.to_string();
+        let all = [("dst_port", port.as_str())];
+        let retransmits = |io| {
+            scrape.sum(
+                "linkerd_ebpf_tcp_retransmits_total",
+                &[("dst_port", port.as_str()), ("io", io)],
+            )
+        };
+        Self {
+            opened: scrape.sum("linkerd_ebpf_connections_opened_total", &all),
+            closed: scrape.by("reason", "linkerd_ebpf_connections_closed_total", &all),
+            active: scrape.sum("linkerd_ebpf_connections_active", &all),
+            tls: scrape.sum("linkerd_ebpf_tls_connections_total", &all),
+            retransmits_recv: retransmits("recv"),
+            retransmits_sent: retransmits("sent"),
+        }
+    }
+
+    /// This many, of which none has ended.
+    pub fn open(count: u64) -> Self {
+        Self {
+            opened: count,
+            active: count,
+            ..Self::default()
+        }
+    }
+
+    /// This many, which all have ended in this way.
+    pub fn closed(reason: &str, count: u64) -> Self {
+        Self {
+            opened: count,
+            closed: BTreeMap::from([(reason.to_owned(), count)]),
+            ..Self::default()
+        }
+    }
+
+    #[track_caller]
+    pub fn assert_in(&self, scrape: &Scrape, port: u16) {
+        assert_eq!(
+            &Self::of(scrape, port),
+            self,
+            "served (left), expected (right)"
+        );
+    }
+}
+
+impl Connections {
+    /// This many, which have all ended, no matter what was sent again meanwhile.
+    #[track_caller]
+    pub fn assert_ended(&self, count: u64) {
+        let ended = Self {
+            retransmits_recv: self.retransmits_recv,
+            retransmits_sent: self.retransmits_sent,
+            ..Self::closed("fin", count)
+        };
+        assert_eq!(self, &ended, "served (left), expected (right)");
+    }
+}
+
+/// Bytes and packets that the lines with these labels show.
+pub fn io(scrape: &Scrape, io: &str, labels: &[(&str, &str)]) -> (u64, u64) {
+    let labels = [labels, &[("io", io)]].concat();
+    (
+        scrape.sum("linkerd_ebpf_bytes_total", &labels),
+        scrape.sum("linkerd_ebpf_packets_total", &labels),
+    )
+}

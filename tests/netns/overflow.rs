@@ -1,0 +1,119 @@
+//! More connections than the maps have room for: the totals stay exact.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread;
+
+use crate::client::{connect_from, listen, reset};
+use crate::fixture::{Family, Pod, Shape};
+use crate::l4::assert_equal_growth;
+use crate::load::from_environment;
+use crate::observed::Connections;
+
+const PORT: u16 = 9200;
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n";
+const RESPONSE: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+/// Ports of one of the client's addresses that are used, each once.
+const PORTS: u32 = 40_000;
+const FIRST_PORT: u16 = 20_000;
+
+/// Where the n-th connection comes from.
+fn source(n: u32) -> SocketAddr {
+    let ip = Ipv4Addr::new(10, 9, 0, 10 + (n / PORTS) as u8);
+    SocketAddr::new(ip.into(), FIRST_PORT + (n % PORTS) as u16)
+}
+
+/// Each connection from another port or address, with a request; every third ends by RST.
+fn connections(pod: &Pod, count: u32) {
+    for n in (0..count).step_by(PORTS as usize) {
+        pod.client
+            .ip(&format!("addr add {}/24 dev eth0", source(n).ip()));
+    }
+    let at = pod.server_at(Family::V4, PORT);
+    let listener = listen(&pod.hook, at);
+    let server = thread::spawn(move || {
+        let mut request = [0; REQUEST.len()];
+        for _ in 0..count {
+            let (mut stream, _) = listener.accept().expect("accept");
+            stream.read_exact(&mut request).expect("read");
+            stream.write_all(RESPONSE).expect("write");
+            // Waits for the client's end, however it comes.
+            let _ = stream.read(&mut request);
+        }
+    });
+    pod.client.inside(|| {
+        let mut response = [0; RESPONSE.len()];
+        for n in 0..count {
+            let mut stream = connect_from(source(n), at).expect("connect");
+            stream.write_all(REQUEST).expect("write");
+            stream.read_exact(&mut response).expect("read");
+            if n % 3 == 0 {
+                reset(stream);
+            }
+        }
+    });
+    server.join().expect("the server");
+}
+
+#[test]
+fn totals_stay_exact_beyond_the_maps_size() {
+    let count = from_environment("METRICD_TEST_CONNECTIONS", 200_000);
+    let pod = Pod::measured(Shape::Frames, &["--detail", "full", "--map-size", "1024"]);
+    let before = pod.both_counts("eth0");
+    connections(&pod, u32::try_from(count).expect("a count"));
+    pod.ended();
+    let after = pod.both_counts("eth0");
+    assert_equal_growth(&before, &after);
+
+    let scrape = &after.1;
+    let sum = |name| scrape.sum(name, &[]);
+    assert_eq!(sum("linkerd_ebpf_connections_opened_total"), count);
+    assert_eq!(sum("linkerd_ebpf_connections_active"), 0);
+    let closed = scrape.by("reason", "linkerd_ebpf_connections_closed_total", &[]);
+    assert_eq!(closed.get("rst"), Some(&count.div_ceil(3)), "{closed:?}");
+    assert_eq!(
+        closed.get("fin"),
+        Some(&(count - count.div_ceil(3))),
+        "{closed:?}"
+    );
+    assert_eq!(sum("linkerd_ebpf_requests_total"), count);
+    assert_eq!(sum("linkerd_ebpf_responses_total"), count);
+    assert_eq!(sum("linkerd_ebpf_requests_in_flight"), 0);
+
+    // What did not fit is there, under one name, and is said to be.
+    assert!(sum("linkerd_proxy_ebpf_map_overflow_total") > 0);
+    let entries = [("map", "linkerd_metrics_map")];
+    assert!(scrape.sum("linkerd_ebpf_map_entries", &entries) <= 1024 + 1);
+    let other = [
+        "direction",
+        "src_ip",
+        "dst_ip",
+        "src_port",
+        "dst_port",
+        "proto",
+    ]
+    .map(|label| (label, "other"));
+    let own = Connections::of(scrape, PORT).opened;
+    let rest = scrape.sum("linkerd_ebpf_connections_opened_total", &other);
+    assert_eq!(own + rest, count, "own series and other");
+    assert!(own > 900 && own <= 1024, "{own} have series of their own");
+}
+
+/// The pod goes on when every series and more has been used: those that fit count as before.
+#[test]
+fn a_series_that_fits_stays_exact() {
+    let pod = Pod::measured(Shape::Frames, &["--detail", "full", "--map-size", "64"]);
+    let mut early = pod.pair(PORT + 1);
+    early.client_says(REQUEST);
+    early.server_says(RESPONSE);
+    connections(&pod, 500);
+    early.client_says(REQUEST);
+    early.server_says(RESPONSE);
+    early.close();
+    let scrape = pod.ended();
+    let port = (PORT + 1).to_string();
+    let own = [("dst_port", port.as_str()), ("status", "204")];
+    assert_eq!(scrape.sum("linkerd_ebpf_responses_total", &own), 2);
+    Connections::closed("fin", 1).assert_in(&scrape, PORT + 1);
+    assert_eq!(scrape.sum("linkerd_ebpf_requests_total", &[]), 502);
+}
