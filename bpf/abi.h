@@ -14,14 +14,14 @@
 /* What a series is about, when it is not an ordinary 5-tuple. */
 enum series_kind {
 	SERIES_IP = 0,
-	SERIES_NON_IP = 1, /* ARP and the like */
+	SERIES_NON_IP = 1,   /* ARP and the like */
 	SERIES_IPV6_OFF = 2, /* IPv6 while --ipv6=false */
-	SERIES_OTHER = 3, /* what did not fit */
+	SERIES_OTHER = 3,    /* what did not fit */
 };
 
 enum direction {
 	DIRECTION_NONE = 0,
-	DIRECTION_INBOUND = 1, /* the pod is the server */
+	DIRECTION_INBOUND = 1,	/* the pod is the server */
 	DIRECTION_OUTBOUND = 2, /* the pod is the client */
 };
 
@@ -35,7 +35,7 @@ enum close_reason {
 	CLOSE_FIN = 0,
 	CLOSE_RST = 1,
 	CLOSE_REFUSED = 2, /* RST in answer to the SYN */
-	CLOSE_IDLE = 3, /* silent for longer than the idle time, or replaced by a new SYN */
+	CLOSE_IDLE = 3,	   /* silent for longer than the idle time, or replaced by a new SYN */
 	CLOSE_EVICTED = 4, /* its place was needed */
 	CLOSE_MAX = 5,
 };
@@ -51,14 +51,13 @@ enum abort_reason {
 
 /* Why the requests of a connection could not be followed any further. */
 enum lost_reason {
-	LOST_GAP = 0, /* bytes that the parser needed were never seen in order */
-	LOST_MALFORMED = 1, /* not what RFC 9112 allows */
-	LOST_BOUND = 2, /* more messages or chunks in one packet than http1.h follows */
-	LOST_PIPELINE = 3, /* more outstanding requests than http1.h remembers */
-	LOST_CONTENDED = 4, /* two CPUs had packets of the same direction at the same time */
-	LOST_UNSOLICITED = 5, /* a response that no request asked for */
-	LOST_MIDSTREAM = 6, /* the connection was older than the programs */
-	LOST_MAX = 7,
+	LOST_GAP = 0,	      /* bytes that the parser needed were never seen in order */
+	LOST_MALFORMED = 1,   /* not what RFC 9112 allows */
+	LOST_BOUND = 2,	      /* more messages or chunks in one packet than http1.h follows */
+	LOST_PIPELINE = 3,    /* more outstanding requests than http1.h remembers */
+	LOST_UNSOLICITED = 4, /* a response that no request asked for */
+	LOST_MIDSTREAM = 5,   /* the connection was older than the programs */
+	LOST_MAX = 6,
 };
 
 /* A series: who talks to whom. src is the client, dst the server; ports in host order. */
@@ -67,15 +66,15 @@ struct metric_key {
 	__u8 dst[16];
 	__u16 src_port; /* 0 unless --detail full */
 	__u16 dst_port;
-	__u8 proto; /* IANA protocol number */
+	__u8 proto;	/* IANA protocol number */
 	__u8 direction; /* enum direction */
-	__u8 kind; /* enum series_kind */
+	__u8 kind;	/* enum series_kind */
 	__u8 pad;
 };
 
 struct io_value {
-	__u64 packets; /* as on the wire: GSO segments */
-	__u64 bytes; /* as on the wire, with the L2 header */
+	__u64 packets;	   /* as on the wire: GSO segments */
+	__u64 bytes;	   /* as on the wire, with the L2 header */
 	__u64 retransmits; /* TCP segments whose bytes had been seen before */
 };
 
@@ -88,7 +87,7 @@ struct aborted_value {
 };
 
 struct lost_value {
-	__u64 gap, malformed, bound, pipeline, contended, unsolicited, midstream; /* by enum lost_reason */
+	__u64 gap, malformed, bound, pipeline, unsolicited, midstream; /* by enum lost_reason */
 };
 
 struct requests_value {
@@ -131,12 +130,12 @@ struct histogram {
 
 struct latency_key {
 	__u8 peer[16]; /* zero unless --detail full */
-	__u16 port; /* the server's */
+	__u16 port;    /* the server's */
 	__u8 direction;
-	__u8 protocol; /* enum protocol */
+	__u8 protocol;	   /* enum protocol */
 	__u8 status_class; /* 1 to 5, 0 is unknown */
-	__u8 kind; /* enum series_kind */
-	__u16 route; /* 0 is none */
+	__u8 kind;	   /* enum series_kind */
+	__u16 route;	   /* 0 is none */
 };
 
 struct latency_value {
@@ -163,7 +162,7 @@ struct counters {
 	__u64 latency_overflow;
 	__u64 handshake_overflow;
 	__u64 untracked; /* new connections for which there was no slot */
-	__u64 contended; /* packets met by a busy mark */
+	__u64 contended; /* packets met by another of their direction, on another CPU */
 	__u64 truncated; /* headers that could not be read */
 };
 
@@ -182,9 +181,9 @@ struct info {
 	__u32 latency_capacity;
 	__u32 handshake_capacity;
 	__u32 connections_capacity;
-	__u32 bounds; /* how many of bounds_ns are set */
+	__u32 bounds;		  /* how many of bounds_ns are set */
 	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
-	char version[32]; /* of metricd-init, NUL-terminated */
+	char version[32];	  /* of metricd-init, NUL-terminated */
 };
 
 /* A clsact filter that metricd-init has attached, in linkerd_attachment_map. */
@@ -199,7 +198,7 @@ struct attachment_value {
 };
 
 _Static_assert(sizeof(struct metric_key) == 40, "metric_key");
-_Static_assert(sizeof(struct metric_value) == 248, "metric_value");
+_Static_assert(sizeof(struct metric_value) == 240, "metric_value");
 _Static_assert(sizeof(struct request_key) == 44, "request_key");
 _Static_assert(sizeof(struct latency_key) == 24, "latency_key");
 _Static_assert(sizeof(struct latency_value) == 528, "latency_value");

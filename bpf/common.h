@@ -30,6 +30,15 @@ static __always_inline bool before(__u32 a, __u32 b)
 	return (__s32)(a - b) < 0;
 }
 
+/* Read and written in one access, however the compiler would like to. */
+#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
+
+static __always_inline void add32(__u32 *counter, __u32 n)
+{
+	__sync_fetch_and_add(counter, n);
+}
+
 static __always_inline void add(__u64 *counter, __u64 n)
 {
 	__sync_fetch_and_add(counter, n);
@@ -39,11 +48,12 @@ static __always_inline void add(__u64 *counter, __u64 n)
 struct config {
 	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
 	__u64 idle_tcp_ns;
-	__u64 idle_other_ns; /* anything but TCP, and TCP before the handshake has ended */
-	__u32 connections; /* slots in linkerd_connection_map */
+	__u64 idle_other_ns;	/* anything but TCP, and TCP before the handshake has ended */
+	__u32 connections;	/* slots in linkerd_connection_map */
 	__u32 loopback_ifindex; /* 0 where no interface is the loopback */
-	__u8 detail; /* enum detail */
+	__u8 detail;		/* enum detail */
 	__u8 ipv6;
+	__u8 ordered; /* an atomic add is a full barrier: x86-64 */
 };
 
 const volatile struct config config = {};

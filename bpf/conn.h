@@ -16,34 +16,38 @@
 #define CLOSED_KEPT_NS (10 * SECOND)
 #define NO_SLOT (~0U)
 
-static __always_inline bool conn_is(const struct conn *c, const struct conn_key *k)
-{
-	const __u64 *a = (const __u64 *)&c->key, *b = (const __u64 *)k;
-
-	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]));
-}
-
 static __always_inline struct conn *conn_slot(__u32 slot)
 {
 	return bpf_map_lookup_elem(&linkerd_connection_map, &slot);
 }
 
-/* Under the slot's lock: a new connection begins with this packet. */
+/* Finds the packet's connection, and notes where it is. */
+static __always_inline struct conn *conn_find(struct packet *p)
+{
+	struct conn_ref *ref = bpf_map_lookup_elem(&linkerd_connection_index_map, &p->key);
+
+	if (!ref)
+		return NULL;
+	p->slot = ref->slot;
+	p->generation = ref->generation;
+	return conn_slot(p->slot);
+}
+
+/* Under the slot's lock, or by its owner: a new connection begins with this packet. */
 static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 flags)
 {
-	__u64 *to = (__u64 *)&c->key;
-	const __u64 *from = (const __u64 *)&p->key;
-
-	to[0] = from[0], to[1] = from[1], to[2] = from[2], to[3] = from[3], to[4] = from[4];
-	c->state = SLOT_LIVE;
 	c->closing = 0;
-	c->flags = flags;
-	c->seen = c->known = 0;
-	c->l7 = p->key.proto != IPPROTO_TCP || (flags & CONN_ADOPTED) ? L7_OPAQUE : L7_UNDECIDED;
+	c->brief.flags = flags;
+	c->brief.seen = 0;
+	c->brief.l7 =
+	    p->key.proto != IPPROTO_TCP || (flags & CONN_ADOPTED) ? L7_OPAQUE : L7_UNDECIDED;
 	c->run_head = c->run_tail = 0;
-	c->requests = c->answered = 0;
+	c->requests = c->begun = c->answered = 0;
+	c->seen_jiffies = p->jiffies;
 	c->opened_ns = p->now;
 	c->handshake_ns = 0;
+	c->skip[CLIENT].word = c->skip[SERVER].word = 0;
+	c->stream[CLIENT].end.word = c->stream[SERVER].end.word = 0;
 	c->stream[CLIENT].hole_lo = c->stream[CLIENT].hole_hi = 0;
 	c->stream[SERVER].hole_lo = c->stream[SERVER].hole_hi = 0;
 	c->http1[CLIENT].phase = c->http1[SERVER].phase = HTTP1_START;
@@ -56,13 +60,35 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 		p->delta.lost = LOST_MIDSTREAM + 1;
 }
 
-/* Under the slot's lock: its requests without an answer, which it will not get any more. */
+/* When nobody is busy: its requests without an answer, which it will not get any more. */
 static __always_inline __u32 conn_outstanding(struct conn *c)
 {
 	__u32 n = c->requests - c->answered;
 
 	c->answered = c->requests;
 	return n;
+}
+
+/* Tries to become the one who follows the role's bytes. */
+static __always_inline bool conn_busy(struct conn *c, __u32 role)
+{
+	bounded(role, 1);
+	add32(&c->busy[role], 1);
+	if (READ_ONCE(c->busy[role]) == 1)
+		return true;
+	add32(&c->busy[role], -1);
+	return false;
+}
+
+/* Is anybody busy? What was stored before is seen by whoever becomes so after. */
+static __always_inline bool conn_is_busy(struct conn *c)
+{
+	__u32 nothing = 0;
+
+	/* An atomic add, of a zero that the compiler can't see, for a barrier. */
+	asm volatile("" : "+r"(nothing));
+	add32(&c->busy[0], nothing);
+	return READ_ONCE(c->busy[0]) | READ_ONCE(c->busy[1]);
 }
 
 /*
@@ -78,32 +104,40 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 	__u64 *to = (__u64 *)&key, *from;
 	__u64 opened = 0, now;
 	__u32 aborted = 0;
-	__u8 flags = 0;
-	bool live = false, taken = false;
+	__u8 flags = 0, state;
+	bool taken = false;
 
 	if (!c || !skb->len)
 		return -1;
 	now = bpf_ktime_get_ns();
 	from = (__u64 *)&c->key;
 	bpf_spin_lock(&c->lock);
-	if ((c->state == SLOT_LIVE || c->state == SLOT_CLOSED) && !c->busy) {
-		taken = true;
-		live = c->state == SLOT_LIVE;
-		c->state = SLOT_OWNED;
-		to[0] = from[0], to[1] = from[1], to[2] = from[2], to[3] = from[3], to[4] = from[4];
-		aborted = conn_outstanding(c);
-		opened = c->opened_ns;
-		flags = c->flags;
-		/* Both FINs, and only the last ACK was never seen: that was an end in order. */
-		if ((c->seen & SEEN_FIN(CLIENT)) && (c->seen & SEEN_FIN(SERVER)))
-			reason = CLOSE_FIN;
+	state = c->brief.state;
+	if (state == SLOT_LIVE || state == SLOT_CLOSED) {
+		c->brief.state = SLOT_OWNED;
+		if (conn_is_busy(c)) {
+			c->brief.state = state;
+		} else {
+			taken = true;
+			c->brief.generation++;
+			to[0] = from[0], to[1] = from[1], to[2] = from[2], to[3] = from[3];
+			to[4] = from[4];
+			aborted = conn_outstanding(c);
+			opened = c->opened_ns;
+			flags = c->brief.flags;
+			/* Both FINs, and only the last ACK was never seen: an end in order. */
+			if ((c->brief.seen & SEEN_ANY_FIN) == SEEN_ANY_FIN)
+				reason = CLOSE_FIN;
+			if (c->closing)
+				reason = c->closing - 1;
+		}
 	}
 	bpf_spin_unlock(&c->lock);
 	if (!taken)
 		return -1;
 
 	bpf_map_delete_elem(&linkerd_connection_index_map, &key);
-	if (!live)
+	if (state != SLOT_LIVE)
 		return 0;
 	series_key(&series, &key, flags);
 	v = series_value(&series);
@@ -124,9 +158,7 @@ static __always_inline void conn_free(__u32 slot)
 
 	if (!c)
 		return;
-	bpf_spin_lock(&c->lock);
-	c->state = SLOT_FREE;
-	bpf_spin_unlock(&c->lock);
+	c->brief.state = SLOT_FREE;
 	if (bpf_map_push_elem(&linkerd_free_map, &slot, 0)) {
 		/*
 		 * Newer kernels may refuse under contention: the sweep takes it up as closed. Its
@@ -134,7 +166,7 @@ static __always_inline void conn_free(__u32 slot)
 		 */
 		bpf_spin_lock(&c->lock);
 		c->key.local[0] = c->key.local[1] = c->key.remote[0] = c->key.remote[1] = 0;
-		c->state = SLOT_CLOSED;
+		c->brief.state = SLOT_CLOSED;
 		bpf_spin_unlock(&c->lock);
 	}
 }
@@ -148,7 +180,7 @@ __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 	struct scratch *s = scratch();
 	struct conn *c = conn_slot(slot);
 	__u64 jiffies, now, idle_jiffies, idle = 0, limit;
-	__u8 state, busy, seen, proto;
+	__u8 state, seen, proto;
 
 	if (!s || !c)
 		return 2;
@@ -159,14 +191,14 @@ __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 		s->clock_ns = now;
 		s->clock_jiffies = jiffies;
 	}
-	bpf_spin_lock(&c->lock);
-	state = c->state;
-	busy = c->busy;
-	seen = c->seen;
+	/* Only to choose by: conn_retire looks again. */
+	state = c->brief.state;
+	seen = c->brief.seen;
 	proto = c->key.proto;
 	idle_jiffies = jiffies - c->seen_jiffies;
-	bpf_spin_unlock(&c->lock);
-	if (busy || (state != SLOT_LIVE && state != SLOT_CLOSED))
+	if ((__s64)idle_jiffies < 0)
+		idle_jiffies = 0;
+	if (state != SLOT_LIVE && state != SLOT_CLOSED)
 		return 2;
 	if (jiffies - s->clock_jiffies >= 10)
 		idle = idle_jiffies * ((now - s->clock_ns) / (jiffies - s->clock_jiffies));
@@ -176,8 +208,8 @@ __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 		s->silent = ~0U;
 		return 1;
 	}
-	limit = proto == IPPROTO_TCP && (seen & SEEN_ACK) ? config.idle_tcp_ns :
-							     config.idle_other_ns;
+	limit =
+	    proto == IPPROTO_TCP && (seen & SEEN_ACK) ? config.idle_tcp_ns : config.idle_other_ns;
 	if (idle > limit)
 		return conn_retire(skb, slot, CLOSE_IDLE) ? 2 : 0;
 	if (idle_jiffies >= ~0U)
@@ -246,7 +278,9 @@ __noinline int conn_open(struct __sk_buff *skb)
 	struct scratch *s = scratch();
 	struct packet *p;
 	struct conn *c;
-	__u32 slot, *found;
+	struct conn_ref ref;
+	__u64 *to, *from;
+	__u32 slot;
 	__u8 flags;
 
 	if (!s)
@@ -260,7 +294,8 @@ __noinline int conn_open(struct __sk_buff *skb)
 		count(untracked);
 		return -1;
 	}
-	/* Whether its series fits is settled now, for good: gauges must come down where they went up. */
+	/* Whether its series fits is settled now, for good: gauges must come down where they went
+	 * up. */
 	series_key(&p->series, &p->key, flags);
 	{
 		struct metric_value *v = series_value(&p->series);
@@ -268,33 +303,30 @@ __noinline int conn_open(struct __sk_buff *skb)
 		if (!bpf_map_lookup_elem(&linkerd_metrics_map, &p->series) || !v)
 			flags |= CONN_OTHER;
 	}
-	bpf_spin_lock(&c->lock);
+	to = (__u64 *)&c->key;
+	from = (__u64 *)&p->key;
+	to[0] = from[0], to[1] = from[1], to[2] = from[2], to[3] = from[3], to[4] = from[4];
 	conn_begin(c, p, flags);
-	c->seen_jiffies = p->jiffies;
-	c->busy = BUSY_OPENING;
-	bpf_spin_unlock(&c->lock);
-	if (!bpf_map_update_elem(&linkerd_connection_index_map, &p->key, &slot, BPF_NOEXIST)) {
-		bpf_spin_lock(&c->lock);
-		c->busy &= ~BUSY_OPENING;
-		bpf_spin_unlock(&c->lock);
+	/* Never 0, which is what words of no generation have. */
+	if (!++c->brief.generation)
+		c->brief.generation = 1;
+	ref.slot = slot;
+	ref.generation = c->brief.generation;
+	if (!bpf_map_update_elem(&linkerd_connection_index_map, &p->key, &ref, BPF_NOEXIST)) {
+		/* Whoever finds it before this takes it for untracked. */
+		WRITE_ONCE(c->brief.state, SLOT_LIVE);
 		p->slot = slot;
+		p->generation = ref.generation;
 		return 0;
 	}
 	/* Another CPU was faster, or there is no memory. */
-	bpf_spin_lock(&c->lock);
-	c->busy = 0;
-	c->state = SLOT_OWNED;
-	bpf_spin_unlock(&c->lock);
 	p->delta.opened = 0;
 	p->delta.lost = 0;
 	conn_free(slot);
-	found = bpf_map_lookup_elem(&linkerd_connection_index_map, &p->key);
-	if (!found) {
-		count(untracked);
-		return -1;
-	}
-	p->slot = *found;
-	return 0;
+	if (conn_find(p))
+		return 0;
+	count(untracked);
+	return -1;
 }
 
 #endif

@@ -83,38 +83,6 @@ static __always_inline struct http1 *http1_mine(struct scratch *s, struct conn *
 	return &c->http1[role];
 }
 
-/* Under the slot's lock: remembers the outstanding requests that packet.run stands for. */
-static __always_inline bool http1_push_run(struct conn *c, struct packet *p)
-{
-	struct run *run;
-	__u32 last = c->run_head - 1, head = c->run_head;
-	bool ok = true;
-
-	bounded(last, (RUNS - 1));
-	bounded(head, (RUNS - 1));
-	c->requests += p->run.count;
-	if (c->flags & CONN_ANSWERS_LOST) {
-		c->answered += p->run.count;
-		p->unknown += p->run.count;
-	} else if ((__u8)(c->run_head - c->run_tail) < RUNS) {
-		run = &c->runs[head];
-		run->start_ns = p->run.start_ns;
-		run->count = p->run.count;
-		run->method = p->run.method;
-		c->run_head++;
-	} else {
-		run = &c->runs[last];
-		if (run->method == p->run.method) {
-			run->start_ns = 0;
-			run->count += p->run.count;
-		} else {
-			ok = false;
-		}
-	}
-	p->run.count = 0;
-	return ok;
-}
-
 /*
  * This direction can't be followed any more. Of the server's, the answers still to come are
  * unknown, now and for good; of the client's, no more requests are counted.
@@ -137,7 +105,7 @@ __noinline int http1_lost(struct __sk_buff *skb, __u32 reason)
 		p->delta.lost = reason + 1;
 	if (p->role == SERVER) {
 		bpf_spin_lock(&c->lock);
-		c->flags |= CONN_ANSWERS_LOST;
+		c->brief.flags |= CONN_ANSWERS_LOST;
 		n = conn_outstanding(c);
 		bpf_spin_unlock(&c->lock);
 		p->unknown += n;
@@ -148,49 +116,67 @@ __noinline int http1_lost(struct __sk_buff *skb, __u32 reason)
 /* Not HTTP/1: whatever it is, it is counted as L4 from here on. */
 static __always_inline int http1_opaque(struct conn *c)
 {
-	bpf_spin_lock(&c->lock);
-	c->l7 = L7_OPAQUE;
-	bpf_spin_unlock(&c->lock);
+	c->brief.l7 = L7_OPAQUE;
 	return STOP;
 }
 
-__noinline int http1_push(struct __sk_buff *skb)
+/*
+ * Remembers the packet's requests. Requests and responses are told apart by their numbers, so the
+ * client's side writes here and the server's reads without a lock: a response follows the request
+ * that it answers, and what is written after that is not looked at, or seen to be older.
+ */
+static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, struct packet *p)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
-	bool ok;
+	__u32 head = c->run_head, last = head - 1, n = p->run_count;
 
-	if (!s)
-		return STOP;
-	c = http1_conn(s);
-	if (!c)
-		return STOP;
-	bpf_spin_lock(&c->lock);
-	ok = http1_push_run(c, &s->packet);
-	bpf_spin_unlock(&c->lock);
-	return ok ? GO_ON : http1_lost(skb, LOST_PIPELINE);
+	p->run_count = 0;
+	bounded(head, (RUNS - 1));
+	bounded(last, (RUNS - 1));
+	if ((__u8)(c->run_head - READ_ONCE(c->run_tail)) < RUNS) {
+		struct run *run = &c->runs[head];
+
+		run->start_ns = p->run_start_ns;
+		run->first = c->requests;
+		run->method = p->run_method;
+		WRITE_ONCE(c->run_head, c->run_head + 1);
+	} else if (c->runs[last].method == p->run_method) {
+		WRITE_ONCE(c->runs[last].start_ns, 0);
+	} else {
+		WRITE_ONCE(c->requests, c->requests + n);
+		return http1_lost(skb, LOST_PIPELINE);
+	}
+	WRITE_ONCE(c->requests, c->requests + n);
+	if (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST) {
+		c->answered += n;
+		p->unknown += n;
+	}
+	return GO_ON;
 }
 
 /* The request whose answer begins: its start and method go into the server's parser. */
-static __always_inline bool http1_pop_run(struct conn *c, struct http1 *h)
+static __always_inline bool http1_pop(struct conn *c, struct http1 *h)
 {
-	struct run *run;
-	__u32 tail;
-	bool ok = false;
+	__u32 requests = READ_ONCE(c->requests), at;
+	__u8 head = READ_ONCE(c->run_head), tail = c->run_tail;
 
-	bpf_spin_lock(&c->lock);
-	if (c->run_head != c->run_tail) {
-		tail = c->run_tail;
-		bounded(tail, (RUNS - 1));
-		run = &c->runs[tail];
-		h->request_ns = run->start_ns;
-		h->method = run->method;
-		if (--run->count == 0)
-			c->run_tail++;
-		ok = true;
+	if (c->begun == requests)
+		return false;
+	if ((__u8)(head - tail) >= 2) {
+		at = (__u8)(tail + 1);
+		bounded(at, (RUNS - 1));
+		if (c->begun == READ_ONCE(c->runs[at].first))
+			tail++;
 	}
-	bpf_spin_unlock(&c->lock);
-	return ok;
+	/* With nothing left in the ring, it was full when the request came. */
+	at = head == tail ? (__u8)(head - 1) : tail;
+	bounded(at, (RUNS - 1));
+	h->request_ns = head == tail ? 0 : READ_ONCE(c->runs[at].start_ns);
+	h->method = c->runs[at].method;
+	c->begun++;
+	if ((__u8)(head - tail) == 1 && c->begun == requests)
+		tail++;
+	WRITE_ONCE(c->run_tail, tail);
+	return true;
 }
 
 /* The last byte of a final response has come. */
@@ -283,22 +269,19 @@ __noinline int http1_request_line(struct __sk_buff *skb, __u32 at, __u32 len)
 	    buffer1(s, at + len - 9) != ' ' ||
 	    (version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '1') &&
 	     version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '0'))) {
-		if (c->l7 == L7_UNDECIDED)
+		if (c->brief.l7 == L7_UNDECIDED)
 			return http1_opaque(c);
 		return http1_lost(skb, LOST_MALFORMED);
 	}
-	if (c->l7 == L7_UNDECIDED) {
-		bpf_spin_lock(&c->lock);
-		c->l7 = L7_HTTP1;
-		bpf_spin_unlock(&c->lock);
-	}
-	if (p->run.count && (p->run.start_ns != h->start_ns || p->run.method != h->method)) {
-		if (http1_push(skb))
+	if (c->brief.l7 == L7_UNDECIDED)
+		c->brief.l7 = L7_HTTP1;
+	if (p->run_count && (p->run_start_ns != h->start_ns || p->run_method != h->method)) {
+		if (http1_push(skb, c, p))
 			return STOP;
 	}
-	p->run.start_ns = h->start_ns;
-	p->run.method = h->method;
-	p->run.count++;
+	p->run_start_ns = h->start_ns;
+	p->run_method = h->method;
+	p->run_count++;
 	p->delta.requests++;
 	h->phase = HTTP1_HEAD;
 	h->framing = 0;
@@ -389,9 +372,17 @@ __noinline int http1_content_length(struct __sk_buff *skb, __u32 at, __u32 len)
 /* The end of a transfer-encoding line: is chunked the last coding? RFC 9112 section 6.1. */
 static __always_inline void http1_coding(struct scratch *s, struct http1 *h, __u32 end)
 {
-	__u64 w = buffer8(s, end - 8);
-	__u8 b = w;
+	__u64 w;
+	__u8 b;
 
+	for (int i = 0; i < 8; i++) {
+		b = buffer1(s, end - 1);
+		if (b != ' ' && b != '\t')
+			break;
+		end--;
+	}
+	w = buffer8(s, end - 8);
+	b = w;
 	h->framing &= ~(FRAMING_CHUNKED | FRAMING_CODING);
 	if (((w | BYTES(0x20)) >> 8) == CHARS('c', 'h', 'u', 'n', 'k', 'e', 'd', 0) &&
 	    (b == ' ' || b == ',' || b == ':' || b == '\t'))
@@ -421,7 +412,7 @@ __noinline int http1_head_end(struct __sk_buff *skb)
 			h->phase = HTTP1_START;
 			return GO_ON;
 		}
-		if (!http1_pop_run(c, h))
+		if (!http1_pop(c, h))
 			return http1_lost(skb, LOST_UNSOLICITED);
 		if (h->status == 101 || (h->method == METHOD_CONNECT && h->status / 100 == 2)) {
 			http1_response(skb);
@@ -552,7 +543,7 @@ __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 		if (h->phase == HTTP1_FIRST) {
 			if (s->packet.role == CLIENT) {
 				if (!http1_method(s, h, at)) {
-					if (c->l7 == L7_UNDECIDED)
+					if (c->brief.l7 == L7_UNDECIDED)
 						return http1_opaque(c);
 					return http1_lost(skb, LOST_MALFORMED);
 				}
@@ -565,19 +556,19 @@ __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 			}
 		} else if (w == CHARS('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') &&
 			   (buffer8(s, at + 8) | BYTES(0x20)) ==
-				   CHARS('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n')) {
+			       CHARS('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n')) {
 			h->line = LINE_CODING;
 		} else if (w == CHARS('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
-			   (buffer8(s, at + 8) | BYTES(0x20)) ==
-				   (CHARS('l', 'e', 'n', 'g', 't', 'h', ':', ' ') | BYTES(0x20))) {
-			return http1_lost(skb, LOST_MALFORMED);
+			   ((buffer8(s, at + 8) | BYTES(0x20)) & 0x00ffffffffffffffULL) ==
+			       CHARS('l', 'e', 'n', 'g', 't', 'h', ':', 0)) {
+			return http1_lost(skb, LOST_BOUND);
 		} else {
 			h->line = LINE_SKIP;
 		}
 	} else if (h->line == LINE_FIRST) {
-		h->first_len += len;
+		h->first_len += len - s->scan.carry;
 		if (h->first_len > START_LINE) {
-			if (c->l7 == L7_UNDECIDED)
+			if (c->brief.l7 == L7_UNDECIDED)
 				return http1_opaque(c);
 			return http1_lost(skb, LOST_BOUND);
 		}
@@ -657,7 +648,7 @@ __noinline int http1_step(struct __sk_buff *skb)
 	total = carry + n;
 
 	if (h->phase == HTTP1_START) {
-		if (c->l7 == L7_UNDECIDED) {
+		if (c->brief.l7 == L7_UNDECIDED) {
 			r = s->packet.role == SERVER ? STOP : http1_recognise(s, total);
 			if (r == STOP)
 				return http1_opaque(c);
@@ -710,13 +701,15 @@ __noinline int http1_step(struct __sk_buff *skb)
 		} else if (!len) {
 			if (h->phase != HTTP1_FIRST) {
 				s->packet.pos += end + 1 - scan->carry;
-				if (h->phase == HTTP1_TRAILER)
+				if (h->phase == HTTP1_TRAILER) {
+					h->carry_len = 0;
 					return http1_end(skb, s, h);
+				}
 				return http1_head_end(skb);
 			}
 		} else if (h->phase == HTTP1_FIRST) {
-			if (s->packet.role == SERVER ? http1_status_line(skb, at, len) :
-						       http1_request_line(skb, at, len))
+			if (s->packet.role == SERVER ? http1_status_line(skb, at, len)
+						     : http1_request_line(skb, at, len))
 				return STOP;
 		} else if (h->phase == HTTP1_HEAD) {
 			first = buffer8(s, at) | BYTES(0x20);
@@ -745,8 +738,22 @@ __noinline int http1_step(struct __sk_buff *skb)
 	return GO_ON;
 }
 
+/* Tells tcp_in_order how far there is nothing to see. */
+static __always_inline void http1_publish(struct conn *c, struct packet *p, struct http1 *h)
+{
+	union tagged_seq skip = {.generation = p->generation, .seq = h->next};
+	__u32 role = p->role;
+
+	if (h->phase == HTTP1_LOST || (h->phase >= HTTP1_BODY && h->left > SKIP_MAX))
+		skip.seq += SKIP_MAX;
+	else if (h->phase >= HTTP1_BODY)
+		skip.seq += h->left;
+	bounded(role, 1);
+	WRITE_ONCE(c->skip[role].word, skip.word);
+}
+
 /*
- * Follows the packet's payload. The caller has set its role's bit in busy. Bytes seen before are
+ * Follows the packet's payload. The caller holds busy. Bytes seen before are
  * passed over; bytes that come too early are remembered as a hull, which is no loss if the
  * message turns out to reach over it.
  */
@@ -769,8 +776,10 @@ __noinline int http1_packet(struct __sk_buff *skb)
 	seq = p->seq + (p->tcp_flags & TCP_SYN ? 1 : 0);
 	end = seq + (p->end - p->payload);
 	p->pos = p->payload;
-	if (h->phase == HTTP1_LOST)
-		return STOP;
+	if (h->phase == HTTP1_LOST) {
+		h->next = end;
+		goto fin;
+	}
 	if (before(seq, h->next)) {
 		if (!before(h->next, end))
 			goto fin;
@@ -816,6 +825,9 @@ __noinline int http1_packet(struct __sk_buff *skb)
 fin:
 	if (p->role == SERVER && (p->tcp_flags & TCP_FIN) && h->phase == HTTP1_CLOSE)
 		http1_response(skb);
+	if (p->run_count)
+		http1_push(skb, c, p);
+	http1_publish(c, p, h);
 	return GO_ON;
 }
 

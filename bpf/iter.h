@@ -26,7 +26,7 @@ struct bpf_iter__bpf_map_elem {
 	SEC("iter/bpf_map_elem")                                                                   \
 	int NAME(struct bpf_iter__bpf_map_elem *ctx)                                               \
 	{                                                                                          \
-		/* Read once: the verifier forgets the null check of a second reading. */             \
+		/* Read once: the verifier forgets the null check of a second reading. */          \
 		void *key = ctx->key, *value = ctx->value;                                         \
                                                                                                    \
 		if (!key || !value)                                                                \

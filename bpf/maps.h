@@ -22,8 +22,8 @@ GROWING_HASH(linkerd_requests_map, struct request_key, struct request_value);
 /* By server port, not by peer: few, unless --detail full. */
 GROWING_HASH(linkerd_latency_map, struct latency_key, struct latency_value);
 GROWING_HASH(linkerd_handshake_map, struct handshake_key, struct handshake_value);
-/* --connections: key to slot. */
-GROWING_HASH(linkerd_connection_index_map, struct conn_key, __u32);
+/* --connections: key to slot and generation. */
+GROWING_HASH(linkerd_connection_index_map, struct conn_key, struct conn_ref);
 
 /* --connections. An array, so that a stale pointer still points at a slot: see state.h. */
 struct {

@@ -5,40 +5,6 @@
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
-/* Gives the parser back, and carries out a close that came meanwhile. */
-static __always_inline void release(struct __sk_buff *skb, struct conn *c, struct packet *p,
-				    struct tcp_result *r)
-{
-	__u32 role = p->role;
-	bool ok = true;
-
-	bounded(role, 1);
-	bpf_spin_lock(&c->lock);
-	if (p->run.count)
-		ok = http1_push_run(c, p);
-	c->busy &= ~(1 << role);
-	if (c->closing && !c->busy)
-		tcp_end(c, p, r, c->closing - 1);
-	bpf_spin_unlock(&c->lock);
-	if (!ok)
-		http1_lost(skb, LOST_PIPELINE);
-	if (p->unknown) {
-		series_add_responses(p, 0, p->unknown);
-		p->delta.answered += p->unknown;
-		p->delta.untimed += p->unknown;
-	}
-}
-
-static __always_inline struct conn *find(struct packet *p)
-{
-	__u32 *slot = bpf_map_lookup_elem(&linkerd_connection_index_map, &p->key);
-
-	if (!slot)
-		return NULL;
-	p->slot = *slot;
-	return conn_slot(p->slot);
-}
-
 /* Is this packet the beginning of something? */
 static __always_inline bool opens(const struct packet *p)
 {
@@ -57,7 +23,6 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	struct packet *p;
 	struct conn *c;
 	bool tcp;
-	__u8 flags;
 
 	if (!s)
 		return PASS;
@@ -65,7 +30,7 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	p->egress = egress;
 	p->now = 0;
 	__builtin_memset(&p->delta, 0, sizeof(p->delta));
-	p->run.count = 0;
+	p->run_count = 0;
 	p->unknown = 0;
 	packet_parse(skb, p);
 
@@ -80,31 +45,40 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 
 	p->jiffies = bpf_jiffies64();
 	tcp = p->key.proto == IPPROTO_TCP && !p->fragment;
-	c = find(p);
+	c = conn_find(p);
 	if (!c && opens(p) && !conn_open(skb))
 		c = conn_slot(p->slot);
-	flags = conn_flags(p);
-	if (c) {
-		if (tcp) {
-			if ((p->tcp_flags & TCP_SYN) || !(c->seen & SEEN_ACK))
+	if (c && tcp) {
+		if (!tcp_in_order(c, p, &r)) {
+			if ((p->tcp_flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
 				packet_now(p);
 			tcp_track(c, p, &r);
-			if (r.known)
-				flags = c->flags;
-		} else if (conn_is(c, &p->key)) {
-			flags = c->flags;
-			if (c->seen_jiffies != p->jiffies)
-				c->seen_jiffies = p->jiffies;
+			if (r.contended)
+				count(contended);
 		}
+	} else if (c) {
+		union brief b = {.word = READ_ONCE(c->brief.word)};
+
+		r.known = b.generation == p->generation && b.state == SLOT_LIVE;
+		r.flags = b.flags;
+		if (r.known && c->seen_jiffies != p->jiffies)
+			c->seen_jiffies = p->jiffies;
 	}
-	series_key(&p->series, &p->key, flags);
+	if (!r.known)
+		r.flags = conn_flags(p);
+	series_key(&p->series, &p->key, r.flags);
 	/* On the loopback the pod is taken as the server: it sends what the client does not. */
-	p->sent = p->key.ifindex == config.loopback_ifindex ?
-			  p->to_local == !!(flags & CONN_CLIENT_LOCAL) :
-			  egress;
+	p->sent = p->key.ifindex == config.loopback_ifindex
+		      ? p->to_local == !!(r.flags & CONN_CLIENT_LOCAL)
+		      : egress;
 	if (c && r.parse) {
 		http1_packet(skb);
-		release(skb, c, p, &r);
+		if (p->unknown) {
+			series_add_responses(p, 0, p->unknown);
+			p->delta.answered += p->unknown;
+			p->delta.untimed += p->unknown;
+		}
+		tcp_release(c, p, &r);
 	}
 	if (r.rtt_ns)
 		histogram_handshake(&p->series, HANDSHAKE_RTT, r.rtt_ns);

@@ -20,7 +20,7 @@
 #define PORTS_LEN 4
 #define UDP_LEN 8
 #define VLAN_LEN 4
-#define VLANS 2 /* tags left in the packet, beside the one that the kernel takes out */
+#define VLANS 2	     /* tags left in the packet, beside the one that the kernel takes out */
 #define EXTENSIONS 8 /* IPv6 extension headers followed */
 
 #define IPV6_HOPOPTS 0
@@ -194,7 +194,7 @@ static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p
 			h[0] = h[10], h[1] = h[11], h[2] = h[12], h[3] = h[13];
 		}
 	} else {
-not_ip:
+	not_ip:
 		p->kind = SERIES_NON_IP;
 		packet_size(skb, p, 0);
 		return;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The maps that metricd exports: finding an entry, making one, and `other` for what does not fit. */
+/* The maps that metricd exports: finding an entry, making one, and `other` for what does not fit.
+ */
 #ifndef METRICD_SERIES_H
 #define METRICD_SERIES_H
 
@@ -30,13 +31,13 @@ static const struct handshake_value zero_handshake;
 		value_;                                                                            \
 	})
 
-static const struct metric_key other_metric = { .kind = SERIES_OTHER };
+static const struct metric_key other_metric = {.kind = SERIES_OTHER};
 static const struct request_key other_request = {
-	.series = { .kind = SERIES_OTHER },
-	.status = STATUS_OTHER,
+    .series = {.kind = SERIES_OTHER},
+    .status = STATUS_OTHER,
 };
-static const struct latency_key other_latency = { .kind = SERIES_OTHER };
-static const struct handshake_key other_handshake = { .kind = SERIES_OTHER };
+static const struct latency_key other_latency = {.kind = SERIES_OTHER};
+static const struct handshake_key other_handshake = {.kind = SERIES_OTHER};
 
 static __always_inline void copy16(void *to, const void *from)
 {

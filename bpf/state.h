@@ -4,15 +4,20 @@
  * side: metricd never reads it.
  *
  * The rule for concurrency. The two directions of a connection run on different CPUs, and with
- * packet steering even one direction can. Therefore:
- *  1. Slots live in an array, so their memory is never anything but a slot. A slot is found by
- *     its key through a hash, and the key is compared again under the slot's lock, since the
- *     slot may have been given to another connection between the two.
- *  2. Every field of struct conn is read and written under its lock, but for http1[role], which
- *     belongs to the CPU that has set the role's bit in busy.
- *  3. A slot with a bit in busy is not closed and not given away: a close that comes meanwhile
- *     is left in `closing`, and whoever clears the last bit carries it out.
- *  4. Counters are only ever added to, atomically.
+ * packet steering even one direction can. A spin lock costs as much as two hash lookups, so it is
+ * kept for what is rare:
+ *  1. Slots live in an array, so their memory is never anything but a slot. Each time a slot is
+ *     given up its generation goes up. Who comes by an older reference sees that, and words that
+ *     are written without a lock carry the generation, so that they count for nothing in the
+ *     hands of the next connection.
+ *  2. http1[role] and what is said to be the role's in struct conn belong to the CPU that holds
+ *     busy[role]: it is added to atomically, and who then reads anything but 1 takes it back.
+ *  3. All else is written under the slot's lock: handshakes, FIN, RST, what is out of order.
+ *  4. A slot that is busy is not closed and not given away. A close that comes meanwhile is left
+ *     in `closing`, and whoever stops being busy carries it out.
+ *  5. Counters are only ever added to, atomically.
+ * Rules 2 and 4 need a store to be seen before a later load, which an atomic add does on x86-64.
+ * Elsewhere busy is taken and given back under the lock (config.ordered).
  */
 #ifndef METRICD_STATE_H
 #define METRICD_STATE_H
@@ -38,14 +43,39 @@ enum slot_state {
 	SLOT_FREE = 0, /* in linkerd_free_map */
 	SLOT_LIVE = 1,
 	SLOT_CLOSED = 2, /* accounted for; kept so that late packets find their series */
-	SLOT_OWNED = 3, /* taken out by one CPU, on its way to live or to free */
+	SLOT_OWNED = 3,	 /* taken out by one CPU, on its way to live or to free */
 };
 
-#define BUSY_OPENING (1 << 2) /* beside 1 << role */
+/* What linkerd_connection_index_map has of a connection. */
+struct conn_ref {
+	__u32 slot;
+	__u32 generation;
+};
+
+/* What a packet must know of its connection, to be read at once. */
+union brief {
+	__u64 word;
+	struct {
+		__u32 generation;
+		__u8 state; /* enum slot_state */
+		__u8 flags; /* CONN_… */
+		__u8 seen;  /* SEEN_… */
+		__u8 l7;    /* enum l7 */
+	};
+};
+
+/* A sequence number that is only good in one generation. */
+union tagged_seq {
+	__u64 word;
+	struct {
+		__u32 generation;
+		__u32 seq;
+	};
+};
 
 #define CONN_CLIENT_LOCAL (1 << 0)
-#define CONN_OTHER (1 << 1) /* its series did not fit when it was opened: it stays in `other` */
-#define CONN_TWICE (1 << 2) /* SYN or SYN-ACK was sent again: no RTT sample */
+#define CONN_OTHER (1 << 1)   /* its series did not fit when it was opened: it stays in `other` */
+#define CONN_TWICE (1 << 2)   /* SYN or SYN-ACK was sent again: no RTT sample */
 #define CONN_ADOPTED (1 << 3) /* older than the programs */
 #define CONN_ANSWERS_LOST (1 << 4) /* the server's side can't be followed: answers are unknown */
 
@@ -54,6 +84,7 @@ enum slot_state {
 #define SEEN_ACK (1 << 2) /* the handshake has ended */
 #define SEEN_FIN(role) (1 << (3 + (role)))
 #define SEEN_FIN_ACKED(role) (1 << (5 + (role)))
+#define SEEN_ANY_FIN (SEEN_FIN(CLIENT) | SEEN_FIN(SERVER))
 #define SEEN_BOTH_FINS_ACKED (SEEN_FIN_ACKED(CLIENT) | SEEN_FIN_ACKED(SERVER))
 
 /* What a connection carries. Up to L7_HTTP1 it is followed, beyond it is L4 only. */
@@ -74,34 +105,34 @@ enum http1_phase {
 	/* From here on the next `left` bytes need not be seen to be followed. */
 	HTTP1_BODY = 7,
 	HTTP1_CHUNK_DATA = 8, /* with the CRLF behind it */
-	HTTP1_CLOSE = 9, /* to the end of the connection */
+	HTTP1_CLOSE = 9,      /* to the end of the connection */
 };
 
 /* What is known of a line of which only a part has come. */
 enum http1_line {
-	LINE_NEW = 0, /* all there is of it is in carry */
-	LINE_FIRST = 1, /* a start line; its last bytes are in carry */
+	LINE_NEW = 0,	 /* all there is of it is in carry */
+	LINE_FIRST = 1,	 /* a start line; its last bytes are in carry */
 	LINE_CODING = 2, /* transfer-encoding; likewise */
-	LINE_SKIP = 3, /* a header that does not matter */
+	LINE_SKIP = 3,	 /* a header that does not matter */
 };
 
 #define HTTP1_CARRY 32
 
 /* One direction's parser. */
 struct http1 {
-	__u32 next; /* sequence number of the first byte not yet followed */
+	__u32 next;		  /* sequence number of the first byte not yet followed */
 	__u32 ahead_lo, ahead_hi; /* hull of what came too early, if they differ */
-	__u16 status; /* of the response at hand */
-	__u8 phase; /* enum http1_phase */
-	__u8 line; /* enum http1_line */
+	__u16 status;		  /* of the response at hand */
+	__u8 phase;		  /* enum http1_phase */
+	__u8 line;		  /* enum http1_line */
 	__u8 carry_len;
 	__u8 framing; /* FRAMING_… of the message at hand */
-	__u8 method; /* enum method: of the request at hand, or that the response answers */
+	__u8 method;  /* enum method: of the request at hand, or that the response answers */
 	__u8 pad;
-	__u32 first_len; /* bytes of a start line that did not fit into carry */
-	__u64 left; /* bytes of the body, or the chunk, still to come */
-	__u64 length; /* content-length */
-	__u64 start_ns; /* first byte of the message */
+	__u32 first_len;  /* bytes of a start line that did not fit into carry */
+	__u64 left;	  /* bytes of the body, or the chunk, still to come */
+	__u64 length;	  /* content-length */
+	__u64 start_ns;	  /* first byte of the message */
 	__u64 request_ns; /* of the request that the response answers; 0 is unknown */
 	__u8 carry[HTTP1_CARRY];
 };
@@ -109,7 +140,7 @@ struct http1 {
 /* Outstanding requests of one method that began in one packet. */
 struct run {
 	__u64 start_ns; /* 0 is unknown */
-	__u32 count;
+	__u32 first;	/* number of the first; the next run's ends it */
 	__u32 method;
 };
 
@@ -117,29 +148,29 @@ struct run {
 #define RUNS 8
 
 struct stream {
-	__u32 end; /* highest sequence number seen, plus one */
+	union tagged_seq end;	/* highest sequence number seen, plus one */
 	__u32 hole_lo, hole_hi; /* hull of what was passed over, if they differ */
-	__u32 fin_end; /* of the FIN, if seen */
+	__u32 fin_end;		/* of the FIN, if seen */
+	__u32 pad;
 };
 
 struct conn {
 	struct bpf_spin_lock lock;
-	__u8 state; /* enum slot_state */
-	__u8 busy;
-	__u8 closing; /* enum close_reason plus one */
-	__u8 flags; /* CONN_… */
+	__u32 closing; /* enum close_reason plus one */
+	union brief brief;
+	__u32 busy[2]; /* by role */
 	struct conn_key key;
-	__u8 seen; /* SEEN_… */
-	__u8 known; /* 1 << role: stream[role].end is set */
-	__u8 l7; /* enum l7 */
-	__u8 run_head, run_tail;
-	__u8 pad[3];
-	__u32 requests, answered; /* so far */
-	__u64 opened_ns;
-	__u64 handshake_ns; /* the SYN (outbound) or SYN-ACK (inbound) */
 	__u64 seen_jiffies;
+	__u64 opened_ns;
+	__u64 handshake_ns;	  /* the SYN (outbound) or SYN-ACK (inbound) */
+	union tagged_seq skip[2]; /* payload before it need not be looked at */
 	struct stream stream[2];
-	struct run runs[RUNS];
+	__u32 requests;	       /* the client's, so far */
+	__u32 begun, answered; /* the server's */
+	__u8 run_head;	       /* the client's */
+	__u8 run_tail;	       /* the server's */
+	__u8 pad[2];
+	struct run runs[RUNS]; /* the client's */
 	struct http1 http1[2];
 };
 
@@ -166,8 +197,8 @@ struct packet {
 	__u32 segments;
 	__u32 slot;
 	__u32 payload; /* offset of the transport's payload */
-	__u32 end; /* offset of its end */
-	__u32 pos; /* how far the parser is */
+	__u32 end;     /* offset of its end */
+	__u32 pos;     /* how far the parser is */
 	__u32 seq, ack;
 	__u8 tcp_flags;
 	__u8 to_local; /* towards the local end */
@@ -177,7 +208,10 @@ struct packet {
 	__u8 fragment;
 	__u8 sent; /* as the pod sees it */
 	__u8 pad;
-	struct run run; /* requests of this packet not yet in conn.runs */
+	__u32 generation; /* of the slot */
+	__u32 run_count;  /* requests of this packet not yet in conn.runs */
+	__u32 run_method;
+	__u64 run_start_ns;
 	__u32 unknown; /* requests whose answers will be unknown */
 	__u8 headers[64];
 };
@@ -191,14 +225,14 @@ struct packet {
  * verifier does not tell apart the thousands of ways to get to a place.
  */
 struct scan {
-	__u32 word; /* offset of the eight bytes at hand */
-	__u32 at; /* where the line at hand begins */
-	__u32 total; /* bytes in the buffer */
-	__u32 carry; /* of which carried over */
-	__u64 feeds; /* line feeds in the word, not yet looked at */
+	__u32 word;   /* offset of the eight bytes at hand */
+	__u32 at;     /* where the line at hand begins */
+	__u32 total;  /* bytes in the buffer */
+	__u32 carry;  /* of which carried over */
+	__u64 feeds;  /* line feeds in the word, not yet looked at */
 	__u64 number; /* a decimal number as far as it is read */
 	__u32 digits; /* of it, without leading zeros but the first */
-	__u32 ended; /* white space has come behind it */
+	__u32 ended;  /* white space has come behind it */
 };
 
 struct scratch {
@@ -206,8 +240,8 @@ struct scratch {
 	struct scan scan;
 	__u8 buffer[BUFFER + 16];
 	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for conn.h */
-	__u32 silent; /* jiffies: conn_sweep's second result */
-	__u32 cursor; /* where conn.h looks next for idle connections */
+	__u32 silent;		       /* jiffies: conn_sweep's second result */
+	__u32 cursor;		       /* where conn.h looks next for idle connections */
 };
 
 #endif

@@ -8,16 +8,28 @@
 #include "conn.h"
 
 /* How far from what is expected the sequence number of a believable RST may be. */
-#define RST_WINDOW (1 << 20)
+#define RST_WINDOW (1U << 20)
 
-/* What tcp_track tells beside the packet's delta. */
+/* How much of a body is passed over before the parser's place is brought up. */
+#define SKIP_MAX (1U << 30)
+
+/* What following a segment tells beside the packet's delta. */
 struct tcp_result {
-	__u64 rtt_ns; /* 0 is no sample */
+	__u64 rtt_ns;	 /* 0 is no sample */
 	__u64 opened_ns; /* of a connection that has ended */
-	bool known; /* the slot is still this connection's */
-	bool parse; /* the payload is the caller's to follow: busy is set */
+	__u8 flags;	 /* CONN_… */
+	bool known;	 /* the slot is still this connection's */
+	bool parse;	 /* the payload is the caller's to follow: busy is held */
 	bool ended;
+	bool contended; /* busy is held by another CPU: the payload can't be followed */
 };
+
+static __always_inline __u32 tcp_role(const struct packet *p, __u8 flags)
+{
+	bool client_local = flags & CONN_CLIENT_LOCAL;
+
+	return client_local != p->to_local ? CLIENT : SERVER;
+}
 
 /* The segment lies in what was passed over before: it is late, not sent again. */
 static __always_inline bool tcp_fills_hole(const struct stream *m, __u32 seq, __u32 end)
@@ -26,167 +38,223 @@ static __always_inline bool tcp_fills_hole(const struct stream *m, __u32 seq, __
 }
 
 /* Under the slot's lock: which bytes are new. Returns segments that were sent again. */
-static __always_inline __u32 tcp_sequence(struct conn *c, struct stream *m, __u32 role,
-					  const struct packet *p, __u32 len)
+static __always_inline __u32 tcp_sequence(struct stream *m, const struct packet *p, __u32 len)
 {
 	__u32 seq = p->seq, end = seq + len;
+	union tagged_seq now = {.word = m->end.word};
 	__u32 again = 0;
 
-	if (!(c->known & (1 << role))) {
-		c->known |= 1 << role;
-		m->end = end;
-		return 0;
-	}
-	if (!before(seq, m->end)) {
-		if (seq != m->end) {
+	if (now.generation != p->generation) {
+		now.seq = end;
+	} else if (!before(seq, now.seq)) {
+		if (seq != now.seq) {
 			if (m->hole_lo == m->hole_hi)
-				m->hole_lo = m->end;
+				m->hole_lo = now.seq;
 			m->hole_hi = seq;
 		}
-		m->end = end;
-		return 0;
+		now.seq = end;
+	} else {
+		if (tcp_fills_hole(m, seq, end)) {
+			if (seq == m->hole_lo)
+				m->hole_lo = end;
+			else if (end == m->hole_hi)
+				m->hole_hi = seq;
+		} else if (!(len == 1 && seq + 1 == now.seq && !p->egress &&
+			     !(p->tcp_flags & (TCP_SYN | TCP_FIN)))) {
+			/* One old byte is how other stacks probe a silent peer or a closed window.
+			 */
+			again = p->segments;
+		}
+		if (before(now.seq, end))
+			now.seq = end;
 	}
-	if (tcp_fills_hole(m, seq, end)) {
-		if (seq == m->hole_lo)
-			m->hole_lo = end;
-		else if (end == m->hole_hi)
-			m->hole_hi = seq;
-	} else if (!(len == 1 && seq + 1 == m->end && !p->egress && !(p->tcp_flags & TCP_FIN))) {
-		/* One old byte is how other stacks probe a silent peer or a closed window. */
-		again = p->segments;
-	}
-	if (before(m->end, end))
-		m->end = end;
+	now.generation = p->generation;
+	WRITE_ONCE(m->end.word, now.word);
 	return again;
 }
 
-/* Under the slot's lock: the connection is over, for `reason`. */
+/* Under the slot's lock, and nobody is busy: the connection is over, for `reason`. */
 static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp_result *r,
 				    __u32 reason)
 {
-	c->state = SLOT_CLOSED;
+	c->brief.state = SLOT_CLOSED;
 	c->closing = 0;
 	p->delta.closed = reason + 1;
 	p->delta.aborted = conn_outstanding(c);
-	r->opened_ns = c->flags & CONN_ADOPTED ? 0 : c->opened_ns;
+	r->opened_ns = c->brief.flags & CONN_ADOPTED ? 0 : c->opened_ns;
 	r->ended = true;
 }
 
 /*
- * Follows one segment. Takes the slot's lock, under which nothing may be called. The time must
- * have been read for segments with a SYN and until the handshake has ended.
+ * The way of most segments: an established connection, in order, and no lock. Returns false,
+ * having done nothing, if it is not for it.
+ */
+static __always_inline bool tcp_in_order(struct conn *c, struct packet *p, struct tcp_result *r)
+{
+	union brief b = {.word = READ_ONCE(c->brief.word)};
+	union tagged_seq end, skip;
+	__u32 len = p->end - p->payload, role;
+
+	if (b.generation != p->generation || b.state != SLOT_LIVE || !(b.seen & SEEN_ACK) ||
+	    (b.seen & SEEN_ANY_FIN) || (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)))
+		return false;
+	role = tcp_role(p, b.flags);
+	p->role = role;
+	bounded(role, 1);
+	if (len) {
+		end.word = READ_ONCE(c->stream[role].end.word);
+		if (end.generation != p->generation || end.seq != p->seq)
+			return false;
+		end.seq += len;
+		skip.word = READ_ONCE(c->skip[role].word);
+		if (b.l7 <= L7_HTTP1 &&
+		    (skip.generation != p->generation || skip.seq - end.seq - 1 >= SKIP_MAX)) {
+			if (!config.ordered || !conn_busy(c, role))
+				return false;
+			/* Busy, the slot can't be given away; had it been before, this tells. */
+			b.word = READ_ONCE(c->brief.word);
+			if (b.generation != p->generation || b.state != SLOT_LIVE) {
+				add32(&c->busy[role], -1);
+				return false;
+			}
+			r->parse = true;
+		}
+		WRITE_ONCE(c->stream[role].end.word, end.word);
+	}
+	if (c->seen_jiffies != p->jiffies)
+		c->seen_jiffies = p->jiffies;
+	r->known = true;
+	r->flags = b.flags;
+	return true;
+}
+
+/*
+ * Follows a segment that is the beginning or the end of something, or out of order. Takes the
+ * slot's lock, under which nothing may be called. The time must have been read for segments with
+ * a SYN and until the handshake has ended.
  */
 static __always_inline void tcp_track(struct conn *c, struct packet *p, struct tcp_result *r)
 {
-	__u32 len = p->end - p->payload;
+	__u32 payload = p->end - p->payload, len = payload;
+	union brief b;
 	__u8 flags = p->tcp_flags;
 	__u32 role, closing = 0;
-	struct stream *m;
-	bool client_local;
+	bool client_local, loopback = p->key.ifindex == config.loopback_ifindex;
 
-	r->rtt_ns = r->opened_ns = 0;
-	r->known = r->parse = r->ended = false;
 	if (flags & TCP_SYN)
 		len++;
 	if (flags & TCP_FIN)
 		len++;
 
 	bpf_spin_lock(&c->lock);
-	if ((c->state != SLOT_LIVE && c->state != SLOT_CLOSED) || !conn_is(c, &p->key))
+	b.word = c->brief.word;
+	if (b.generation != p->generation || (b.state != SLOT_LIVE && b.state != SLOT_CLOSED))
 		goto unlock;
 	r->known = true;
-	if (c->seen_jiffies != p->jiffies)
-		c->seen_jiffies = p->jiffies;
+	c->seen_jiffies = p->jiffies;
 
 	/* A new SYN: for a closed connection the next one, for a live one the end of the old. */
-	if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !c->busy &&
-	    (c->state == SLOT_CLOSED ||
-	     ((c->seen & SEEN_ACK) && (c->known & (1 << CLIENT)) &&
-	      !!(c->flags & CONN_CLIENT_LOCAL) != p->to_local &&
-	      p->seq + 1 != c->stream[CLIENT].end && before(c->stream[CLIENT].end, p->seq)))) {
-		if (c->state == SLOT_LIVE)
+	if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !conn_is_busy(c) &&
+	    (b.state == SLOT_CLOSED || ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == CLIENT &&
+					c->stream[CLIENT].end.generation == p->generation &&
+					before(c->stream[CLIENT].end.seq, p->seq)))) {
+		if (b.state == SLOT_LIVE)
 			tcp_end(c, p, r, CLOSE_IDLE);
-		conn_begin(c, p, (c->flags & CONN_OTHER) | (p->to_local ? 0 : CONN_CLIENT_LOCAL));
+		conn_begin(c, p, (b.flags & CONN_OTHER) | (p->to_local ? 0 : CONN_CLIENT_LOCAL));
+		c->brief.state = SLOT_LIVE;
+		b.word = c->brief.word;
 	}
 
-	client_local = c->flags & CONN_CLIENT_LOCAL;
-	role = client_local != p->to_local ? CLIENT : SERVER;
+	client_local = b.flags & CONN_CLIENT_LOCAL;
+	role = tcp_role(p, b.flags);
 	p->role = role;
 	bounded(role, 1);
-	m = &c->stream[role];
 
 	if (len)
-		p->delta.retransmits = tcp_sequence(c, m, role, p, len);
+		p->delta.retransmits = tcp_sequence(&c->stream[role], p, len);
 
 	if (flags & TCP_SYN) {
 		__u8 bit = flags & TCP_ACK ? SEEN_SYNACK : SEEN_SYN;
 
-		if (c->seen & bit)
-			c->flags |= CONN_TWICE;
-		if (!(c->seen & bit)) {
-			c->seen |= bit;
+		if (b.seen & bit) {
+			b.flags |= CONN_TWICE;
+		} else {
+			b.seen |= bit;
 			c->http1[role].next = p->seq + 1;
-			if (bit == SEEN_SYN) {
+			if (bit == SEEN_SYN || !client_local || loopback)
 				c->handshake_ns = p->now;
-			} else if (!client_local || p->key.ifindex == config.loopback_ifindex) {
-				c->handshake_ns = p->now;
-			} else if (!(c->flags & (CONN_TWICE | CONN_ADOPTED))) {
+			else if (!(b.flags & (CONN_TWICE | CONN_ADOPTED)))
 				r->rtt_ns = p->now - c->handshake_ns;
-			}
 		}
-	} else if (!(c->seen & SEEN_ACK) && (flags & TCP_ACK) && !(flags & TCP_RST)) {
+	} else if (!(b.seen & SEEN_ACK) && (flags & TCP_ACK) && !(flags & TCP_RST) &&
+		   (role == CLIENT || (b.flags & CONN_ADOPTED))) {
 		/* The client's ACK of the SYN-ACK, or any packet of an adopted connection. */
-		if (role == CLIENT || (c->flags & CONN_ADOPTED)) {
-			c->seen |= SEEN_ACK;
-			if (role == CLIENT && (c->seen & SEEN_SYNACK) &&
-			    !(c->flags & (CONN_TWICE | CONN_ADOPTED)) &&
-			    (!client_local || p->key.ifindex == config.loopback_ifindex))
-				r->rtt_ns = p->now - c->handshake_ns;
-		}
+		b.seen |= SEEN_ACK;
+		if (role == CLIENT && (b.seen & SEEN_SYNACK) &&
+		    !(b.flags & (CONN_TWICE | CONN_ADOPTED)) && (!client_local || loopback))
+			r->rtt_ns = p->now - c->handshake_ns;
 	}
 
-	if (c->state == SLOT_LIVE) {
-		__u8 fins = c->seen & (SEEN_FIN(CLIENT) | SEEN_FIN(SERVER));
-
-		if (flags & TCP_FIN) {
-			m->fin_end = p->seq + len;
-			c->seen |= SEEN_FIN(role);
-		}
-		if (fins && (flags & TCP_ACK)) {
+	if (b.state == SLOT_LIVE) {
+		if ((b.seen & SEEN_ANY_FIN) && (flags & TCP_ACK)) {
 			__u32 other = !role;
 
 			bounded(other, 1);
-			if ((c->seen & SEEN_FIN(other)) &&
-			    !before(p->ack, c->stream[other].fin_end))
-				c->seen |= SEEN_FIN_ACKED(other);
+			if ((b.seen & SEEN_FIN(other)) && !before(p->ack, c->stream[other].fin_end))
+				b.seen |= SEEN_FIN_ACKED(other);
 		}
-		if ((c->seen & SEEN_BOTH_FINS_ACKED) == SEEN_BOTH_FINS_ACKED) {
+		if (flags & TCP_FIN) {
+			c->stream[role].fin_end = p->seq + len;
+			b.seen |= SEEN_FIN(role);
+		}
+		if ((b.seen & SEEN_BOTH_FINS_ACKED) == SEEN_BOTH_FINS_ACKED) {
 			closing = CLOSE_FIN + 1;
 		} else if (flags & TCP_RST) {
 			/* In answer to a SYN, or near where the stream is: RFC 5961 section 3. */
-			if (!(c->seen & (SEEN_SYNACK | SEEN_ACK)) && role == SERVER)
+			if (!(b.seen & (SEEN_SYNACK | SEEN_ACK)) && role == SERVER)
 				closing = CLOSE_REFUSED + 1;
-			else if (p->egress || !(c->known & (1 << role)) ||
-				 (__u32)(p->seq - m->end + RST_WINDOW) <= 2 * RST_WINDOW)
+			else if (p->egress || c->stream[role].end.generation != p->generation ||
+				 p->seq - c->stream[role].end.seq + RST_WINDOW <= 2 * RST_WINDOW)
 				closing = CLOSE_RST + 1;
 		}
-
-		if (c->l7 <= L7_HTTP1 && (p->end != p->payload || (flags & TCP_FIN))) {
-			if (c->busy & (1 << role)) {
-				p->delta.lost = LOST_CONTENDED + 1;
-			} else {
-				c->busy |= 1 << role;
-				r->parse = true;
-			}
+	}
+	/* l7, the word's last byte, is the parser's. */
+	c->brief.flags = b.flags;
+	c->brief.seen = b.seen;
+	r->flags = b.flags;
+	if (b.state == SLOT_LIVE) {
+		if (b.l7 <= L7_HTTP1 && (payload || (flags & TCP_FIN))) {
+			r->parse = conn_busy(c, role);
+			r->contended = !r->parse;
 		}
 		if (closing) {
-			if (c->busy)
-				c->closing = closing;
-			else
+			c->closing = closing;
+			if (!conn_is_busy(c))
 				tcp_end(c, p, r, closing - 1);
 		}
 	}
 unlock:
+	bpf_spin_unlock(&c->lock);
+}
+
+/* Stops being busy, and carries out a close that came meanwhile. */
+static __always_inline void tcp_release(struct conn *c, struct packet *p, struct tcp_result *r)
+{
+	__u32 role = p->role;
+
+	bounded(role, 1);
+	if (config.ordered) {
+		add32(&c->busy[role], -1);
+		if (!READ_ONCE(c->closing))
+			return;
+		bpf_spin_lock(&c->lock);
+	} else {
+		bpf_spin_lock(&c->lock);
+		add32(&c->busy[role], -1);
+	}
+	if (c->brief.generation == p->generation && c->brief.state == SLOT_LIVE && c->closing &&
+	    !conn_is_busy(c))
+		tcp_end(c, p, r, c->closing - 1);
 	bpf_spin_unlock(&c->lock);
 }
 

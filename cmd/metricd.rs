@@ -1,15 +1,13 @@
 //! The sidecar: sleeps until it is scraped, reads the pinned maps and answers.
 
-use std::{
-    io::{self, IsTerminal},
-    net::SocketAddr,
-    path::PathBuf,
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use clap::Parser;
-use metricd::server::{self, Config};
-use tracing_subscriber::EnvFilter;
+use metricd::{
+    logging,
+    server::{self, Config},
+};
 
 /// Serves the metrics of this pod's network, which metricd-init set up, to Prometheus.
 ///
@@ -28,14 +26,7 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_env("METRICD_LOG")
-        .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    logging::start();
     let config = Config {
         pin_dir: args.pin_dir,
         listen: args.listen,

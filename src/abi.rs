@@ -254,7 +254,7 @@ counters! {
 
 counters! {
     /// Connections whose requests could not be followed any further, by why.
-    LostValue: 56 {
+    LostValue: 48 {
         /// Bytes that the parser needed were never seen in order.
         gap: u64,
         malformed: u64,
@@ -262,8 +262,6 @@ counters! {
         bound: u64,
         /// More outstanding requests than are remembered.
         pipeline: u64,
-        /// Two CPUs had packets of the same direction at the same time.
-        contended: u64,
         /// A response that no request asked for.
         unsolicited: u64,
         /// The connection was older than the programs.
@@ -283,7 +281,7 @@ counters! {
 
 counters! {
     /// The counters of a series; `active` and `in_flight` are gauges.
-    MetricValue: 248 {
+    MetricValue: 240 {
         /// As the pod sees it.
         recv: IoValue,
         sent: IoValue,
@@ -410,6 +408,22 @@ layout! {
         bounds_ns: [u64; BUCKETS],
         /// Of metricd-init, NUL-terminated.
         version: [u8; 32],
+    }
+}
+
+layout! {
+    /// A clsact filter that metricd-init has attached.
+    AttachmentKey: 8 {
+        ifindex: u32,
+        egress: u32,
+    }
+}
+
+layout! {
+    AttachmentValue: 8 {
+        priority: u32,
+        /// Whether the clsact qdisc is ours too.
+        made_qdisc: u32,
     }
 }
 
@@ -557,6 +571,8 @@ mod tests {
         check::<HandshakeValue>();
         check::<Counters>();
         check::<Info>();
+        check::<AttachmentKey>();
+        check::<AttachmentValue>();
     }
 
     #[test]

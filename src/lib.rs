@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod netns;
 pub mod options;
 pub mod pins;
+pub mod run;
 pub mod server;
 #[allow(unsafe_code)]
 pub mod sys;

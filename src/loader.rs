@@ -10,8 +10,8 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, OpenObject, PrintLevel, ProgramAttachType, set_print};
 
 use crate::abi::{
-HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyKey, LatencyValue,
-    Layout, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER, series_kind,
+    HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyKey, LatencyValue, Layout,
+    MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER, series_kind,
 };
 use crate::options::{IDLE_OTHER, IDLE_TCP, LARGE_MAP, Options};
 use crate::skel::{MetricdSkel, MetricdSkelBuilder};
@@ -77,7 +77,7 @@ pub fn load<'a>(
     let metrics = options.map_size.get();
     let connections = options.connections.get();
     if metrics > LARGE_MAP {
-        let mib = u64::from(metrics) * (48 + 40 + 248) >> 20;
+        let mib = u64::from(metrics) * (48 + 40 + 240) >> 20;
         tracing::warn!("a map of {metrics} entries takes up to {mib} MiB");
     }
     let histograms = match options.detail {
@@ -101,6 +101,7 @@ pub fn load<'a>(
     config.loopback_ifindex = loopback;
     config.detail = options.detail as u8;
     config.ipv6 = u8::from(options.ipv6);
+    config.ordered = u8::from(cfg!(target_arch = "x86_64"));
 
     // One more than asked for, where there is an entry for `other`.
     let maps = &mut open.maps;

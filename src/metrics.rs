@@ -260,7 +260,6 @@ const FAMILIES: &[Family] = &[
             happened(samples, "malformed", value.lost.malformed);
             happened(samples, "bound", value.lost.bound);
             happened(samples, "pipeline", value.lost.pipeline);
-            happened(samples, "contended", value.lost.contended);
             happened(samples, "unsolicited", value.lost.unsolicited);
             happened(samples, "midstream", value.lost.midstream);
         }),

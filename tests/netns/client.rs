@@ -2,7 +2,7 @@
 //! responses off a stream and counts them.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::fixture::{Family, Pod};
 use crate::netns::Netns;
-use crate::process::PATIENCE;
+use crate::process::{PATIENCE, eventually};
 
 /// A connection of which the test holds both ends, so that it says what happens when.
 pub struct Pair {
@@ -90,7 +90,16 @@ pub fn reset(stream: TcpStream) {
 }
 
 pub fn listen(netns: &Netns, at: SocketAddr) -> TcpListener {
-    let listener = netns.inside(|| TcpListener::bind(at));
+    // The last listener there may live a moment longer, in a child process of another test that
+    // is just being started.
+    let mut listener = netns.inside(|| TcpListener::bind(at));
+    eventually(PATIENCE, || {
+        let in_use = matches!(&listener, Err(e) if e.kind() == ErrorKind::AddrInUse);
+        if in_use {
+            listener = netns.inside(|| TcpListener::bind(at));
+        }
+        !in_use
+    });
     let listener = listener.unwrap_or_else(|e| panic!("listening on {at}: {e}"));
     // Holds for accept too.
     let patience = TimeVal::seconds(PATIENCE.as_secs() as i64);

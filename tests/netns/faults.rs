@@ -228,10 +228,10 @@ fn a_wire_without_faults_changes_nothing() {
         h2load(&pod, 2000, &urls(&pod, Family::V6, &["20k"]));
         let scrape = pod.ended();
         Http::answered(nginx.responses(2000)).assert_in(&scrape, HTTP);
-        let connections = Connections::of(&scrape, HTTP);
-        assert_eq!(connections, Connections::closed("fin", 50));
-        assert_eq!(pod.client.kernel_counter("Tcp", "RetransSegs"), 0);
-        assert_eq!(pod.server().kernel_counter("Tcp", "RetransSegs"), 0);
+        // With so short a timer, a busy machine may send again what was not lost.
+        Connections::closed("fin", 50)
+            .sent_again(&pod)
+            .assert_in(&scrape, HTTP);
         assert_eq!(pod.wire.as_ref().expect("a wire").there.dropped(), 0);
     }
 }

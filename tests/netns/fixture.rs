@@ -243,8 +243,10 @@ impl Pod {
     }
 
     pub fn scrape(&self) -> Scrape {
-        self.try_scrape()
-            .unwrap_or_else(|e| panic!("the scrape failed: {e}"))
+        self.try_scrape().unwrap_or_else(|e| {
+            let status = self.metricd.as_ref().map(Process::state);
+            panic!("the scrape failed: {e}; metricd: {status:?}")
+        })
     }
 
     /// Scrapes until the traffic's last packets have been counted: nothing changes any more and

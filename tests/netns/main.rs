@@ -5,12 +5,13 @@
 //! Needs root and the Debian packages iproute2, iputils-ping, ethtool, nginx-light, nghttp2-client,
 //! curl, openssl and prometheus. A missing one fails the tests that use it.
 
+mod attach;
 mod client;
-mod devices;
 mod exposition;
 mod faults;
 mod fixture;
 mod http1;
+mod kernel;
 mod l4;
 mod lifecycle;
 mod load;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::exposition::Scrape;
+use crate::fixture::Pod;
 
 /// The HTTP side. What is 0 is left out of the maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,6 +110,13 @@ impl Connections {
             retransmits_recv: retransmits("recv"),
             retransmits_sent: retransmits("sent"),
         }
+    }
+
+    /// With what the kernels of both ends say was sent again, if all of it has passed the hook.
+    pub fn sent_again(mut self, pod: &Pod) -> Self {
+        self.retransmits_recv = pod.client.kernel_counter("Tcp", "RetransSegs");
+        self.retransmits_sent = pod.server().kernel_counter("Tcp", "RetransSegs");
+        self
     }
 
     /// This many, of which none has ended.

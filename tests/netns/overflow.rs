@@ -4,11 +4,12 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 
-use crate::client::{connect_from, listen, reset};
+use crate::client::{Pair, connect_from, listen, reset};
+use crate::exposition::Scrape;
 use crate::fixture::{Family, Pod, Shape};
 use crate::l4::assert_equal_growth;
 use crate::load::from_environment;
-use crate::observed::Connections;
+use crate::observed::{Connections, Http};
 
 const PORT: u16 = 9200;
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n";
@@ -116,4 +117,32 @@ fn a_series_that_fits_stays_exact() {
     assert_eq!(scrape.sum("linkerd_ebpf_responses_total", &own), 2);
     Connections::closed("fin", 1).assert_in(&scrape, PORT + 1);
     assert_eq!(scrape.sum("linkerd_ebpf_requests_total", &[]), 502);
+}
+
+/// More connections at a time than there are slots: each end is accounted for.
+#[test]
+fn more_connections_than_slots() {
+    let pod = Pod::measured(Shape::Plain, &["--connections", "64"]);
+    let mut pairs = Vec::from_iter((0..200).map(|_| pod.pair(PORT)));
+    for pair in &mut pairs {
+        pair.client_says(REQUEST);
+    }
+    let open = pod.settled(|_| true);
+    let sum = |scrape: &Scrape, name| scrape.sum(name, &[("dst_port", "9200")]);
+    assert_eq!(sum(&open, "linkerd_ebpf_connections_active"), 64);
+    let evicted = open.by("reason", "linkerd_ebpf_connections_closed_total", &[]);
+    assert!(evicted["evicted"] >= 200 - 64, "{evicted:?}");
+    for pair in &mut pairs {
+        pair.server_says(RESPONSE);
+    }
+    pairs.into_iter().for_each(Pair::close);
+    let scrape = pod.ended();
+    assert_eq!(sum(&scrape, "linkerd_ebpf_requests_in_flight"), 0);
+    // Of a connection that was forgotten nothing is guessed.
+    let served = Http::of(&scrape, PORT);
+    assert!(served.requests <= 200, "{served:?}");
+    assert!(
+        served.responses.keys().all(|status| status == "204"),
+        "{served:?}"
+    );
 }

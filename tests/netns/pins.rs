@@ -27,6 +27,11 @@ impl PinDir {
         Self(Path::new(BPFFS).join(unique(PINS)))
     }
 
+    /// Somewhere else.
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -1,5 +1,6 @@
 //! Commands that must succeed, and processes that end with their owner.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -65,7 +66,7 @@ pub fn eventually(patience: Duration, mut condition: impl FnMut() -> bool) -> bo
 
 /// A child process; killed when dropped. What it says goes to a file.
 pub struct Process {
-    child: Child,
+    child: RefCell<Child>,
     log: PathBuf,
 }
 
@@ -84,11 +85,14 @@ impl Process {
                 .spawn()
                 .unwrap_or_else(|e| cannot_start(&command, &e))
         });
-        Self { child, log }
+        Self {
+            child: RefCell::new(child),
+            log,
+        }
     }
 
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.child.borrow().id()
     }
 
     pub fn said(&self) -> String {
@@ -96,13 +100,22 @@ impl Process {
     }
 
     pub fn exit_code(&mut self) -> Option<i32> {
-        self.child.try_wait().ok()??.code()
+        self.child.borrow_mut().try_wait().ok()??.code()
+    }
+
+    /// Whether it runs, or how it ended.
+    pub fn state(&self) -> String {
+        match self.child.borrow_mut().try_wait() {
+            Ok(None) => "running".into(),
+            Ok(Some(status)) => format!("ended by {status}"),
+            Err(e) => e.to_string(),
+        }
     }
 
     /// Ends it by SIGKILL, as the out-of-memory killer would.
     pub fn kill(&mut self) {
-        self.child.kill().expect("kill");
-        self.child.wait().expect("wait");
+        self.child.get_mut().kill().expect("kill");
+        self.child.get_mut().wait().expect("wait");
     }
 }
 
@@ -111,8 +124,8 @@ impl Drop for Process {
         if thread::panicking() {
             eprintln!("--- {}\n{}---", self.log.display(), self.said());
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child.get_mut().kill();
+        let _ = self.child.get_mut().wait();
     }
 }
 

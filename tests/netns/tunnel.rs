@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::devices::tun;
+use crate::kernel::tun;
 use crate::netns::Netns;
 
 pub const DEVICE: &str = "tun0";

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 
-use crate::devices::packet_socket;
+use crate::kernel::packet_socket;
 use crate::netns::Netns;
 
 /// Ethernet, the largest MTU of these tests, a VLAN tag.

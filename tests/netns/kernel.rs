@@ -1,5 +1,5 @@
-//! What neither std nor nix opens: packet sockets and tun devices. The only unsafe code of the
-//! tests.
+//! What neither std nor nix can do: packet sockets, tun devices, asking for what TCX has, going
+//! before others. The only unsafe code of the tests.
 
 use std::ffi::c_int;
 use std::fs::File;
@@ -56,6 +56,35 @@ fn set_packet_option(fd: &OwnedFd, option: c_int) {
     assert_eq!(result, 0, "packet option: {}", io::Error::last_os_error());
 }
 
+/// The ids of the programs that TCX has on an interface of the current namespace.
+pub fn tcx_programs(interface: &str, egress: bool) -> Vec<u32> {
+    use libbpf_sys::{BPF_TCX_EGRESS, BPF_TCX_INGRESS, bpf_prog_query_opts};
+
+    let index = if_nametoindex(interface).unwrap_or_else(|e| panic!("{interface}: {e}"));
+    let mut ids = [0; 64];
+    let mut options = bpf_prog_query_opts {
+        sz: size_of::<bpf_prog_query_opts>() as libbpf_sys::size_t,
+        prog_ids: ids.as_mut_ptr(),
+        ..bpf_prog_query_opts::default()
+    };
+    options.__bindgen_anon_1.count = ids.len() as u32;
+    let hook = if egress {
+        BPF_TCX_EGRESS
+    } else {
+        BPF_TCX_INGRESS
+    };
+    // SAFETY: the options say how many ids there is room for, and outlive the call.
+    let result = unsafe { libbpf_sys::bpf_prog_query_opts(index as c_int, hook, &raw mut options) };
+    if result == -libc::EINVAL {
+        // A kernel without TCX has nothing there.
+        return Vec::new();
+    }
+    assert_eq!(result, 0, "BPF_PROG_QUERY");
+    // SAFETY: both members of the union are the same number.
+    let count = unsafe { options.__bindgen_anon_1.count };
+    ids[..count as usize].to_vec()
+}
+
 /// A new device of the current namespace without a link layer: what is routed to it is read from
 /// the file, a packet each time, and what is written arrives.
 pub fn tun(name: &str) -> File {
@@ -72,4 +101,12 @@ pub fn tun(name: &str) -> File {
     let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
     assert_eq!(result, 0, "TUNSETIFF: {}", io::Error::last_os_error());
     file
+}
+
+/// From now on this thread runs when it wants to, whatever else is going on: for what measures
+/// time. Where that is not allowed it runs like any other.
+pub fn run_before_others() {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameter is a sched_param, and outlives the call.
+    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
 }

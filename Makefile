@@ -1,0 +1,68 @@
+# `make help` lists the targets. Everything needs root, for BPF and network namespaces.
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,CI)
+BIN := target/release
+BPFFS := /sys/fs/bpf
+
+BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
+DEMO_PACKAGES := iproute2 nginx-light curl util-linux
+TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client wrk prometheus ethtool jq procps \
+	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-demo setup-test bpffs build run demo test test-long test-kernels lint bench clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: setup build bpffs ## Observe this machine's own interfaces and lo, and serve their metrics
+	$(SUDO) $(BIN)/linkerd-metricd run --interface lo $(shell \
+		ip -o link show up 2>/dev/null | awk -F': ' '$$2 !~ /^lo/{sub(/@.*/, "", $$2); print "--interface " $$2}')
+
+demo: setup setup-demo build bpffs ## The shape of a pod: nginx in a namespace, init, sidecar, some traffic
+	$(SUDO) examples/demo $(BIN)
+
+build: setup ## The release binaries, in target/release
+	cargo build --release --locked
+
+test: setup setup-test build bpffs ## All tests, with everything they need (about 15 minutes)
+	$(SUDO) cargo test --release --locked
+	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest
+
+test-long: setup setup-test build bpffs ## What takes longer: all kernels, and the tests at full size
+	METRICD_TEST_LONG=1 $(SUDO) --preserve-env=METRICD_TEST_LONG cargo test --release --locked -- --include-ignored
+	BIN_DIR=$(BIN) tests/kernels/run 5.10 6.1 6.12 newest
+
+test-kernels: setup setup-test build ## The binaries on other kernels, under QEMU: KERNELS="5.10 6.1 6.12 newest"
+	BIN_DIR=$(BIN) tests/kernels/run $(KERNELS)
+
+lint: setup ## Formatting and lints of both languages
+	clang-format --dry-run --Werror bpf/*.h bpf/*.c
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+
+bench: setup setup-test build bpffs ## What it costs: per packet, per request, per scrape
+	$(SUDO) cargo bench --locked
+	$(SUDO) benches/request $(BIN)
+
+# Installs those of the packages that are missing.
+define install
+	@missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	[ -z "$$missing" ] || { $(SUDO) apt-get update -q && $(SUDO) env \
+		DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends $$missing; }
+endef
+
+setup:
+	$(call install,$(BUILD_PACKAGES))
+
+setup-demo:
+	$(call install,$(DEMO_PACKAGES))
+
+setup-test:
+	$(call install,$(TEST_PACKAGES))
+
+bpffs:
+	@mountpoint -q $(BPFFS) || $(SUDO) mount -t bpf bpf $(BPFFS)
+
+clean: ## Remove what was built
+	cargo clean

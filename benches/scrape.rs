@@ -1,0 +1,226 @@
+//! What metricd costs: resident memory and time while it serves 10,000 lines, and CPU between
+//! scrapes. The real binary, with plain files in place of the pinned iterators.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    thread,
+    time::{Duration, Instant},
+};
+
+use metricd::{
+    abi::{
+        BUCKETS, Counters, GRPC_STATUS_NONE, Info, LAYOUT_VERSION, Layout, MetricKey, MetricValue,
+        RequestKey, RequestValue, direction, protocol,
+    },
+    maps,
+};
+
+/// Each has ten lines.
+const PEERS: u16 = 1000;
+const SCRAPES: usize = 100;
+const AT_ONCE: usize = 100;
+/// The thread that reads the maps ends a second after a scrape, and takes its CPU time with it.
+const SETTLE: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_secs(5);
+
+/// What is promised.
+const MAX_RESIDENT: u64 = 10 << 20;
+const MAX_SCRAPE: Duration = Duration::from_millis(20);
+
+fn main() {
+    let dir = PinDir::create();
+    let metricd = Metricd::start(&dir.0);
+    let idle = metricd.memory("VmRSS");
+    let (lines, bytes) = {
+        let text = metricd.scrape("");
+        let lines = text.iter().filter(|byte| **byte == b'\n').count();
+        (lines, text.len())
+    };
+    let plain = metricd.scrapes("");
+    let gzip = metricd.scrapes("accept-encoding: gzip\r\n");
+    let serving = metricd.memory("VmHWM");
+    thread::sleep(SETTLE);
+    let before = metricd.cpu_time();
+    thread::sleep(QUIET);
+    let between = metricd.cpu_time() - before;
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| metricd.scrape("accept-encoding: gzip\r\n"));
+        }
+    });
+    let crowd = metricd.memory("VmHWM");
+
+    println!("{lines} lines, {bytes} bytes");
+    println!("scrape, median of {SCRAPES}:        {plain:.1?}");
+    println!("scrape with gzip, likewise:    {gzip:.1?}");
+    println!("resident before any scrape:    {} kB", idle >> 10);
+    println!("resident at most, one by one:  {} kB", serving >> 10);
+    println!(
+        "resident at most, {AT_ONCE} at once: {} kB (not promised)",
+        crowd >> 10
+    );
+    println!("CPU in {QUIET:?} without a scrape:   {between:?}");
+    assert!(lines > 10_000);
+    assert!(serving <= MAX_RESIDENT, "too much memory");
+    assert!(plain <= MAX_SCRAPE && gzip <= MAX_SCRAPE, "too slow");
+    assert_eq!(between, Duration::ZERO, "work between scrapes");
+}
+
+struct Metricd {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Metricd {
+    fn start(pin_dir: &Path) -> Self {
+        // Free a moment ago.
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let child = Command::new(env!("CARGO_BIN_EXE_metricd"))
+            .arg("--pin-dir")
+            .arg(pin_dir)
+            .arg("--listen")
+            .arg(address.to_string())
+            .env("METRICD_LOG", "warn")
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "metricd does not listen");
+            thread::sleep(Duration::from_millis(10));
+        }
+        Self { child, address }
+    }
+
+    /// The body, by HTTP/1.0, so that it ends with the connection.
+    fn scrape(&self, headers: &str) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        write!(stream, "GET /metrics HTTP/1.0\r\n{headers}\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.0 200 OK\r\n"));
+        let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        answer.split_off(head.unwrap() + 4)
+    }
+
+    /// The median of the times from connecting to the last byte.
+    fn scrapes(&self, headers: &str) -> Duration {
+        let mut times: Vec<Duration> = (0..SCRAPES)
+            .map(|_| {
+                let start = Instant::now();
+                self.scrape(headers);
+                start.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        times[SCRAPES / 2]
+    }
+
+    /// A field of /proc/PID/status, in bytes.
+    fn memory(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+        let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kilobytes << 10
+    }
+
+    /// Of all threads there are, to the nanosecond.
+    fn cpu_time(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let nanoseconds = tasks.map(|task| {
+            let stat = fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+            let run = stat.split_whitespace().next().unwrap();
+            run.parse::<u64>().unwrap()
+        });
+        Duration::from_nanos(nanoseconds.sum())
+    }
+}
+
+impl Drop for Metricd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory of its own with files in place of the pinned iterators, removed in the end.
+struct PinDir(PathBuf);
+
+impl PinDir {
+    fn create() -> Self {
+        let name = format!("metricd-scrape-{}", std::process::id());
+        let dir = Self(std::env::temp_dir().join(name));
+        fs::create_dir(&dir.0).unwrap();
+        let mut info = Info {
+            layout: LAYOUT_VERSION,
+            bounds: 3,
+            bounds_ns: [u64::MAX; BUCKETS],
+            ..Info::default()
+        };
+        info.bounds_ns[..3].copy_from_slice(&[1_000_000, 10_000_000, 100_000_000]);
+        dir.write(maps::INFO, &[(0u32, info)]);
+        dir.write(maps::COUNTERS, &[(0u32, Counters::default())]);
+        let series: Vec<_> = (0..PEERS).map(series).collect();
+        let responses: Vec<_> = series.iter().map(responses).collect();
+        dir.write(maps::METRICS, &series);
+        dir.write(maps::REQUESTS, &responses);
+        dir.write::<u32, u32>(maps::LATENCY, &[]);
+        dir.write::<u32, u32>(maps::HANDSHAKE, &[]);
+        dir
+    }
+
+    fn write<K: Layout, V: Layout>(&self, map: &str, records: &[(K, V)]) {
+        let mut bytes = Vec::new();
+        for (key, value) in records {
+            key.write(&mut bytes);
+            value.write(&mut bytes);
+        }
+        fs::write(maps::iter_path(&self.0, map), bytes).unwrap();
+    }
+}
+
+impl Drop for PinDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn series(number: u16) -> (MetricKey, MetricValue) {
+    let [high, low] = number.to_be_bytes();
+    let address = |ip: [u8; 4]| Ipv4Addr::from(ip).to_ipv6_mapped().octets();
+    let key = MetricKey {
+        src: address([10, 1, high, low]),
+        dst: address([10, 0, 0, 1]),
+        dst_port: 8080,
+        proto: 6,
+        direction: direction::INBOUND,
+        ..MetricKey::default()
+    };
+    let mut value = MetricValue {
+        opened: 3,
+        active: 1,
+        in_flight: 1,
+        ..MetricValue::default()
+    };
+    value.closed.fin = 2;
+    value.requests.http1 = 1_000_001;
+    (value.recv.packets, value.recv.bytes) = (1_234_567, 123_456_789);
+    (value.sent.packets, value.sent.bytes) = (2_345_678, 987_654_321);
+    (key, value)
+}
+
+fn responses((series, value): &(MetricKey, MetricValue)) -> (RequestKey, RequestValue) {
+    let key = RequestKey {
+        series: *series,
+        status: 200,
+        protocol: protocol::HTTP1,
+        grpc_status: GRPC_STATUS_NONE,
+    };
+    let responses = value.requests.http1 - 1;
+    (key, RequestValue { responses })
+}

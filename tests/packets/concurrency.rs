@@ -1,0 +1,297 @@
+//! Two CPUs with the two directions of the same connections, and a third that opens others while
+//! the table is full. METRICD_TEST_PAIRS says how many requests with their responses.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use libbpf_rs::{MapCore, MapFlags};
+
+use crate::frame::{self, ACK, End, FIN, RST, SYN};
+use crate::kernel::{Kernel, Way, program_fd};
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+const FLOWS: u32 = 40;
+
+fn pairs() -> u64 {
+    let pairs = std::env::var("METRICD_TEST_PAIRS");
+    pairs.map_or(100_000, |n| n.parse().expect("METRICD_TEST_PAIRS"))
+}
+
+fn end(last: u8, port: u16) -> End {
+    End {
+        ip: IpAddr::from([10, 0, 0, last]),
+        port,
+    }
+}
+
+const fn server() -> End {
+    End {
+        ip: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)),
+        port: 80,
+    }
+}
+
+/// Pins the thread, if there is more than one CPU.
+fn pin(cpu: usize) {
+    let n = thread::available_parallelism().map_or(1, usize::from);
+    let mut set = nix::sched::CpuSet::new();
+    set.set(cpu % n).expect("a CPU");
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).expect("sched_setaffinity");
+}
+
+/// A way into one program, for one thread.
+struct Feeder<'a> {
+    program: BorrowedFd<'a>,
+    packets: u64,
+    bytes: u64,
+}
+
+impl<'a> Feeder<'a> {
+    fn new(kernel: &'a Kernel, way: Way) -> Self {
+        Self {
+            program: program_fd(kernel, way),
+            packets: 0,
+            bytes: 0,
+        }
+    }
+
+    fn feed(&mut self, frame: &[u8]) {
+        let mut opts = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+            data_in: frame.as_ptr().cast(),
+            data_size_in: frame.len() as u32,
+            repeat: 1,
+            ..Default::default()
+        };
+        // SAFETY: the frame is read for its length, and both outlive the call.
+        let result =
+            unsafe { libbpf_sys::bpf_prog_test_run_opts(self.program.as_raw_fd(), &raw mut opts) };
+        assert_eq!(result, 0, "BPF_PROG_TEST_RUN");
+        assert_eq!(opts.retval as i32, -1, "the packet is not passed on");
+        self.packets += 1;
+        self.bytes += frame.len() as u64;
+    }
+
+    fn done(self, kernel: &Kernel, way: Way) {
+        kernel.fed(way, self.packets, self.bytes);
+    }
+}
+
+/// What is in the table of connections, checked.
+struct Table {
+    live: u64,
+}
+
+impl Table {
+    /// Reads it raw: see struct conn of bpf/state.h.
+    fn read(kernel: &Kernel) -> Self {
+        let maps = &kernel.skel().maps;
+        let mut index: HashMap<u32, Vec<Vec<u8>>> = HashMap::new();
+        for key in maps.linkerd_connection_index_map.keys() {
+            let value = maps
+                .linkerd_connection_index_map
+                .lookup(&key, MapFlags::ANY)
+                .unwrap()
+                .unwrap();
+            let slot = u32::from_ne_bytes(value[..4].try_into().unwrap());
+            index.entry(slot).or_default().push(key);
+        }
+        let mut live = 0;
+        for slot in maps.linkerd_connection_map.keys() {
+            let value = maps
+                .linkerd_connection_map
+                .lookup(&slot, MapFlags::ANY)
+                .unwrap()
+                .unwrap();
+            let slot = u32::from_ne_bytes(slot.try_into().unwrap());
+            let conn = metricd_conn(&value);
+            assert!(!conn.busy, "slot {slot} is still busy");
+            let entries = index.remove(&slot).unwrap_or_default();
+            match conn.state {
+                SLOT_LIVE => {
+                    live += 1;
+                    assert_eq!(entries, [conn.key], "of the live slot {slot}");
+                }
+                SLOT_CLOSED => assert!(entries.len() <= 1, "of the closed slot {slot}"),
+                SLOT_FREE => assert!(entries.is_empty(), "of the free slot {slot}"),
+                other => panic!("slot {slot} is in state {other}"),
+            }
+        }
+        assert!(index.is_empty(), "entries without a slot: {index:?}");
+        Self { live }
+    }
+}
+
+const SLOT_FREE: u8 = 0;
+const SLOT_LIVE: u8 = 1;
+const SLOT_CLOSED: u8 = 2;
+
+struct Conn {
+    state: u8,
+    busy: bool,
+    key: Vec<u8>,
+}
+
+/// The fields of struct conn that matter here.
+fn metricd_conn(value: &[u8]) -> Conn {
+    // lock, closing, then the brief word: generation, state, flags, seen, l7.
+    Conn {
+        state: value[12],
+        busy: value[16..24] != [0; 8],
+        key: value[24..64].to_vec(),
+    }
+}
+
+/// The directions of `FLOWS` connections on a CPU each; `turns` says whether a response waits for
+/// its request, as a server's would.
+fn run(turns: bool) {
+    let kernel = Kernel::load(&["--connections", "64"]);
+    let per_flow = pairs() / u64::from(FLOWS);
+    let start = Barrier::new(3);
+    let sent: Vec<AtomicU64> = (0..FLOWS).map(|_| AtomicU64::new(0)).collect();
+    let done = AtomicBool::new(false);
+    let began = Instant::now();
+    let port = |flow: u32| 1000 + flow as u16;
+
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            pin(0);
+            let mut feeder = Feeder::new(&kernel, Way::In);
+            start.wait();
+            for i in 0..per_flow {
+                for flow in 0..FLOWS {
+                    let from = end(2, port(flow));
+                    let seq = 1 + (i * REQUEST.len() as u64) as u32;
+                    if i == 0 {
+                        feeder.feed(&frame::tcp(from, server(), 0, 0, SYN, b""));
+                    }
+                    feeder.feed(&frame::tcp(from, server(), seq, 1, ACK, REQUEST));
+                    sent[flow as usize].store(i + 1, Ordering::Release);
+                }
+            }
+            feeder.done(&kernel, Way::In);
+        });
+        let answers = scope.spawn(|| {
+            pin(1);
+            let mut feeder = Feeder::new(&kernel, Way::Out);
+            start.wait();
+            for i in 0..per_flow {
+                for flow in 0..FLOWS {
+                    let to = end(2, port(flow));
+                    while turns && sent[flow as usize].load(Ordering::Acquire) <= i {
+                        // With fewer CPUs than threads the other must get one.
+                        thread::yield_now();
+                    }
+                    let seq = 1 + (i * RESPONSE.len() as u64) as u32;
+                    if i == 0 {
+                        feeder.feed(&frame::tcp(server(), to, 0, 1, SYN | ACK, b""));
+                    }
+                    feeder.feed(&frame::tcp(server(), to, seq, 1, ACK, RESPONSE));
+                }
+            }
+            feeder.done(&kernel, Way::Out);
+        });
+        let others = scope.spawn(|| {
+            pin(0);
+            let mut feeder = Feeder::new(&kernel, Way::In);
+            start.wait();
+            let mut n = 0u32;
+            while !done.load(Ordering::Relaxed) {
+                let from = end(3 + (n >> 14) as u8 % 200, 1000 + (n & 0x3fff) as u16);
+                feeder.feed(&frame::tcp(from, server(), n, 0, SYN, b""));
+                match n % 4 {
+                    0 => feeder.feed(&frame::tcp(from, server(), n + 1, 0, RST, b"")),
+                    1 => feeder.feed(&frame::tcp(from, server(), n + 1, 1, ACK, REQUEST)),
+                    2 => feeder.feed(&frame::tcp(from, server(), n + 1, 1, FIN | ACK, b"")),
+                    _ => (),
+                }
+                n += 1;
+            }
+            feeder.done(&kernel, Way::In);
+            n
+        });
+        client.join().unwrap();
+        answers.join().unwrap();
+        let took = began.elapsed();
+        done.store(true, Ordering::Relaxed);
+        let opened = others.join().unwrap();
+        let total = kernel.total();
+        println!(
+            "{} packets in {took:.1?}, {:.0} a second; {opened} others opened; {:?}; {total:?}",
+            total.recv.packets + total.sent.packets,
+            (total.recv.packets + total.sent.packets) as f64 / took.as_secs_f64(),
+            kernel.counters(),
+        );
+    });
+    // opened = closed + active and all the rest.
+    kernel.check();
+    assert_eq!(kernel.total().active, Table::read(&kernel).live);
+}
+
+#[test]
+fn requests_and_responses_in_turn() {
+    run(true);
+}
+
+#[test]
+fn requests_and_responses_at_random() {
+    run(false);
+}
+
+/// Both directions of connections that nothing is evicted from: every request must be counted,
+/// with its response.
+#[test]
+fn nothing_is_lost_below_the_limit() {
+    let kernel = Kernel::load(&["--connections", "1024"]);
+    let per_flow = pairs() / u64::from(FLOWS) / 2;
+    let sent: Vec<AtomicU64> = (0..FLOWS).map(|_| AtomicU64::new(0)).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            pin(0);
+            let mut feeder = Feeder::new(&kernel, Way::In);
+            for i in 0..per_flow {
+                for flow in 0..FLOWS {
+                    let from = end(2, 1000 + flow as u16);
+                    let seq = 1 + (i * REQUEST.len() as u64) as u32;
+                    if i == 0 {
+                        feeder.feed(&frame::tcp(from, server(), 0, 0, SYN, b""));
+                    }
+                    feeder.feed(&frame::tcp(from, server(), seq, 1, ACK, REQUEST));
+                    sent[flow as usize].store(i + 1, Ordering::Release);
+                }
+            }
+            feeder.done(&kernel, Way::In);
+        });
+        scope.spawn(|| {
+            pin(1);
+            let mut feeder = Feeder::new(&kernel, Way::Out);
+            for i in 0..per_flow {
+                for flow in 0..FLOWS {
+                    let to = end(2, 1000 + flow as u16);
+                    while sent[flow as usize].load(Ordering::Acquire) <= i {
+                        thread::yield_now();
+                    }
+                    let seq = 1 + (i * RESPONSE.len() as u64) as u32;
+                    if i == 0 {
+                        feeder.feed(&frame::tcp(server(), to, 0, 1, SYN | ACK, b""));
+                    }
+                    feeder.feed(&frame::tcp(server(), to, seq, 1, ACK, RESPONSE));
+                }
+            }
+            feeder.done(&kernel, Way::Out);
+        });
+    });
+    kernel.check();
+    let n = per_flow * u64::from(FLOWS);
+    assert_eq!(kernel.total().requests.http1, n);
+    assert_eq!(kernel.responses(), [(200, n)].into());
+    assert_eq!(kernel.total().active, u64::from(FLOWS));
+    assert_eq!(Table::read(&kernel).live, u64::from(FLOWS));
+    assert_eq!(kernel.counters().contended, 0);
+}

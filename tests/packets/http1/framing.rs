@@ -1,0 +1,358 @@
+//! Where messages end: RFC 9112 section 6.3.
+
+use metricd::abi::AbortedValue;
+
+use super::{GET, NOT_FOUND, OK, assert_l7, with};
+use crate::flow::{Client, Flow, Server};
+use crate::kernel::Shared;
+use crate::model::L7;
+
+/// Requests and responses in turn, each in one segment, then what is to be counted.
+fn exchange(messages: &[(&str, &str)], expected: L7) {
+    with(|f| {
+        for (request, response) in messages {
+            f.request(request);
+            f.response(response);
+        }
+        assert_l7(f, expected);
+    });
+}
+
+#[test]
+fn keep_alive() {
+    with(|f| {
+        for _ in 0..100 {
+            f.request(GET);
+            f.response(OK);
+            f.request(GET);
+            f.response(NOT_FOUND);
+        }
+        f.close();
+        assert_l7(f, L7::seen(200, &[(200, 100), (404, 100)]));
+        let total = f.total();
+        assert_eq!((total.closed.fin, total.untimed), (1, 0));
+    });
+}
+
+#[test]
+fn both_ways() {
+    // The pod as the client: the programs' directions change places.
+    let kernel = Shared::get();
+    let f = Flow::open_outbound(&kernel, Shared::port());
+    f.request(GET);
+    f.response(OK);
+    assert_l7(&f, L7::seen(1, &[(200, 1)]));
+    f.request(GET);
+    f.close();
+    let aborted = AbortedValue {
+        fin: 1,
+        ..Default::default()
+    };
+    assert_l7(&f, L7::seen(2, &[(200, 1)]).aborted(aborted));
+}
+
+#[test]
+fn pipelined_in_one_segment() {
+    with(|f| {
+        f.request(GET.repeat(50));
+        assert_l7(f, L7::seen(50, &[]));
+        f.response(OK.repeat(49));
+        f.response(NOT_FOUND);
+        assert_l7(f, L7::seen(50, &[(200, 49), (404, 1)]));
+        assert_eq!(f.total().untimed, 0);
+    });
+}
+
+#[test]
+fn pipelined_over_segments_cut_anywhere() {
+    with(|f| {
+        f.send_in(Client, 1000, GET.repeat(2000));
+        f.send_in(Server, 1000, OK.repeat(2000));
+        assert_l7(f, L7::seen(2000, &[(200, 2000)]));
+    });
+}
+
+#[test]
+fn request_body_that_looks_like_requests() {
+    let body = "GET /evil HTTP/1.1\r\n\r\n".repeat(30);
+    let post = format!(
+        "POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for size in [1, 7, 100, 3000] {
+        with(|f| {
+            f.send_in(Client, size, &post);
+            f.response(OK);
+            f.request(GET);
+            f.response(NOT_FOUND);
+            assert_l7(f, L7::seen(2, &[(200, 1), (404, 1)]));
+        });
+    }
+}
+
+#[test]
+fn response_body_that_looks_like_responses() {
+    let body = NOT_FOUND.repeat(30);
+    let response = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length:{}  \r\n\r\n{body}",
+        body.len()
+    );
+    for size in [1, 7, 100, 3000] {
+        with(|f| {
+            f.request(GET);
+            f.send_in(Server, size, &response);
+            f.request(GET);
+            f.response(OK);
+            assert_l7(f, L7::seen(2, &[(200, 2)]));
+        });
+    }
+}
+
+#[test]
+fn chunked() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let bodies = [
+        "0\r\n\r\n",
+        "5\r\nhello\r\n0\r\n\r\n",
+        "5;name=value;other=\"0\"\r\nhello\r\n000;last\r\n\r\n",
+        "A \r\n0123456789\r\n0000000000000000\r\n\r\n",
+        "a\r\n0\r\n\r\n01234\r\n0\r\nTrailer: 1\r\nContent-Length: 99\r\n\r\n",
+        "1\r\nx\r\n1\r\ny\r\n2f\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\nab\r\n0\r\n\r\n",
+    ];
+    for body in bodies {
+        for size in [1, 2, 3, 5, 1000] {
+            with(|f| {
+                f.request(GET);
+                f.send_in(Server, size, format!("{head}{body}"));
+                f.request(GET);
+                f.response(NOT_FOUND);
+                assert_l7(f, L7::seen(2, &[(200, 1), (404, 1)]));
+            });
+        }
+    }
+}
+
+#[test]
+fn chunked_request() {
+    with(|f| {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n";
+        f.request(head);
+        f.send_in(
+            Client,
+            1,
+            "14\r\nGET / HTTP/1.1\r\n\r\nxx\r\n0\r\nA: b\r\n\r\n",
+        );
+        f.request(GET);
+        f.response(OK.repeat(2));
+        assert_l7(f, L7::seen(2, &[(200, 2)]));
+    });
+}
+
+#[test]
+fn chunked_overrides_length() {
+    let both = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    exchange(&[(GET, both), (GET, OK)], L7::seen(2, &[(200, 2)]));
+}
+
+#[test]
+fn one_byte_chunks() {
+    with(|f| {
+        f.request(GET);
+        f.response("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for _ in 0..10 {
+            f.response("1\r\nx\r\n".repeat(200));
+        }
+        f.response("0\r\n\r\n");
+        assert_l7(f, L7::seen(1, &[(200, 1)]));
+    });
+}
+
+#[test]
+fn until_the_connection_closes() {
+    with(|f| {
+        f.request(GET);
+        f.response("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n");
+        f.response("more");
+        assert_l7(f, L7::seen(1, &[]));
+        f.fin(Server);
+        assert_l7(f, L7::seen(1, &[(200, 1)]));
+        assert_eq!(f.seen().latency.duration.count(), 1);
+    });
+}
+
+#[test]
+fn until_the_connection_closes_with_the_last_bytes() {
+    with(|f| {
+        f.request(GET);
+        f.fin_with(Server, b"HTTP/1.0 200 OK\r\n\r\nall of it");
+        f.fin(Client);
+        f.ack(Server);
+        assert_l7(f, L7::seen(1, &[(200, 1)]));
+        assert_eq!(f.total().closed.fin, 1);
+    });
+}
+
+#[test]
+fn reset_before_the_end() {
+    with(|f| {
+        f.request(GET);
+        f.response("HTTP/1.1 200 OK\r\n\r\nsome of it");
+        f.rst(Server);
+        let aborted = AbortedValue {
+            rst: 1,
+            ..Default::default()
+        };
+        assert_l7(f, L7::seen(1, &[]).aborted(aborted));
+    });
+}
+
+#[test]
+fn closed_before_the_end() {
+    with(|f| {
+        f.request(GET.repeat(3));
+        f.response(OK);
+        f.response("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nsome");
+        f.fin(Server);
+        f.fin(Client);
+        f.ack(Server);
+        let aborted = AbortedValue {
+            fin: 2,
+            ..Default::default()
+        };
+        assert_l7(f, L7::seen(3, &[(200, 1)]).aborted(aborted));
+    });
+}
+
+#[test]
+fn interim_responses() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    with(|f| {
+        f.request("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+        f.response(interim);
+        assert_l7(f, L7::seen(1, &[]));
+        f.request("abc");
+        f.response(format!("{interim}{OK}"));
+        assert_l7(f, L7::seen(1, &[(200, 1)]));
+    });
+}
+
+#[test]
+fn responses_without_a_body() {
+    let head = "HEAD / HTTP/1.1\r\n\r\n";
+    let long = "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    exchange(
+        &[
+            (head, long),
+            (head, chunked),
+            (head, "HTTP/1.1 200 OK\r\n\r\n"),
+            (GET, "HTTP/1.1 204 No Content\r\n\r\n"),
+            (
+                GET,
+                "HTTP/1.1 304 Not Modified\r\nContent-Length: 999\r\n\r\n",
+            ),
+            (GET, OK),
+        ],
+        L7::seen(6, &[(200, 4), (204, 1), (304, 1)]),
+    );
+}
+
+#[test]
+fn pipelined_methods() {
+    with(|f| {
+        let head = "HEAD / HTTP/1.1\r\n\r\n";
+        f.request(format!("{GET}{head}{GET}{head}{head}"));
+        let long = "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n";
+        f.response(format!("{OK}{long}{NOT_FOUND}{long}{long}"));
+        assert_l7(f, L7::seen(5, &[(200, 4), (404, 1)]));
+    });
+}
+
+#[test]
+fn upgrade() {
+    with(|f| {
+        f.request("GET /chat HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        f.response("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x01\x02");
+        // From here on it is no HTTP, whatever it looks like.
+        f.request(GET);
+        f.response(OK);
+        assert_l7(f, L7::seen(1, &[(101, 1)]));
+    });
+}
+
+#[test]
+fn tunnel() {
+    let connect = "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n";
+    with(|f| {
+        f.request(connect);
+        f.response("HTTP/1.1 200 Connection established\r\nContent-Length: 7\r\n\r\n");
+        f.request(GET);
+        f.response(OK);
+        assert_l7(f, L7::seen(1, &[(200, 1)]));
+    });
+    // One that is refused is a request like any other.
+    exchange(
+        &[(connect, NOT_FOUND), (GET, OK)],
+        L7::seen(2, &[(200, 1), (404, 1)]),
+    );
+}
+
+#[test]
+fn answer_before_the_request_has_ended() {
+    with(|f| {
+        f.request("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+        f.response("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n");
+        assert_l7(f, L7::seen(1, &[(413, 1)]));
+        f.request("defghij");
+        f.request(GET);
+        f.response(OK);
+        assert_l7(f, L7::seen(2, &[(200, 1), (413, 1)]));
+    });
+}
+
+#[test]
+fn answer_before_the_head_has_ended() {
+    with(|f| {
+        f.request("GET / HTTP/1.1\r\nHost: ");
+        f.response(NOT_FOUND);
+        f.request("a\r\n\r\n");
+        assert_l7(f, L7::seen(1, &[(404, 1)]));
+    });
+}
+
+#[test]
+fn http_1_0() {
+    with(|f| {
+        f.request("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        f.response("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+        f.request("GET / HTTP/1.0\r\n\r\n");
+        f.response("HTTP/1.0 500 \r\n\r\nhi");
+        f.fin(Server);
+        f.fin(Client);
+        f.ack(Server);
+        assert_l7(f, L7::seen(2, &[(200, 1), (500, 1)]));
+    });
+}
+
+#[test]
+fn spelling() {
+    // Bare line feeds, no reason phrase, empty lines first, white space, unknown methods.
+    exchange(
+        &[
+            (
+                "\r\n\nGET / HTTP/1.1\nHost: a\n\n",
+                "HTTP/1.1 200\nCONTENT-LENGTH:\t2 \n\nhi",
+            ),
+            (
+                "M-SEARCH * HTTP/1.1\r\ncontent-LENGTH:2\r\n\r\nhi",
+                "HTTP/1.1 299 \r\nContent-Length: 0\r\nContent-Location: 7\r\nContent-Length: 0\r\n\r\n",
+            ),
+            (
+                "PROPFIND / HTTP/1.1\r\nTransfer-Encoding:chunked \r\n\r\n0\r\n\r\n",
+                "HTTP/1.1 207 Multi-Status\r\nX-Content-Length: 5\r\ntransfer-encoding: \tchunked\t\r\n\r\n0\r\n\r\n",
+            ),
+            (GET, OK),
+        ],
+        L7::seen(4, &[(200, 2), (207, 1), (299, 1)]),
+    );
+}

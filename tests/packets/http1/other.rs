@@ -1,0 +1,76 @@
+//! What is not HTTP/1 is never taken for it.
+
+use super::{GET, OK, assert_l7, with};
+use crate::flow::{Client, Server};
+use crate::model::L7;
+
+/// A ClientHello's record header and the first bytes of the handshake message.
+const CLIENT_HELLO: [u8; 11] = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+
+#[test]
+fn first_bytes_of_other_protocols() {
+    let others: [&[u8]; 10] = [
+        b"GET key\r\n",
+        b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n",
+        b"PING\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"GET / HTTP/3.0\r\n\r\n",
+        b"GET /\r\n",
+        b"\0\0\0\x08\x04\xd2\x16\x2f",
+        b"EHLO example.org\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ];
+    for bytes in others {
+        for size in [1, 2, 1000] {
+            with(|f| {
+                f.send_in(Client, size, bytes);
+                // Too late: it is decided.
+                f.request(GET);
+                f.response(OK);
+                assert_l7(f, L7::default());
+            });
+        }
+    }
+}
+
+#[test]
+fn server_speaks_first() {
+    with(|f| {
+        f.response("220 mail.example.org ESMTP\r\n");
+        f.request("EHLO a\r\n");
+        f.request(GET);
+        assert_l7(f, L7::default());
+    });
+}
+
+#[test]
+fn tls_cut_anywhere() {
+    for cut in 0..CLIENT_HELLO.len() {
+        with(|f| {
+            f.request(&CLIENT_HELLO[..cut]);
+            f.request(&CLIENT_HELLO[cut..]);
+            f.request([0x14, 3, 3, 0, 1, 1]);
+            assert_eq!(f.total().tls, 1, "cut at {cut}");
+            assert_l7(f, L7::default());
+        });
+    }
+    with(|f| {
+        f.send_in(Client, 1, CLIENT_HELLO);
+        f.send_in(Server, 1, CLIENT_HELLO);
+        assert_eq!(f.total().tls, 1);
+    });
+}
+
+#[test]
+fn almost_tls() {
+    for (at, byte) in [(0, 0x17), (1, 2), (5, 2)] {
+        with(|f| {
+            let mut hello = CLIENT_HELLO;
+            hello[at] = byte;
+            f.request(hello);
+            assert_eq!(f.total().tls, 0);
+            assert_l7(f, L7::default());
+        });
+    }
+}

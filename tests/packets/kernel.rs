@@ -1,0 +1,463 @@
+//! The programs, loaded but attached to nothing, fed by BPF_PROG_TEST_RUN.
+
+use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use clap::Parser;
+use libbpf_rs::{MapCore, MapFlags, OpenObject, ProgramInput, ProgramMut};
+use metricd::abi::{
+    Counters, HandshakeKey, HandshakeValue, LatencyKey, LatencyValue, Layout, Merge, MetricKey,
+    MetricValue, RequestKey, RequestValue,
+};
+use metricd::loader;
+use metricd::options::Options;
+use metricd::skel::MetricdSkel;
+
+use crate::frame::{self, ACK, End, FIN, SYN};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+}
+
+/// The options that these flags give.
+pub fn options(flags: &[&str]) -> Options {
+    Cli::parse_from([&["test"], flags].concat()).options
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    In,
+    Out,
+}
+
+/// What a hook was fed, as it is to be counted.
+#[derive(Default)]
+struct Fed {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// The programs and maps of one load: nothing is shared with any other. What must hold at all
+/// times is checked when it is dropped, so at the end of every test.
+pub struct Kernel {
+    skel: MetricdSkel<'static>,
+    fed: [Fed; 2],
+}
+
+// SAFETY: what libbpf keeps of a loaded object is only read, and the kernel's side of a program or
+// map is made for many CPUs.
+unsafe impl Send for Kernel {}
+// SAFETY: likewise.
+unsafe impl Sync for Kernel {}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check();
+        }
+    }
+}
+
+impl Kernel {
+    pub fn load(flags: &[&str]) -> Self {
+        // test_run's packets come from the loopback: here it is an interface like any other.
+        Self::load_with_loopback(flags, 0)
+    }
+
+    /// With `loopback` as the index of the interface where both ends are local.
+    pub fn load_with_loopback(flags: &[&str], loopback: u32) -> Self {
+        // One object a test, for as long as the process.
+        let object: &'static mut MaybeUninit<OpenObject> =
+            Box::leak(Box::new(MaybeUninit::uninit()));
+        let skel = loader::load(object, &options(flags), loopback).expect("load the programs");
+        Self {
+            skel,
+            fed: Default::default(),
+        }
+    }
+
+    pub fn skel(&self) -> &MetricdSkel<'static> {
+        &self.skel
+    }
+
+    fn program(&self, way: Way) -> &ProgramMut<'static> {
+        match way {
+            Way::In => &self.skel.progs.linkerd_ingress,
+            Way::Out => &self.skel.progs.linkerd_egress,
+        }
+    }
+
+    /// Feeds a frame. Checks that it is passed on as it came. Returns how long the program took.
+    pub fn run(&self, way: Way, frame: &[u8]) -> Duration {
+        self.run_with_context(way, frame, None)
+            .expect("BPF_PROG_TEST_RUN")
+    }
+
+    /// The same for a frame that may be too short for BPF_PROG_TEST_RUN itself: newer kernels want
+    /// a whole IP header. Returns whether it was taken.
+    pub fn run_if_taken(&self, way: Way, frame: &[u8]) -> bool {
+        match self.run_with_context(way, frame, None) {
+            Ok(_) => true,
+            Err(e) => {
+                assert!(
+                    e.kind() == libbpf_rs::ErrorKind::InvalidInput && frame.len() < 14 + 40,
+                    "BPF_PROG_TEST_RUN: {e}"
+                );
+                false
+            }
+        }
+    }
+
+    /// Feeds a frame that stands for several, of `headers` and at most `size` bytes each. The
+    /// kernel may know how many there are (`segments`), or not (0).
+    pub fn run_gso(&self, way: Way, frame: &[u8], headers: usize, size: usize, segments: usize) {
+        let mut context = [0; 192];
+        context[GSO_SEGS..][..4].copy_from_slice(&(segments as u32).to_ne_bytes());
+        context[GSO_SIZE..][..4].copy_from_slice(&(size as u32).to_ne_bytes());
+        let segments = (frame.len() - headers).div_ceil(size) as u64;
+        // run_with_context counts the frame as one.
+        self.fed(way, segments - 1, (segments - 1) * headers as u64);
+        self.run_with_context(way, frame, Some(&mut context))
+            .expect("BPF_PROG_TEST_RUN");
+    }
+
+    fn run_with_context(
+        &self,
+        way: Way,
+        frame: &[u8],
+        context_in: Option<&mut [u8]>,
+    ) -> libbpf_rs::Result<Duration> {
+        let mut out = vec![0; frame.len() + 64];
+        let output = self.program(way).test_run(ProgramInput {
+            context_in,
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            repeat: 1,
+            ..Default::default()
+        })?;
+        assert_eq!(
+            output.return_value as i32, -1,
+            "the packet is not passed on"
+        );
+        assert_eq!(
+            output.data.as_deref(),
+            Some(frame),
+            "the packet was changed"
+        );
+        self.fed(way, 1, frame.len() as u64);
+        Ok(output.duration)
+    }
+
+    /// Notes what was fed by other means than `run`.
+    pub fn fed(&self, way: Way, packets: u64, bytes: u64) {
+        let fed = &self.fed[way as usize];
+        fed.packets.fetch_add(packets, Ordering::Relaxed);
+        fed.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// All series with their counters.
+    pub fn series(&self) -> Vec<(MetricKey, MetricValue)> {
+        entries(&self.skel.maps.linkerd_metrics_map)
+    }
+
+    /// All series in one.
+    pub fn total(&self) -> MetricValue {
+        merged(&self.series())
+    }
+
+    /// All responses by status.
+    pub fn responses(&self) -> BTreeMap<u16, u64> {
+        let mut all = BTreeMap::new();
+        for (key, value) in
+            entries::<RequestKey, RequestValue>(&self.skel.maps.linkerd_requests_map)
+        {
+            if value.responses > 0 {
+                *all.entry(key.status).or_default() += value.responses;
+            }
+        }
+        all
+    }
+
+    /// The histograms of responses in one.
+    pub fn latency(&self) -> LatencyValue {
+        merged(&entries::<LatencyKey, _>(
+            &self.skel.maps.linkerd_latency_map,
+        ))
+    }
+
+    /// The histograms of connections in one.
+    pub fn handshake(&self) -> HandshakeValue {
+        merged(&entries::<HandshakeKey, _>(
+            &self.skel.maps.linkerd_handshake_map,
+        ))
+    }
+
+    pub fn counters(&self) -> Counters {
+        entries::<u32, Counters>(&self.skel.maps.linkerd_counters_map)[0].1
+    }
+
+    /// What holds at all times: every packet is in one series, every connection opened is closed or
+    /// active, every request is answered, aborted or in flight.
+    pub fn check(&self) {
+        for (key, v) in self.series() {
+            let c = v.closed;
+            let closed = c.fin + c.rst + c.refused + c.idle + c.evicted;
+            assert_eq!(
+                v.opened,
+                closed + v.active,
+                "opened = closed + active: {key:?}"
+            );
+            assert!(
+                v.active <= v.opened && v.in_flight <= v.requests.http1,
+                "{v:?}"
+            );
+        }
+        let v = self.total();
+        let responses: u64 = self.responses().values().sum();
+        let a = v.aborted;
+        assert_eq!(
+            v.requests.http1,
+            responses + a.fin + a.rst + a.idle + a.evicted + v.in_flight,
+            "requests = responses + aborted + in flight: {v:?}"
+        );
+        let timed = self.latency();
+        assert_eq!(
+            responses,
+            timed.duration.count() + v.untimed,
+            "each response is timed or counted as untimed"
+        );
+        assert_eq!(timed.duration.count(), timed.ttfb.count());
+        // On the loopback what is sent and what is received is not told by the hook.
+        let [fed_in, fed_out] = self.fed.each_ref().map(|f| {
+            (
+                f.packets.load(Ordering::Relaxed),
+                f.bytes.load(Ordering::Relaxed),
+            )
+        });
+        assert_eq!(
+            (v.recv.packets + v.sent.packets, v.recv.bytes + v.sent.bytes),
+            (fed_in.0 + fed_out.0, fed_in.1 + fed_out.1),
+            "every packet and byte is in one series"
+        );
+        if self.loopback() == 0 {
+            assert_eq!((v.recv.packets, v.recv.bytes), fed_in);
+        }
+    }
+
+    /// Of the two programs.
+    pub fn program_ids(&self) -> Vec<u32> {
+        let id = |way| libbpf_rs::Program::id_from_fd(self.program(way).as_fd()).expect("an id");
+        vec![id(Way::In), id(Way::Out)]
+    }
+
+    fn loopback(&self) -> u32 {
+        let rodata = self.skel.maps.rodata_data.as_deref();
+        rodata.expect("rodata").config.loopback_ifindex
+    }
+}
+
+/// A load that others have used before, since loading takes longer than most tests. Its flows
+/// should be over when it is given back, so that their end is not counted by the next.
+pub struct Shared(Option<Kernel>);
+
+static POOL: Mutex<Vec<Kernel>> = Mutex::new(Vec::new());
+
+impl Shared {
+    pub fn get() -> Self {
+        let pooled = POOL.lock().expect("the pool").pop();
+        Self(pooled.or_else(|| Some(Kernel::load(&["--connections", "1024"]))))
+    }
+
+    /// A port that no other connection has, for long enough.
+    pub fn port() -> u16 {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        1024 + (NEXT.fetch_add(1, Ordering::Relaxed) % 60000) as u16
+    }
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Kernel;
+
+    fn deref(&self) -> &Kernel {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // One that a test has failed on is not used again.
+        if !std::thread::panicking()
+            && let Some(kernel) = self.0.take()
+        {
+            kernel.check();
+            POOL.lock().expect("the pool").push(kernel);
+        }
+    }
+}
+
+/// All that the programs have counted of traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub total: MetricValue,
+    /// By status.
+    pub responses: BTreeMap<u16, u64>,
+    pub latency: LatencyValue,
+    pub handshake: HandshakeValue,
+}
+
+impl Seen {
+    pub fn of(kernel: &Kernel) -> Self {
+        Self {
+            total: kernel.total(),
+            responses: kernel.responses(),
+            latency: kernel.latency(),
+            handshake: kernel.handshake(),
+        }
+    }
+
+    /// What came after `before`.
+    pub fn since(mut self, before: &Self) -> Self {
+        self.total = minus(&self.total, &before.total);
+        self.latency = minus(&self.latency, &before.latency);
+        self.handshake = minus(&self.handshake, &before.handshake);
+        for (status, n) in &before.responses {
+            *self.responses.entry(*status).or_default() -= n;
+        }
+        self.responses.retain(|_, n| *n > 0);
+        self
+    }
+}
+
+/// The difference of two values that are nothing but 64-bit counters.
+fn minus<V: Layout>(a: &V, b: &V) -> V {
+    let words = |v: &V| {
+        let mut bytes = Vec::new();
+        v.write(&mut bytes);
+        bytes
+    };
+    let (a, b) = (words(a), words(b));
+    let mut out = Vec::new();
+    for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
+        let word = |w: &[u8]| u64::from_ne_bytes(w.try_into().expect("eight bytes"));
+        out.extend(word(a).wrapping_sub(word(b)).to_ne_bytes());
+    }
+    V::read(&mut out.as_slice()).expect("as many bytes")
+}
+
+/// Offsets in struct __sk_buff of linux/bpf.h.
+const GSO_SEGS: usize = 164;
+const GSO_SIZE: usize = 176;
+
+fn merged<K, V: Merge + Default>(entries: &[(K, V)]) -> V {
+    let mut total = V::default();
+    for (_, value) in entries {
+        total.merge(value);
+    }
+    total
+}
+
+/// A map's entries, decoded.
+pub fn entries<K: Layout, V: Layout>(map: &impl MapCore) -> Vec<(K, V)> {
+    map.keys()
+        .map(|key| {
+            let value = map.lookup(&key, MapFlags::ANY).unwrap().unwrap();
+            (
+                K::read(&mut key.as_slice()).unwrap(),
+                V::read(&mut value.as_slice()).unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// A TCP connection between a client outside and a server in the pod, as the pod's hooks see it.
+pub struct Connection<'a> {
+    pub kernel: &'a Kernel,
+    pub client: End,
+    pub server: End,
+    /// Next sequence numbers.
+    pub client_seq: u32,
+    pub server_seq: u32,
+}
+
+impl<'a> Connection<'a> {
+    /// With the handshake done.
+    pub fn open(kernel: &'a Kernel, client: End, server: End) -> Self {
+        let mut c = Self {
+            kernel,
+            client,
+            server,
+            client_seq: 1000,
+            server_seq: u32::MAX - 2000, // wraps soon
+        };
+        c.request_segment(SYN, b"");
+        c.client_seq += 1;
+        c.response_segment(SYN | ACK, b"");
+        c.server_seq = c.server_seq.wrapping_add(1);
+        c.request_segment(ACK, b"");
+        c
+    }
+
+    /// A segment from the client, which does not move its sequence number.
+    pub fn request_segment(&self, flags: u8, payload: &[u8]) -> Duration {
+        self.kernel.run(
+            Way::In,
+            &frame::tcp(
+                self.client,
+                self.server,
+                self.client_seq,
+                self.server_seq,
+                flags,
+                payload,
+            ),
+        )
+    }
+
+    /// The same from the server.
+    pub fn response_segment(&self, flags: u8, payload: &[u8]) -> Duration {
+        self.kernel.run(
+            Way::Out,
+            &frame::tcp(
+                self.server,
+                self.client,
+                self.server_seq,
+                self.client_seq,
+                flags,
+                payload,
+            ),
+        )
+    }
+
+    /// Sends bytes from the client in one segment.
+    pub fn request(&mut self, payload: &[u8]) -> Duration {
+        let took = self.request_segment(ACK, payload);
+        self.client_seq = self.client_seq.wrapping_add(payload.len() as u32);
+        took
+    }
+
+    /// Sends bytes from the server in one segment.
+    pub fn response(&mut self, payload: &[u8]) -> Duration {
+        let took = self.response_segment(ACK, payload);
+        self.server_seq = self.server_seq.wrapping_add(payload.len() as u32);
+        took
+    }
+
+    /// Ends the connection in order, by the client.
+    pub fn close(&mut self) {
+        self.request_segment(FIN | ACK, b"");
+        self.client_seq = self.client_seq.wrapping_add(1);
+        self.response_segment(FIN | ACK, b"");
+        self.server_seq = self.server_seq.wrapping_add(1);
+        self.request_segment(ACK, b"");
+    }
+}
+
+/// The descriptor of a program, for calls that libbpf-rs does not wrap.
+pub fn program_fd(kernel: &Kernel, way: Way) -> std::os::fd::BorrowedFd<'_> {
+    kernel.program(way).as_fd()
+}

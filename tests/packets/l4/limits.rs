@@ -1,0 +1,115 @@
+//! Full tables: what does not fit is counted nonetheless.
+
+use metricd::abi::series_kind;
+
+use crate::flow::{Client, Flow, ends};
+use crate::frame;
+use crate::kernel::{Kernel, Way};
+
+#[test]
+fn more_connections_than_slots() {
+    let kernel = Kernel::load(&["--connections", "16"]);
+    for i in 0..500 {
+        let f = Flow::open(&kernel, 1000 + i);
+        f.request("GET / HTTP/1.1\r\n\r\n");
+        if i % 3 == 0 {
+            f.response("HTTP/1.1 204 No Content\r\n\r\n");
+        }
+        if i % 5 == 0 {
+            f.close();
+        }
+        kernel.check();
+    }
+    let total = kernel.total();
+    assert_eq!(total.opened, 500);
+    assert!(total.active <= 16, "{}", total.active);
+    assert_eq!(kernel.counters().untracked, 0);
+    assert!(total.closed.evicted > 300 && total.aborted.evicted > 200);
+    assert_eq!(total.requests.http1, 500);
+    assert_eq!(kernel.responses()[&204], 167);
+}
+
+#[test]
+fn an_evicted_connection_goes_on() {
+    let kernel = Kernel::load(&["--connections", "4"]);
+    let first = Flow::open(&kernel, 999);
+    for i in 0..50 {
+        Flow::open(&kernel, 1000 + i);
+    }
+    first.request("GET / HTTP/1.1\r\n\r\n");
+    first.rst(Client);
+    let total = kernel.total();
+    // As one that is older than the programs.
+    assert_eq!((total.opened, total.lost.midstream), (52, 1));
+    assert_eq!(total.requests.http1, 0);
+}
+
+#[test]
+fn one_slot() {
+    let kernel = Kernel::load(&["--connections", "1"]);
+    for i in 0..20 {
+        let f = Flow::open(&kernel, 1000 + i);
+        f.request("GET / HTTP/1.1\r\n\r\n");
+        f.response("HTTP/1.1 204 No Content\r\n\r\n");
+        kernel.check();
+    }
+    assert_eq!(kernel.responses()[&204], 20);
+    assert_eq!(kernel.total().closed.evicted, 19);
+}
+
+#[test]
+fn more_series_than_the_map_holds() {
+    let kernel = Kernel::load(&[
+        "--connections",
+        "256",
+        "--map-size",
+        "4",
+        "--detail",
+        "full",
+    ]);
+    let flows: Vec<Flow> = (0..100).map(|i| Flow::open(&kernel, 1000 + i)).collect();
+    for f in &flows {
+        f.request("GET / HTTP/1.1\r\n\r\n");
+        f.response("HTTP/1.1 204 No Content\r\n\r\n");
+        f.request("GET / HTTP/1.1\r\n\r\n");
+    }
+    kernel.check();
+    for (i, f) in flows.iter().enumerate() {
+        if i % 2 == 0 {
+            f.close();
+        } else {
+            f.rst(Client);
+        }
+    }
+    let [client, server] = ends(1);
+    kernel.run(Way::In, &frame::udp(client, server, b"x"));
+    assert_eq!(kernel.series().len(), 5);
+    let total = kernel.total();
+    assert_eq!((total.opened, total.active), (101, 1));
+    assert_eq!((total.closed.fin, total.closed.rst), (50, 50));
+    assert_eq!((total.aborted.fin, total.aborted.rst), (50, 50));
+    let responses: u64 = kernel.responses().values().sum();
+    assert_eq!((total.requests.http1, responses), (200, 100));
+    let other = kernel.series();
+    let (_, other) = other
+        .iter()
+        .find(|(k, _)| k.kind == series_kind::OTHER)
+        .unwrap();
+    assert_eq!(other.opened, 97);
+    let counters = kernel.counters();
+    assert!(counters.metrics_overflow >= 97);
+}
+
+#[test]
+fn more_statuses_than_the_map_holds() {
+    let kernel = Kernel::load(&["--connections", "64", "--map-size", "4"]);
+    let f = Flow::open(&kernel, 1000);
+    for status in 200..300 {
+        f.request("GET / HTTP/1.1\r\n\r\n");
+        f.response(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+    }
+    let responses = kernel.responses();
+    assert_eq!(responses.values().sum::<u64>(), 100);
+    assert_eq!(responses[&metricd::abi::STATUS_OTHER], 96);
+    assert_eq!(kernel.counters().requests_overflow, 96);
+}
