@@ -609,18 +609,15 @@ static __always_inline int http1_recognise(struct scratch *s, __u32 total)
 	return (b >= 'A' && b <= 'Z') || b == '\r' || b == '\n' ? GO_ON : STOP;
 }
 
-/* Consumes some of the packet. Returns GO_ON if there may be more to do. */
-__noinline int http1_step(struct __sk_buff *skb)
+/* Consumes some of the packet. Returns STOP if the rest is not to be looked at. */
+static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *s)
 {
-	struct scratch *s = scratch();
 	struct conn *c;
 	struct http1 *h;
 	volatile struct scan *scan;
 	__u32 avail, n, carry, total;
 	int r;
 
-	if (!s)
-		return STOP;
 	c = http1_conn(s);
 	if (!c)
 		return STOP;
@@ -736,6 +733,16 @@ __noinline int http1_step(struct __sk_buff *skb)
 	if (h->phase == HTTP1_FIRST)
 		h->phase = HTTP1_START; /* empty lines before a message */
 	return GO_ON;
+}
+
+/* Returns GO_ON if there is more to do. */
+__noinline int http1_step(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+
+	if (!s || http1_consume(skb, s))
+		return STOP;
+	return s->packet.pos == s->packet.end ? STOP : GO_ON;
 }
 
 /* Tells tcp_in_order how far there is nothing to see. */

@@ -17,8 +17,8 @@ const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n";
 const WAIT: Duration = Duration::from_millis(30);
 const STREAM: Duration = Duration::from_millis(50);
 const REQUESTS: usize = 40;
-/// By how much the hook's time may differ from the client's.
-const TOLERANCE: Duration = Duration::from_millis(2);
+/// How late the machine may be for a measurement to be good.
+const LATE: Duration = Duration::from_millis(10);
 
 /// Waits, then sends the head and a body of 50 bytes, one each millisecond.
 fn answer(stream: &mut TcpStream) {
@@ -47,9 +47,9 @@ fn measure(mut stream: TcpStream) -> (Vec<Duration>, Vec<Duration>) {
 }
 
 /// How many took longer than the first bound, in seconds, and not longer than the second.
-fn between(scrape: &Scrape, name: &str, low: &str, high: &str) -> usize {
+fn between(scrape: &Scrape, port: u16, name: &str, low: &str, high: &str) -> usize {
     let name = format!("linkerd_ebpf_{name}_seconds_bucket");
-    let port = PORT.to_string();
+    let port = port.to_string();
     let upto = |le| scrape.sum(&name, &[("dst_port", port.as_str()), ("le", le)]);
     for bound in [low, high] {
         let labels = [("dst_port", port.as_str()), ("le", bound)];
@@ -58,40 +58,24 @@ fn between(scrape: &Scrape, name: &str, low: &str, high: &str) -> usize {
     (upto(high) - upto(low)) as usize
 }
 
-/// The histogram has in this bucket what the client has measured to be in it, and the same mean.
-fn assert_agrees(scrape: &Scrape, name: &str, measured: &[Duration], low: &str, high: &str) {
-    let bound = |text: &str| Duration::from_secs_f64(text.parse().expect("seconds"));
-    let (least, most) = (bound(low), bound(high));
-    let within = |least, most| {
-        let inside = |time: &&Duration| **time > least && **time <= most;
-        measured.iter().filter(inside).count()
-    };
-    let surely = within(least + TOLERANCE, most);
-    let possibly = within(least, most + TOLERANCE);
-    // Nearly all: the machine may be late now and then.
-    assert!(surely >= REQUESTS * 8 / 10, "{name}: {measured:?}");
-    let counted = between(scrape, name, low, high);
-    assert!(
-        (surely..=possibly).contains(&counted),
-        "{counted} in ({low}, {high}] of {name}, measured: {measured:?}"
-    );
-
-    let labels = [("dst_port", "9100"), ("status_class", "2xx")];
+/// As many samples as requests, with the mean that the client has measured.
+fn assert_mean(scrape: &Scrape, port: u16, name: &str, measured: &[Duration]) {
+    let port = port.to_string();
+    let labels = [("dst_port", port.as_str()), ("status_class", "2xx")];
     let sum = scrape.value(&format!("linkerd_ebpf_{name}_seconds_sum"), &labels);
     let samples = scrape.sum(&format!("linkerd_ebpf_{name}_seconds_count"), &labels);
     assert_eq!(samples, REQUESTS as u64);
     let mean = measured.iter().sum::<Duration>().as_secs_f64() / REQUESTS as f64;
     let difference = (sum / REQUESTS as f64 - mean).abs();
     assert!(
-        difference < TOLERANCE.as_secs_f64(),
+        difference < 0.002,
         "{name}: {difference} s from the client's mean of {mean} s"
     );
 }
 
-#[test]
-fn a_server_that_waits_and_then_streams() {
-    let pod = Pod::measured(Shape::Plain, &[]);
-    let listener = listen(&pod.hook, pod.server_at(Family::V4, PORT));
+/// One client, one server, on this port.
+fn exchange(pod: &Pod, port: u16) -> (Vec<Duration>, Vec<Duration>) {
+    let listener = listen(&pod.hook, pod.server_at(Family::V4, port));
     let server = thread::spawn(move || {
         run_before_others();
         let (mut stream, _) = listener.accept().expect("accept");
@@ -101,18 +85,38 @@ fn a_server_that_waits_and_then_streams() {
             answer(&mut stream);
         }
     });
-    let stream = connect(&pod.client, pod.server_at(Family::V4, PORT));
+    let stream = connect(&pod.client, pod.server_at(Family::V4, port));
     let client = thread::spawn(move || measure(stream));
-    let (first, whole) = client.join().expect("the client");
+    let measured = client.join().expect("the client");
     server.join().expect("the server");
+    measured
+}
 
-    let scrape = pod.ended();
-    let count = REQUESTS as u64;
-    Http::requests(count)
-        .response("200", count)
-        .assert_in(&scrape, PORT);
-    assert_agrees(&scrape, "time_to_first_byte", &first, "0.025", "0.05");
-    assert_agrees(&scrape, "request_duration", &whole, "0.05", "0.1");
+#[test]
+fn a_server_that_waits_and_then_streams() {
+    let pod = Pod::measured(Shape::Plain, &[]);
+    // A machine that is busy with other things may make the client late. Then its own times say
+    // nothing, and it measures once more, on another port.
+    let in_time = |times: &[Duration], expected| times.iter().all(|t| *t < expected + LATE);
+    for port in PORT..PORT + 8 {
+        let (first, whole) = exchange(&pod, port);
+        let scrape = pod.ended();
+        let count = REQUESTS as u64;
+        Http::requests(count)
+            .response("200", count)
+            .assert_in(&scrape, port);
+        if in_time(&first, WAIT) && in_time(&whole, WAIT + STREAM) {
+            let in_buckets = [
+                between(&scrape, port, "time_to_first_byte", "0.025", "0.05"),
+                between(&scrape, port, "request_duration", "0.05", "0.1"),
+            ];
+            assert_eq!(in_buckets, [REQUESTS; 2]);
+            assert_mean(&scrape, port, "time_to_first_byte", &first);
+            assert_mean(&scrape, port, "request_duration", &whole);
+            return;
+        }
+    }
+    panic!("this machine is too busy to measure time");
 }
 
 /// A connection lasts from its first packet to its last.
@@ -137,5 +141,8 @@ fn how_long_connections_last() {
         sum <= 2.0 * most.as_secs_f64() && sum >= 2.0 * (least.as_secs_f64() - 0.01),
         "{sum} of two times {least:?} to {most:?}"
     );
-    assert_eq!(between(&scrape, "connection_duration", "0.25", "0.5"), 2);
+    assert_eq!(
+        between(&scrape, PORT, "connection_duration", "0.25", "0.5"),
+        2
+    );
 }

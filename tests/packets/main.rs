@@ -3,7 +3,9 @@
 mod concurrency;
 mod flow;
 mod frame;
+mod garbage;
 mod http1;
+mod http1_property;
 mod kernel;
 mod l4;
 mod model;

@@ -268,7 +268,7 @@ impl Model {
     pub fn segment(&mut self, role: Role, bytes: Range<usize>, fin: bool) {
         self.retransmit(role, bytes.clone(), fin);
         let side = &mut self.sides[role as usize];
-        if !side.lost && !self.opaque && !bytes.is_empty() {
+        if !side.lost && !self.opaque && (!bytes.is_empty() || fin) {
             self.follow(role, bytes);
         }
         let side = &self.sides[role as usize];

@@ -1,0 +1,366 @@
+//! Random messages, cut, repeated, reordered and lost at random: the programs count what the model
+//! does. PROPTEST_CASES says how many.
+
+use metricd::abi::AbortedValue;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use crate::flow::{Client, Flow, Role, Server, ends, ends6};
+use crate::frame::{ACK, FIN};
+use crate::kernel::Shared;
+use crate::model::{L7, Model};
+
+/// A request, or a final response with those before it.
+type Bytes = Vec<u8>;
+
+fn chunked(sizes: &[usize]) -> Bytes {
+    let mut body = Vec::new();
+    for (i, size) in sizes.iter().enumerate() {
+        let extension = if i % 2 == 1 { ";a=b" } else { "" };
+        body.extend(format!("{size:x}{extension}\r\n").bytes());
+        body.extend(b"GET / HTTP/1.1\r\n".iter().cycle().take(*size));
+        body.extend(b"\r\n");
+    }
+    body.extend(b"0\r\n");
+    if sizes.len() == 1 {
+        body.extend(b"Trailer: 1\r\nContent-Length: 7\r\n");
+    }
+    body.extend(b"\r\n");
+    body
+}
+
+#[derive(Clone, Debug)]
+enum Framing {
+    None,
+    Length(usize),
+    Chunked(Vec<usize>),
+}
+
+impl Framing {
+    /// The rest of a message from its fields on.
+    fn write(&self, out: &mut Bytes, body: bool) {
+        let bytes = match self {
+            Framing::None => {
+                out.extend(b"\r\n");
+                Vec::new()
+            }
+            Framing::Length(n) => {
+                out.extend(format!("Content-Length: {n}\r\n\r\n").bytes());
+                b"HTTP/1.1 200 OK\r\n\r\n"
+                    .iter()
+                    .copied()
+                    .cycle()
+                    .take(*n)
+                    .collect()
+            }
+            Framing::Chunked(sizes) => {
+                out.extend(b"transfer-encoding: chunked\r\n\r\n");
+                chunked(sizes)
+            }
+        };
+        if body {
+            out.extend(bytes);
+        }
+    }
+}
+
+fn framing() -> impl Strategy<Value = Framing> {
+    prop_oneof![
+        Just(Framing::None),
+        (0usize..700).prop_map(Framing::Length),
+        vec(1usize..200, 0..4).prop_map(Framing::Chunked),
+    ]
+}
+
+#[derive(Clone, Debug)]
+struct Exchange {
+    method: &'static str,
+    asked: Framing,
+    request_pad: usize,
+    interim: usize,
+    status: u16,
+    answered: Framing,
+    response_pad: usize,
+}
+
+impl Exchange {
+    fn request(&self) -> Bytes {
+        let mut out = format!("{} /path HTTP/1.1\r\n", self.method).into_bytes();
+        pad(&mut out, self.request_pad);
+        self.asked.write(&mut out, true);
+        out
+    }
+
+    fn response(&self, last: bool) -> Bytes {
+        let mut out =
+            b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n".repeat(self.interim);
+        out.extend(format!("HTTP/1.1 {} Reason\r\n", self.status).bytes());
+        pad(&mut out, self.response_pad);
+        let bodiless = self.method == "HEAD" || matches!(self.status, 204 | 304);
+        match &self.answered {
+            Framing::None if last && !bodiless => {
+                out.extend(b"\r\nuntil it closes HTTP/1.1 404 Not Found\r\n\r\n");
+            }
+            Framing::None => Framing::Length(0).write(&mut out, !bodiless),
+            framing => framing.write(&mut out, !bodiless),
+        }
+        out
+    }
+}
+
+/// A header line that does not matter.
+fn pad(out: &mut Bytes, len: usize) {
+    if len > 0 {
+        out.extend(b"X-Pad: ");
+        out.extend(vec![b'v'; len]);
+        out.extend(b"\r\n");
+    }
+}
+
+fn exchange() -> impl Strategy<Value = Exchange> {
+    (
+        select(vec!["GET", "HEAD", "POST", "PUT", "OPTIONS"]),
+        framing(),
+        prop_oneof![Just(0usize), 0usize..40, 0usize..1500],
+        0usize..3,
+        select(vec![200u16, 204, 304, 404, 500, 503]),
+        framing(),
+        prop_oneof![Just(0usize), 0usize..40, 0usize..1500],
+    )
+        .prop_map(
+            |(method, asked, request_pad, interim, status, answered, response_pad)| Exchange {
+                method,
+                asked,
+                request_pad,
+                interim,
+                status,
+                answered,
+                response_pad,
+            },
+        )
+}
+
+/// What becomes of a segment on its way.
+#[derive(Clone, Debug)]
+enum Fate {
+    Passes,
+    Twice,
+    /// With some of what was sent before.
+    Longer(usize),
+    /// Behind the next ones; inbound only, since what goes out is seen in order.
+    Late(usize),
+    /// Never seen.
+    Lost,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        20 => Just(Fate::Passes),
+        2 => Just(Fate::Twice),
+        2 => (1usize..200).prop_map(Fate::Longer),
+        2 => (1usize..4).prop_map(Fate::Late),
+        1 => Just(Fate::Lost),
+    ]
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Fin,
+    Rst,
+}
+
+/// How many segments a stretch of a stream is cut into, and what becomes of them.
+type Cuts = Vec<(Index, Fate)>;
+
+fn cuts() -> impl Strategy<Value = Cuts> {
+    vec((any::<Index>(), fate()), 0..8)
+}
+
+/// The segments of a stretch, in the order in which they are seen.
+fn segments(from: usize, to: usize, cuts: &Cuts, ordered: bool) -> Vec<(usize, usize)> {
+    let mut at: Vec<(usize, Fate)> = cuts
+        .iter()
+        .filter(|_| to > from)
+        .map(|(index, fate)| (from + index.index(to - from), fate.clone()))
+        .collect();
+    at.push((to, Fate::Passes));
+    at.sort_by_key(|a| a.0);
+    at.dedup_by_key(|a| a.0);
+    let mut all = Vec::new();
+    let mut late = Vec::new();
+    let mut start = from;
+    for (end, fate) in at {
+        if start == end {
+            continue;
+        }
+        match fate {
+            Fate::Late(n) if !ordered => late.push((n + 1, (start, end))),
+            Fate::Lost if !ordered => {}
+            Fate::Longer(n) => all.push((start.saturating_sub(n), end)),
+            Fate::Twice => all.extend([(start, end); 2]),
+            _ => all.push((start, end)),
+        }
+        late.retain_mut(|(n, segment)| {
+            *n -= 1;
+            if *n == 0 {
+                all.push(*segment);
+            }
+            *n > 0
+        });
+        start = end;
+    }
+    all.extend(late.into_iter().map(|l| l.1));
+    all
+}
+
+#[derive(Clone, Debug)]
+struct Script {
+    /// Pipelined in groups.
+    groups: Vec<(Vec<Exchange>, Cuts, Cuts)>,
+    inbound: bool,
+    v6: bool,
+    end: End,
+}
+
+fn script() -> impl Strategy<Value = Script> {
+    (
+        vec((vec(exchange(), 1..4), cuts(), cuts()), 1..4),
+        any::<bool>(),
+        any::<bool>(),
+        select(vec![End::Fin, End::Rst]),
+    )
+        .prop_map(|(groups, inbound, v6, end)| {
+            let mut script = Script {
+                groups,
+                inbound,
+                v6,
+                end,
+            };
+            // RUNS of bpf/http1.h: no more are outstanding, even if none is answered.
+            let mut left = 8;
+            for (group, ..) in &mut script.groups {
+                group.truncate(left);
+                left -= group.len();
+            }
+            script.groups.retain(|g| !g.0.is_empty());
+            script
+        })
+}
+
+/// Both sides of the story: the programs and the model see the same segments.
+struct Stage<'a> {
+    flow: Flow<'a>,
+    streams: [Bytes; 2],
+    model: Model,
+}
+
+impl Stage<'_> {
+    fn segment(&mut self, role: Role, (from, to): (usize, usize), fin: bool) {
+        let payload = &self.streams[role as usize][from..to];
+        let flags = if fin { ACK | FIN } else { ACK };
+        let seq = self.flow.seq(role, from as u32);
+        self.flow.segment(role, flags, seq, payload);
+        let said = &self.flow.said[role as usize];
+        said.set(said.get().max(to as u32 + u32::from(fin)));
+        self.model.segment(role, from..to, fin);
+    }
+}
+
+fn play(script: &Script) {
+    let kernel = Shared::get();
+    let mut streams = [Vec::new(), Vec::new()];
+    let mut stretches = Vec::new();
+    for (i, (group, asks, answers)) in script.groups.iter().enumerate() {
+        let from = streams.each_ref().map(Vec::len);
+        for (j, exchange) in group.iter().enumerate() {
+            let last = i + 1 == script.groups.len() && j + 1 == group.len();
+            streams[0].extend(exchange.request());
+            streams[1].extend(exchange.response(last));
+        }
+        let to = streams.each_ref().map(Vec::len);
+        stretches.push((Client, from[0], to[0], asks));
+        stretches.push((Server, from[1], to[1], answers));
+    }
+    let port = Shared::port();
+    let mut flow = Flow::new(&kernel, if script.v6 { ends6(port) } else { ends(port) });
+    flow.inbound = script.inbound;
+    flow.handshake();
+    let mut stage = Stage {
+        flow,
+        model: Model::new(script.inbound, &streams[0], &streams[1]),
+        streams,
+    };
+    for (role, from, to, cuts) in stretches {
+        let ordered = (role == Client) != script.inbound;
+        for segment in segments(from, to, cuts, ordered) {
+            stage.segment(role, segment, false);
+        }
+    }
+    let lens = stage.streams.each_ref().map(Vec::len);
+    let mut expected;
+    match script.end {
+        End::Fin => {
+            stage.segment(Server, (lens[1], lens[1]), true);
+            stage.segment(Client, (lens[0], lens[0]), true);
+            stage.flow.ack(Server);
+            expected = stage.model.l7.clone();
+            expected.aborted = AbortedValue {
+                fin: expected.in_flight,
+                ..AbortedValue::default()
+            };
+        }
+        End::Rst => {
+            stage.flow.rst(Client);
+            expected = stage.model.l7.clone();
+            expected.aborted = AbortedValue {
+                rst: expected.in_flight,
+                ..AbortedValue::default()
+            };
+        }
+    }
+    expected.in_flight = 0;
+    assert_eq!(L7::of(&stage.flow), expected);
+    let total = stage.flow.total();
+    let (client, server) = if script.inbound {
+        (total.recv, total.sent)
+    } else {
+        (total.sent, total.recv)
+    };
+    for (role, counted) in [(Client, client), (Server, server)] {
+        assert!(
+            stage.model.retransmits(role, counted.retransmits),
+            "retransmits of the {role:?}: {} counted, {:?}",
+            counted.retransmits,
+            stage.model
+        );
+    }
+    let closed = total.closed;
+    assert_eq!(
+        (total.opened, closed.fin + closed.rst, total.active),
+        (1, 1, 0)
+    );
+}
+
+/// Cases, unless PROPTEST_CASES says how many.
+pub fn config(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: if std::env::var_os("PROPTEST_CASES").is_some() {
+            default.cases
+        } else {
+            cases
+        },
+        failure_persistence: None,
+        ..default
+    }
+}
+
+proptest! {
+    #![proptest_config(config(1000))]
+
+    #[test]
+    fn counts_are_the_models(script in script()) {
+        play(&script);
+    }
+}
