@@ -26,11 +26,11 @@ build: setup ## The release binaries, in target/release
 	cargo build --release --locked
 
 test: setup setup-test build bpffs ## All tests, with everything they need (about 15 minutes)
-	$(SUDO) cargo test --release --locked
+	$(SUDO) cargo test --locked
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest
 
 test-long: setup setup-test build bpffs ## What takes longer: all kernels, and the tests at full size
-	METRICD_TEST_LONG=1 $(SUDO) --preserve-env=METRICD_TEST_LONG cargo test --release --locked -- --include-ignored
+	METRICD_TEST_LONG=1 $(SUDO) --preserve-env=METRICD_TEST_LONG cargo test --locked -- --include-ignored
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 6.1 6.12 newest
 
 test-kernels: setup setup-test build ## The binaries on other kernels, under QEMU: KERNELS="5.10 6.1 6.12 newest"
@@ -39,7 +39,7 @@ test-kernels: setup setup-test build ## The binaries on other kernels, under QEM
 lint: setup ## Formatting and lints of both languages
 	clang-format --dry-run --Werror bpf/*.h bpf/*.c
 	cargo fmt --check
-	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets -- -D warnings
 
 bench: setup setup-test build bpffs ## What it costs: per packet, per request, per scrape
 	$(SUDO) cargo bench --locked

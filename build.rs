@@ -1,4 +1,4 @@
-//! Compiles bpf/metricd.bpf.c and generates its skeleton.
+//! Compiles bpf/metricd.bpf.c and generates its skeleton; compiles benches/packet.bpf.c.
 
 use std::env;
 use std::path::PathBuf;
@@ -8,20 +8,28 @@ use libbpf_cargo::SkeletonBuilder;
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=bpf");
+    println!("cargo:rerun-if-changed=benches/packet.bpf.c");
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
+    builder("bpf/metricd.bpf.c")?
+        .build_and_generate(out.join("metricd.skel.rs"))
+        .context("compile bpf/metricd.bpf.c (needs clang and libelf-dev, see `make setup`)")?;
+    builder("benches/packet.bpf.c")?
+        .obj(out.join("packet.bpf.o"))
+        .build()
+        .context("compile benches/packet.bpf.c")
+}
+
+fn builder(source: &str) -> Result<SkeletonBuilder> {
     // Debian keeps the kernel's asm headers in a folder of the host's architecture, where clang
     // does not look for them when it compiles for BPF.
     let include = format!(
         "-I/usr/include/{}-linux-gnu",
         env::var("CARGO_CFG_TARGET_ARCH")?
     );
-    SkeletonBuilder::new()
-        .source("bpf/metricd.bpf.c")
-        .clang_args([
-            "-mcpu=v3", // 5.10 knows it; newer clangs would choose a newer one
-            "-Wall", "-Wextra", "-Werror", &include,
-        ])
-        .build_and_generate(out.join("metricd.skel.rs"))
-        .context("compile bpf/metricd.bpf.c (needs clang and libelf-dev, see `make setup`)")?;
-    Ok(())
+    let mut builder = SkeletonBuilder::new();
+    builder.source(source).clang_args([
+        "-mcpu=v3", // 5.10 knows it; newer clangs would choose a newer one
+        "-Wall", "-Wextra", "-Werror", &include,
+    ]);
+    Ok(builder)
 }

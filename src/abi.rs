@@ -82,6 +82,13 @@ pub trait Layout: Sized {
 
     /// Appends [`Self::SIZE`] bytes.
     fn write(&self, out: &mut Vec<u8>);
+
+    /// The same in a vector of its own: what libbpf takes for a key or a value.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(Self::SIZE);
+        self.write(&mut out);
+        out
+    }
 }
 
 /// Values that add up: two readings of different entries make one.

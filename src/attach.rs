@@ -3,6 +3,7 @@
 //! TCX links are pinned, so they tell themselves what they are attached to. A clsact filter has no
 //! such handle: what was attached is written into `linkerd_attachment_map`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -15,6 +16,7 @@ use libbpf_rs::{
 };
 use nix::errno::Errno;
 
+use crate::abi::{AttachmentKey, AttachmentValue, Layout};
 use crate::netns::Interface;
 use crate::options::Way;
 use crate::pins;
@@ -41,32 +43,26 @@ impl std::fmt::Display for Attached {
     }
 }
 
-/// A record of `linkerd_attachment_map`: key (ifindex, egress), value (priority, qdisc is ours).
+/// `linkerd_attachment_map`.
 struct Records<'a>(&'a MapHandle);
 
 impl Records<'_> {
-    fn key(ifindex: u32, hook: Hook) -> [u8; 8] {
-        let mut key = [0; 8];
-        key[..4].copy_from_slice(&ifindex.to_ne_bytes());
-        key[4..].copy_from_slice(&u32::from(hook == Hook::Egress).to_ne_bytes());
-        key
+    fn key(ifindex: u32, hook: Hook) -> Vec<u8> {
+        AttachmentKey {
+            ifindex,
+            egress: u32::from(hook == Hook::Egress),
+        }
+        .to_bytes()
     }
 
-    fn get(&self, ifindex: u32, hook: Hook) -> Option<(u32, bool)> {
-        let value = self
-            .0
-            .lookup(&Self::key(ifindex, hook), MapFlags::ANY)
-            .ok()??;
-        let word = |i| Some(u32::from_ne_bytes(value.get(i..i + 4)?.try_into().ok()?));
-        Some((word(0)?, word(4)? != 0))
+    fn get(&self, ifindex: u32, hook: Hook) -> Option<AttachmentValue> {
+        let value = self.0.lookup(&Self::key(ifindex, hook), MapFlags::ANY);
+        AttachmentValue::read(&mut value.ok()??.as_slice())
     }
 
-    fn put(&self, ifindex: u32, hook: Hook, priority: u32, made_qdisc: bool) -> Result<()> {
-        let mut value = [0; 8];
-        value[..4].copy_from_slice(&priority.to_ne_bytes());
-        value[4..].copy_from_slice(&u32::from(made_qdisc).to_ne_bytes());
+    fn put(&self, ifindex: u32, hook: Hook, value: AttachmentValue) -> Result<()> {
         self.0
-            .update(&Self::key(ifindex, hook), &value, MapFlags::ANY)
+            .update(&Self::key(ifindex, hook), &value.to_bytes(), MapFlags::ANY)
             .context("record the clsact filter")
     }
 
@@ -74,15 +70,11 @@ impl Records<'_> {
         let _ = self.0.delete(&Self::key(ifindex, hook));
     }
 
-    fn interfaces(&self) -> Vec<u32> {
-        let mut all: Vec<u32> = self
-            .0
+    fn interfaces(&self) -> BTreeSet<u32> {
+        self.0
             .keys()
-            .filter_map(|key| Some(u32::from_ne_bytes(key.get(..4)?.try_into().ok()?)))
-            .collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+            .filter_map(|key| Some(AttachmentKey::read(&mut key.as_slice())?.ifindex))
+            .collect()
     }
 }
 
@@ -97,7 +89,8 @@ impl Hooks<'_> {
     /// What of ours is attached to the hook now. A pin whose device is gone counts for nothing.
     pub fn find(&self, interface: &Interface, hook: Hook, program: BorrowedFd) -> Option<Attached> {
         let path = self.pin_dir.join(pins::link(hook, interface.index));
-        if let Ok(link) = Link::open(&path)
+        if path.exists()
+            && let Ok(link) = Link::open(&path)
             && let Ok(LinkInfo {
                 info: LinkTypeInfo::Tcx(tcx),
                 ..
@@ -106,7 +99,7 @@ impl Hooks<'_> {
         {
             return Some(Attached::Tcx);
         }
-        let (priority, _) = Records(self.records).get(interface.index, hook)?;
+        let AttachmentValue { priority, .. } = Records(self.records).get(interface.index, hook)?;
         let id = filter(program, interface.index, hook, priority)
             .query()
             .ok()?;
@@ -162,11 +155,16 @@ impl Hooks<'_> {
         let made = made
             || Hook::BOTH
                 .iter()
-                .any(|&h| matches!(records.get(interface.index, h), Some((_, true))));
+                .filter_map(|&h| records.get(interface.index, h))
+                .any(|record| record.made_qdisc != 0);
         let mut last = anyhow!("no priority was tried");
         for priority in PRIORITIES {
             // Before the filter, so that a --detach after a crash in between finds it.
-            records.put(interface.index, hook, priority, made)?;
+            let record = AttachmentValue {
+                priority,
+                made_qdisc: u32::from(made),
+            };
+            records.put(interface.index, hook, record)?;
             match filter(program, interface.index, hook, priority).attach() {
                 Ok(_) => return Ok(Attached::Clsact { priority }),
                 Err(e) => last = e.into(),
@@ -203,11 +201,11 @@ impl Hooks<'_> {
         for ifindex in records.interfaces() {
             let mut made_qdisc = false;
             for &(hook, program) in programs {
-                let Some((priority, made)) = records.get(ifindex, hook) else {
+                let Some(record) = records.get(ifindex, hook) else {
                     continue;
                 };
-                made_qdisc |= made;
-                let mut filter = filter(program, ifindex, hook, priority);
+                made_qdisc |= record.made_qdisc != 0;
+                let mut filter = filter(program, ifindex, hook, record.priority);
                 if filter.query().ok() == Program::id_from_fd(program).ok() {
                     filter.detach().with_context(|| {
                         format!("detach tc {} of interface {ifindex}", hook.name())

@@ -30,6 +30,7 @@ const ATTACHMENTS: &str = "linkerd_attachment_map";
 /// # Errors
 /// With what was tried on what; nothing stays attached that was not before.
 pub fn attach(options: &Options) -> Result<Vec<String>> {
+    loader::log_libbpf();
     loader::check_kernel()?;
     let interfaces = netns::interfaces(&options.interfaces)?;
     pins::prepare(&options.pin_dir, options.reader_gid)?;
@@ -107,6 +108,7 @@ fn pin(skel: &mut MetricdSkel, options: &Options) -> Result<()> {
 /// # Errors
 /// If a hook could not be cleaned; then its pins stay, for another try.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
+    loader::log_libbpf();
     let mut lines = match Existing::open(pin_dir)? {
         Some(existing) => existing.hooks(pin_dir).detach_all(&existing.programs())?,
         None => Vec::new(),

@@ -77,7 +77,7 @@ pub fn load<'a>(
     let metrics = options.map_size.get();
     let connections = options.connections.get();
     if metrics > LARGE_MAP {
-        let mib = u64::from(metrics) * (48 + 40 + 240) >> 20;
+        let mib = (u64::from(metrics) * (48 + 40 + 240)) >> 20;
         tracing::warn!("a map of {metrics} entries takes up to {mib} MiB");
     }
     let histograms = match options.detail {
@@ -179,19 +179,17 @@ pub fn load<'a>(
         version,
     };
     maps.linkerd_info_map
-        .update(&0u32.to_ne_bytes(), &bytes(&info), MapFlags::ANY)
+        .update(&0u32.to_ne_bytes(), &info.to_bytes(), MapFlags::ANY)
         .context("write the info map")?;
     Ok(skel)
 }
 
-fn bytes(value: &impl Layout) -> Vec<u8> {
-    let mut out = Vec::new();
-    value.write(&mut out);
-    out
-}
-
 /// Makes the entry for what does not fit, so that there is always room for it.
 fn make<K: Layout, V: Layout + Default>(map: &impl MapCore, key: &K) -> Result<()> {
-    map.update(&bytes(key), &bytes(&V::default()), MapFlags::NO_EXIST)
-        .with_context(|| format!("make the entry `other` of {}", map.name().to_string_lossy()))
+    map.update(
+        &key.to_bytes(),
+        &V::default().to_bytes(),
+        MapFlags::NO_EXIST,
+    )
+    .with_context(|| format!("make the entry `other` of {}", map.name().to_string_lossy()))
 }

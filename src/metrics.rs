@@ -135,13 +135,13 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_connections_opened_total",
-        help: "TCP connections that began.",
+        help: "Connections that began: TCP, and of other protocols who first spoke with whom.",
         kind: COUNTER,
         rows: Rows::Series(&[], |_, value, samples| happened(samples, "", value.opened)),
     },
     Family {
         name: "linkerd_ebpf_connections_closed_total",
-        help: "TCP connections that ended, by how.",
+        help: "Connections that ended, by how.",
         kind: COUNTER,
         rows: Rows::Series(&["reason"], |_, value, samples| {
             happened(samples, "fin", value.closed.fin);
@@ -153,7 +153,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_connections_active",
-        help: "TCP connections that have begun and not ended.",
+        help: "Connections that have begun and not ended.",
         kind: GAUGE,
         rows: Rows::Series(&[], |_, value, samples| {
             if value.opened > 0 || value.active > 0 {

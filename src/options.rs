@@ -136,7 +136,7 @@ impl Options {
         let mut bounds = [u64::MAX; BUCKETS];
         for (i, &seconds) in self.buckets.iter().enumerate() {
             let ns = (seconds * 1e9).round();
-            if !(ns >= 1.0 && ns < 1e18) || (i > 0 && ns as u64 <= bounds[i - 1]) {
+            if !(1.0..1e18).contains(&ns) || (i > 0 && ns as u64 <= bounds[i - 1]) {
                 bail!("--buckets: {seconds} is not above the bound before it, give them ascending");
             }
             bounds[i] = ns as u64;

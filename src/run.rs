@@ -66,9 +66,7 @@ fn first_request(address: SocketAddr, pin_dir: &Path) -> Result<String> {
         let responses = snapshot
             .requests
             .iter()
-            .filter(|(key, _)| {
-                ours(key.series.dst_port, key.series.direction) && key.status == 200
-            })
+            .filter(|(key, _)| ours(key.series.dst_port, key.series.direction) && key.status == 200)
             .map(|(_, value)| value.responses)
             .sum();
         let duration = snapshot
@@ -81,10 +79,13 @@ fn first_request(address: SocketAddr, pin_dir: &Path) -> Result<String> {
     };
     let (responses, duration) = count()?;
     let started = Instant::now();
-    let mut stream = TcpStream::connect(address)
-        .with_context(|| format!("connect to {address}"))?;
+    let mut stream =
+        TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET /live HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET /live HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     stream.read_to_end(&mut Vec::new())?;
     let took = started.elapsed();
     for _ in 0..20 {

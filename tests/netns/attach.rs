@@ -112,9 +112,16 @@ fn what_others_attached_stays(direction: &str, packets: fn(&Interface) -> u64) {
          action mirred egress mirror dev lo"
     ));
     let (filters, shape) = (attached(&pod), qdiscs(&pod));
+    // Both at one and the same moment.
     let counts = || {
-        let interface = pod.hook.interface("eth0");
-        (packets(&interface), seen_by_others(&pod, direction))
+        let mut counts = (0, 0);
+        let quiet = eventually(PATIENCE, || {
+            let before = packets(&pod.hook.interface("eth0"));
+            counts = (before, seen_by_others(&pod, direction));
+            before == packets(&pod.hook.interface("eth0"))
+        });
+        assert!(quiet, "the interface is never quiet");
+        counts
     };
     for way in WAYS {
         pod.attach(&["--attach", way]);

@@ -3,6 +3,7 @@
 mod bounds;
 mod cuts;
 mod framing;
+mod large;
 mod loss;
 mod other;
 

@@ -17,8 +17,6 @@ use metricd::loader;
 use metricd::options::Options;
 use metricd::skel::MetricdSkel;
 
-use crate::frame::{self, ACK, End, FIN, SYN};
-
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]
@@ -266,7 +264,7 @@ impl Kernel {
     }
 
     fn loopback(&self) -> u32 {
-        let rodata = self.skel.maps.rodata_data.as_deref();
+        let rodata = self.skel.maps.rodata_data.as_ref();
         rodata.expect("rodata").config.loopback_ifindex
     }
 }
@@ -382,88 +380,6 @@ pub fn entries<K: Layout, V: Layout>(map: &impl MapCore) -> Vec<(K, V)> {
             )
         })
         .collect()
-}
-
-/// A TCP connection between a client outside and a server in the pod, as the pod's hooks see it.
-pub struct Connection<'a> {
-    pub kernel: &'a Kernel,
-    pub client: End,
-    pub server: End,
-    /// Next sequence numbers.
-    pub client_seq: u32,
-    pub server_seq: u32,
-}
-
-impl<'a> Connection<'a> {
-    /// With the handshake done.
-    pub fn open(kernel: &'a Kernel, client: End, server: End) -> Self {
-        let mut c = Self {
-            kernel,
-            client,
-            server,
-            client_seq: 1000,
-            server_seq: u32::MAX - 2000, // wraps soon
-        };
-        c.request_segment(SYN, b"");
-        c.client_seq += 1;
-        c.response_segment(SYN | ACK, b"");
-        c.server_seq = c.server_seq.wrapping_add(1);
-        c.request_segment(ACK, b"");
-        c
-    }
-
-    /// A segment from the client, which does not move its sequence number.
-    pub fn request_segment(&self, flags: u8, payload: &[u8]) -> Duration {
-        self.kernel.run(
-            Way::In,
-            &frame::tcp(
-                self.client,
-                self.server,
-                self.client_seq,
-                self.server_seq,
-                flags,
-                payload,
-            ),
-        )
-    }
-
-    /// The same from the server.
-    pub fn response_segment(&self, flags: u8, payload: &[u8]) -> Duration {
-        self.kernel.run(
-            Way::Out,
-            &frame::tcp(
-                self.server,
-                self.client,
-                self.server_seq,
-                self.client_seq,
-                flags,
-                payload,
-            ),
-        )
-    }
-
-    /// Sends bytes from the client in one segment.
-    pub fn request(&mut self, payload: &[u8]) -> Duration {
-        let took = self.request_segment(ACK, payload);
-        self.client_seq = self.client_seq.wrapping_add(payload.len() as u32);
-        took
-    }
-
-    /// Sends bytes from the server in one segment.
-    pub fn response(&mut self, payload: &[u8]) -> Duration {
-        let took = self.response_segment(ACK, payload);
-        self.server_seq = self.server_seq.wrapping_add(payload.len() as u32);
-        took
-    }
-
-    /// Ends the connection in order, by the client.
-    pub fn close(&mut self) {
-        self.request_segment(FIN | ACK, b"");
-        self.client_seq = self.client_seq.wrapping_add(1);
-        self.response_segment(FIN | ACK, b"");
-        self.server_seq = self.server_seq.wrapping_add(1);
-        self.request_segment(ACK, b"");
-    }
 }
 
 /// The descriptor of a program, for calls that libbpf-rs does not wrap.

@@ -9,4 +9,5 @@ mod http1_property;
 mod kernel;
 mod l4;
 mod model;
+mod tap;
 mod verifier;

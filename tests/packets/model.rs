@@ -313,6 +313,8 @@ impl Model {
 
     /// The stream is known up to `end`.
     fn known(&mut self, role: Role, end: usize) {
+        // A server that speaks before there was a request does not speak HTTP.
+        self.opaque |= role == Server && self.l7.requests == 0 && end > 0;
         self.sides[role as usize].known = end;
         loop {
             let side = &mut self.sides[role as usize];

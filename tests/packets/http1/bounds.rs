@@ -144,7 +144,7 @@ fn content_length_line_cut() {
         }
         with(|f| {
             cut(f, &line(pad, CARRY + 2), CARRY + 1);
-            assert_l7(f, L7::seen(1, &[(0, 1)]).lost(lost(|l| l.malformed = 1)));
+            assert_l7(f, L7::seen(1, &[(0, 1)]).lost(lost(|l| l.bound = 1)));
         });
     }
 }

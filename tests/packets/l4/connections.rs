@@ -6,6 +6,9 @@ use crate::flow::{Client, Flow, Role, Server, ends, ends6};
 use crate::frame::{ACK, FIN, RST, SYN};
 use crate::kernel::Shared;
 
+/// What happens to a connection.
+type Act = fn(&Flow);
+
 /// Runs `test` for the pod as server and as client, by IPv4 and IPv6, each on a connection of
 /// which nothing was said.
 fn each_way(test: impl Fn(&Flow)) {
@@ -144,7 +147,7 @@ fn forged_reset() {
 
 #[test]
 fn no_sample_of_a_handshake_sent_twice() {
-    let twice: [(&str, fn(&Flow)); 2] = [
+    let twice: [(&str, Act); 2] = [
         ("SYN", |f| {
             f.syn();
             f.syn();
@@ -262,7 +265,7 @@ fn ends_change_places() {
 
 #[test]
 fn without_a_beginning() {
-    let first: [(&str, u64, fn(&Flow)); 4] = [
+    let first: [(&str, u64, Act); 4] = [
         ("ACK alone", 0, |f| f.ack(Client)),
         ("FIN alone", 0, |f| f.fin(Server)),
         ("RST alone", 0, |f| f.rst(Server)),

@@ -3,7 +3,7 @@
 
 use crate::flow::{Client, Flow, Server, ends, ends6};
 use crate::frame::{self, ACK};
-use crate::kernel::{Shared, Way};
+use crate::kernel::{Kernel, Shared, Way};
 
 #[test]
 fn tcp_by_both_versions() {
@@ -27,7 +27,7 @@ fn tcp_by_both_versions() {
 
 #[test]
 fn udp_by_both_versions() {
-    let kernel = Shared::get();
+    let kernel = Kernel::load(&["--connections", "64"]);
     for [client, server] in [ends(1), ends6(2)] {
         let frame = frame::udp(client, server, &[b'x'; 3000]);
         kernel.run_gso(Way::In, &frame, frame.len() - 3000, 1200, 3);

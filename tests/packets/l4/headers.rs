@@ -209,23 +209,22 @@ fn udp() {
 #[test]
 fn other_protocols_by_number() {
     let [client, server] = ends(40000);
+    let kernel = kernel();
     for proto in [0, 1, 2, 41, 47, 50, 132, 255] {
-        let kernel = kernel();
         let mut frame = ethernet(client.ip);
         frame.extend(ip(client.ip, server.ip, proto, 8));
         frame.extend([8, 0, 0, 0, 0, 0, 0, 0]);
         kernel.run(Way::In, &frame);
-        let key = only(&kernel);
-        assert_eq!((key.proto, key.src_port, key.dst_port), (proto, 0, 0));
+        let found = kernel.series().into_iter().any(|(k, v)| {
+            (k.proto, k.src_port, k.dst_port) == (proto, 0, 0) && v.recv.packets == 1
+        });
+        assert!(found, "{proto}");
     }
     let [client, server] = ends6(40000);
-    let kernel = kernel();
     let mut frame = ethernet(client.ip);
     frame.extend(ip(client.ip, server.ip, 58, 8));
     frame.extend([128, 0, 0, 0, 0, 0, 0, 0]);
     kernel.run(Way::In, &frame);
-    kernel.run(Way::Out, &frame);
-    assert_eq!(kernel.total().recv.packets, 1);
     assert!(kernel.series().iter().any(|(k, _)| k.proto == 58));
 }
 
