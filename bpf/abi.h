@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The layout that the kernel side shares with user space. src/abi.rs mirrors it, under the same
- * names; both sides assert the sizes. A change here is a change of LAYOUT_VERSION.
+ * The layout that the kernel side shares with user space. src/abi.rs mirrors
+ * it, under the same names; both sides assert the sizes. A change here is a
+ * change of LAYOUT_VERSION.
  */
 #ifndef METRICD_ABI_H
 #define METRICD_ABI_H
 
 #define LAYOUT_VERSION 1
 
-/* Histogram slots: the configured bounds, then +Inf, then unused. A power of two for the search. */
+/* Histogram slots: the configured bounds, then +Inf, then unused. A power of
+ * two for the search. */
 #define BUCKETS 32
 
 /* What a series is about, when it is not an ordinary 5-tuple. */
@@ -60,7 +62,8 @@ enum lost_reason {
 	LOST_MAX = 6,
 };
 
-/* A series: who talks to whom. src is the client, dst the server; ports in host order. */
+/* A series: who talks to whom. src is the client, dst the server; ports in host
+ * order. */
 struct metric_key {
 	__u8 src[16]; /* IPv4 as ::ffff:a.b.c.d */
 	__u8 dst[16];
@@ -172,7 +175,8 @@ enum detail {
 	DETAIL_FULL = 2,
 };
 
-/* What metricd must know to read the maps; written once by metricd-init into linkerd_info_map. */
+/* What metricd must know to read the maps; written once by metricd-init into
+ * linkerd_info_map. */
 struct info {
 	__u32 layout; /* LAYOUT_VERSION */
 	__u32 detail; /* enum detail */

@@ -11,16 +11,17 @@
 #include "abi.h"
 
 /*
- * TCX_NEXT and TC_ACT_UNSPEC. The only value the programs ever return: the packet goes on to the
- * programs and filters of others, as if we were not there.
+ * TCX_NEXT and TC_ACT_UNSPEC. The only value the programs ever return: the
+ * packet goes on to the programs and filters of others, as if we were not
+ * there.
  */
 #define PASS (-1)
 
 #define SECOND 1000000000ULL
 
 /*
- * The bound of an index, in a form that clang cannot optimise away because it knows better than
- * the verifier of 5.10. MASK is a power of two less one.
+ * The bound of an index, in a form that clang cannot optimise away because it
+ * knows better than the verifier of 5.10. MASK is a power of two less one.
  */
 #define bounded(i, MASK) asm volatile("%0 &= %1" : "+r"(i) : "i"(MASK))
 
@@ -29,6 +30,12 @@ static __always_inline bool before(__u32 a, __u32 b)
 {
 	return (__s32)(a - b) < 0;
 }
+
+/* Which way most packets go: the other is kept out of their instructions. */
+#ifndef likely
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#endif
 
 /* Read and written in one access, however the compiler would like to. */
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
@@ -48,7 +55,8 @@ static __always_inline void add(__u64 *counter, __u64 n)
 struct config {
 	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
 	__u64 idle_tcp_ns;
-	__u64 idle_other_ns;	/* anything but TCP, and TCP before the handshake has ended */
+	__u64 idle_other_ns;	/* anything but TCP, and TCP before the handshake has
+				   ended */
 	__u32 connections;	/* slots in linkerd_connection_map */
 	__u32 loopback_ifindex; /* 0 where no interface is the loopback */
 	__u8 detail;		/* enum detail */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The table of connections: TCP's, and for other protocols whoever spoke first with whom.
+ * The table of connections: TCP's, and for other protocols whoever spoke first
+ * with whom.
  *
- * There is no timer and no helper in user space. Every new connection looks at SWEEP slots in
- * turn, closes what has been idle, and gives back what has been closed. When no slot is free it
- * takes one of those: a closed one, else the one that has been silent the longest.
+ * There is no timer and no helper in user space. Every new connection looks at
+ * SWEEP slots in turn, closes what has been idle, and gives back what has been
+ * closed. When no slot is free it takes one of those: a closed one, else the
+ * one that has been silent the longest.
  */
 #ifndef METRICD_CONN_H
 #define METRICD_CONN_H
@@ -33,7 +35,8 @@ static __always_inline struct conn *conn_find(struct packet *p)
 	return conn_slot(p->slot);
 }
 
-/* Under the slot's lock, or by its owner: a new connection begins with this packet. */
+/* Under the slot's lock, or by its owner: a new connection begins with this
+ * packet. */
 static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 flags)
 {
 	c->closing = 0;
@@ -47,7 +50,7 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 	c->opened_ns = p->now;
 	c->handshake_ns = 0;
 	c->skip[CLIENT].word = c->skip[SERVER].word = 0;
-	c->stream[CLIENT].end.word = c->stream[SERVER].end.word = 0;
+	c->end[CLIENT].word = c->end[SERVER].word = 0;
 	c->stream[CLIENT].hole_lo = c->stream[CLIENT].hole_hi = 0;
 	c->stream[SERVER].hole_lo = c->stream[SERVER].hole_hi = 0;
 	c->http1[CLIENT].phase = c->http1[SERVER].phase = HTTP1_START;
@@ -60,7 +63,8 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 		p->delta.lost = LOST_MIDSTREAM + 1;
 }
 
-/* When nobody is busy: its requests without an answer, which it will not get any more. */
+/* When nobody is busy: its requests without an answer, which it will not get
+ * any more. */
 static __always_inline __u32 conn_outstanding(struct conn *c)
 {
 	__u32 n = c->requests - c->answered;
@@ -80,7 +84,8 @@ static __always_inline bool conn_busy(struct conn *c, __u32 role)
 	return false;
 }
 
-/* Is anybody busy? What was stored before is seen by whoever becomes so after. */
+/* Is anybody busy? What was stored before is seen by whoever becomes so after.
+ */
 static __always_inline bool conn_is_busy(struct conn *c)
 {
 	__u32 nothing = 0;
@@ -92,8 +97,9 @@ static __always_inline bool conn_is_busy(struct conn *c)
 }
 
 /*
- * Takes the slot's connection out of the table, and accounts for its end if that has not been
- * done. Returns 0 if the slot is now the caller's (SLOT_OWNED).
+ * Takes the slot's connection out of the table, and accounts for its end if
+ * that has not been done. Returns 0 if the slot is now the caller's
+ * (SLOT_OWNED).
  */
 __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 {
@@ -161,8 +167,9 @@ static __always_inline void conn_free(__u32 slot)
 	c->brief.state = SLOT_FREE;
 	if (bpf_map_push_elem(&linkerd_free_map, &slot, 0)) {
 		/*
-		 * Newer kernels may refuse under contention: the sweep takes it up as closed. Its
-		 * key may be another slot's by then, and must not be deleted for this one.
+		 * Newer kernels may refuse under contention: the sweep takes it up as
+		 * closed. Its key may be another slot's by then, and must not be deleted
+		 * for this one.
 		 */
 		bpf_spin_lock(&c->lock);
 		c->key.local[0] = c->key.local[1] = c->key.remote[0] = c->key.remote[1] = 0;
@@ -172,8 +179,8 @@ static __always_inline void conn_free(__u32 slot)
 }
 
 /*
- * Looks at one slot of the sweep. Returns 0 if it is now the caller's, 1 if it could be evicted,
- * with its time of silence in the scratch, else 2.
+ * Looks at one slot of the sweep. Returns 0 if it is now the caller's, 1 if it
+ * could be evicted, with its time of silence in the scratch, else 2.
  */
 __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 {
@@ -270,8 +277,8 @@ static __always_inline __u8 conn_flags(const struct packet *p)
 }
 
 /*
- * Opens the packet's connection. Returns 0 with the slot in the packet, or -1 if there is none to
- * be had.
+ * Opens the packet's connection. Returns 0 with the slot in the packet, or -1
+ * if there is none to be had.
  */
 __noinline int conn_open(struct __sk_buff *skb)
 {
@@ -294,8 +301,8 @@ __noinline int conn_open(struct __sk_buff *skb)
 		count(untracked);
 		return -1;
 	}
-	/* Whether its series fits is settled now, for good: gauges must come down where they went
-	 * up. */
+	/* Whether its series fits is settled now, for good: gauges must come down
+	 * where they went up. */
 	series_key(&p->series, &p->key, flags);
 	{
 		struct metric_value *v = series_value(&p->series);

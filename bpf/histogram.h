@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Durations, into buckets whose bounds are inclusive, as Prometheus has them. */
+/* Durations, into buckets whose bounds are inclusive, as Prometheus has them.
+ */
 #ifndef METRICD_HISTOGRAM_H
 #define METRICD_HISTOGRAM_H
 
@@ -35,7 +36,7 @@ static __always_inline void histogram_response(struct packet *p, __u16 status, _
 	struct latency_value *v;
 
 	key.kind = p->series.kind;
-	if (key.kind == SERIES_IP) {
+	if (likely(key.kind == SERIES_IP)) {
 		series_peer(key.peer, &p->series);
 		key.port = p->series.dst_port;
 		key.direction = p->series.direction;

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * HTTP/1.1 and 1.0, RFC 9112: messages are followed across packets by sequence number.
+ * HTTP/1.1 and 1.0, RFC 9112: messages are followed across packets by sequence
+ * number.
  *
- * Heads are read in blocks, lines found eight bytes at a time, and of the lines only the first,
- * content-length and transfer-encoding are looked at. What is left of a line at the end of a
- * packet is carried over, so a head may be cut anywhere. Bodies of known length are skipped.
+ * Heads are read in blocks, lines found eight bytes at a time, and of the lines
+ * only the first, content-length and transfer-encoding are looked at. What is
+ * left of a line at the end of a packet is carried over, so a head may be cut
+ * anywhere. Bodies of known length are skipped.
  *
  * The bounds, all of them per packet or per connection:
- *   HTTP1_STEPS  messages, chunks and blocks of a head in one packet     (LOST_BOUND)
- *   RUNS         packets of outstanding pipelined requests with a start time; beyond it they have
- *                no duration, and with another method than the last's the connection is lost
- *                                                                        (LOST_PIPELINE)
- *   START_LINE   bytes of a start line
+ *   HTTP1_STEPS  messages, chunks and blocks of a head in one packet
+ * (LOST_BOUND) RUNS         packets of outstanding pipelined requests with a
+ * start time; beyond it they have no duration, and with another method than the
+ * last's the connection is lost (LOST_PIPELINE) START_LINE   bytes of a start
+ * line
  *
- * Each step is a global function: the verifier checks it once, by itself. State is kept in maps,
- * where the verifier does not multiply it.
+ * Each step is a global function: the verifier checks it once, by itself. State
+ * is kept in maps, where the verifier does not multiply it.
  */
 #ifndef METRICD_HTTP1_H
 #define METRICD_HTTP1_H
@@ -84,8 +86,9 @@ static __always_inline struct http1 *http1_mine(struct scratch *s, struct conn *
 }
 
 /*
- * This direction can't be followed any more. Of the server's, the answers still to come are
- * unknown, now and for good; of the client's, no more requests are counted.
+ * This direction can't be followed any more. Of the server's, the answers still
+ * to come are unknown, now and for good; of the client's, no more requests are
+ * counted.
  */
 __noinline int http1_lost(struct __sk_buff *skb, __u32 reason)
 {
@@ -94,10 +97,10 @@ __noinline int http1_lost(struct __sk_buff *skb, __u32 reason)
 	struct packet *p;
 	__u32 n = 0;
 
-	if (!s || !skb->len)
+	if (unlikely(!s || !skb->len))
 		return STOP;
 	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return STOP;
 	p = &s->packet;
 	http1_mine(s, c)->phase = HTTP1_LOST;
@@ -121,9 +124,10 @@ static __always_inline int http1_opaque(struct conn *c)
 }
 
 /*
- * Remembers the packet's requests. Requests and responses are told apart by their numbers, so the
- * client's side writes here and the server's reads without a lock: a response follows the request
- * that it answers, and what is written after that is not looked at, or seen to be older.
+ * Remembers the packet's requests. Requests and responses are told apart by
+ * their numbers, so the client's side writes here and the server's reads
+ * without a lock: a response follows the request that it answers, and what is
+ * written after that is not looked at, or seen to be older.
  */
 static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, struct packet *p)
 {
@@ -146,14 +150,15 @@ static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, str
 		return http1_lost(skb, LOST_PIPELINE);
 	}
 	WRITE_ONCE(c->requests, c->requests + n);
-	if (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST) {
+	if (unlikely(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST)) {
 		c->answered += n;
 		p->unknown += n;
 	}
 	return GO_ON;
 }
 
-/* The request whose answer begins: its start and method go into the server's parser. */
+/* The request whose answer begins: its start and method go into the server's
+ * parser. */
 static __always_inline bool http1_pop(struct conn *c, struct http1 *h)
 {
 	__u32 requests = READ_ONCE(c->requests), at;
@@ -188,10 +193,10 @@ __noinline int http1_response(struct __sk_buff *skb)
 	struct packet *p;
 	__u64 now;
 
-	if (!s || !skb->len)
+	if (unlikely(!s || !skb->len))
 		return STOP;
 	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return STOP;
 	p = &s->packet;
 	h = &c->http1[SERVER];
@@ -200,7 +205,7 @@ __noinline int http1_response(struct __sk_buff *skb)
 	c->answered++;
 	p->delta.answered++;
 	series_add_responses(p, h->status, 1);
-	if (h->request_ns) {
+	if (likely(h->request_ns)) {
 		now = packet_now(p);
 		histogram_response(p, h->status, now - h->request_ns, h->start_ns - h->request_ns);
 	} else {
@@ -246,8 +251,8 @@ static __always_inline bool http1_method(struct scratch *s, struct http1 *h, __u
 }
 
 /*
- * A request line, or what there is of it, at `at`. Whole: `len` bytes of it, of which the last
- * nine are the version. Counts the request. RFC 9112 section 3.
+ * A request line, or what there is of it, at `at`. Whole: `len` bytes of it, of
+ * which the last nine are the version. Counts the request. RFC 9112 section 3.
  */
 __noinline int http1_request_line(struct __sk_buff *skb, __u32 at, __u32 len)
 {
@@ -257,10 +262,10 @@ __noinline int http1_request_line(struct __sk_buff *skb, __u32 at, __u32 len)
 	struct packet *p;
 	__u64 version;
 
-	if (!s || !skb->len)
+	if (unlikely(!s || !skb->len))
 		return STOP;
 	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return STOP;
 	p = &s->packet;
 	h = &c->http1[CLIENT];
@@ -297,10 +302,10 @@ __noinline int http1_status_line(struct __sk_buff *skb, __u32 at, __u32 len)
 	__u64 version;
 	__u32 a, b, d;
 
-	if (!s || !skb->len)
+	if (unlikely(!s || !skb->len))
 		return STOP;
 	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return STOP;
 	h = &c->http1[SERVER];
 	version = buffer8(s, at);
@@ -321,7 +326,8 @@ __noinline int http1_status_line(struct __sk_buff *skb, __u32 at, __u32 len)
 
 #define LENGTH_LINE 63 /* bytes of a content-length line */
 
-/* "content-length:" and its value, `len` bytes at `at`. RFC 9112 section 6.3. */
+/* "content-length:" and its value, `len` bytes at `at`. RFC 9112 section 6.3.
+ */
 __noinline int http1_content_length(struct __sk_buff *skb, __u32 at, __u32 len)
 {
 	struct scratch *s = scratch();
@@ -330,13 +336,14 @@ __noinline int http1_content_length(struct __sk_buff *skb, __u32 at, __u32 len)
 	volatile struct scan *scan;
 	__u64 value;
 
-	if (!s || !skb->len)
+	if (unlikely(!s || !skb->len))
 		return STOP;
 	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return STOP;
 	h = http1_mine(s, c);
-	/* "content-" has been seen; a longer name, like content-location, is not ours. */
+	/* "content-" has been seen; a longer name, like content-location, is not
+	 * ours. */
 	if (((buffer8(s, at + 8) | BYTES(0x20)) & 0x00ffffffffffffffULL) !=
 	    CHARS('l', 'e', 'n', 'g', 't', 'h', ':', 0))
 		return GO_ON;
@@ -369,7 +376,8 @@ __noinline int http1_content_length(struct __sk_buff *skb, __u32 at, __u32 len)
 	return GO_ON;
 }
 
-/* The end of a transfer-encoding line: is chunked the last coding? RFC 9112 section 6.1. */
+/* The end of a transfer-encoding line: is chunked the last coding? RFC 9112
+ * section 6.1. */
 static __always_inline void http1_coding(struct scratch *s, struct http1 *h, __u32 end)
 {
 	__u64 w;
@@ -398,17 +406,17 @@ __noinline int http1_head_end(struct __sk_buff *skb)
 	struct conn *c;
 	struct http1 *h;
 
-	if (!s || !skb->len)
+	if (unlikely(!s || !skb->len))
 		return STOP;
 	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return STOP;
 	h = http1_mine(s, c);
 	h->line = LINE_NEW;
 	h->carry_len = 0;
 	h->left = 0;
 	if (s->packet.role == SERVER) {
-		if (h->status < 200 && h->status != 101) {
+		if (unlikely(h->status < 200 && h->status != 101)) {
 			h->phase = HTTP1_START;
 			return GO_ON;
 		}
@@ -467,7 +475,8 @@ static __always_inline int http1_skip(struct __sk_buff *skb, struct scratch *s, 
 
 #define CHUNK_LINE 32
 
-/* A chunk's size, RFC 9112 section 7.1; `n` bytes of it, or more than it, are in the packet. */
+/* A chunk's size, RFC 9112 section 7.1; `n` bytes of it, or more than it, are
+ * in the packet. */
 static __always_inline int http1_chunk_size(struct __sk_buff *skb, struct scratch *s,
 					    struct http1 *h, __u32 n)
 {
@@ -520,8 +529,8 @@ static __always_inline int http1_chunk_size(struct __sk_buff *skb, struct scratc
 }
 
 /*
- * The packet ends within a line, of which `at` to `total` is in the buffer: keeps what the next
- * packet needs of it.
+ * The packet ends within a line, of which `at` to `total` is in the buffer:
+ * keeps what the next packet needs of it.
  */
 __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 {
@@ -531,10 +540,10 @@ __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 	__u32 len = total - at, from = at;
 	__u64 w;
 
-	if (!s || !skb->len)
+	if (unlikely(!s || !skb->len))
 		return STOP;
 	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return STOP;
 	h = http1_mine(s, c);
 	h->carry_len = 0;
@@ -590,8 +599,8 @@ __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 }
 
 /*
- * Looks at the first bytes that the client sends. Returns 0 if they may be HTTP/1, else STOP;
- * five bytes of a TLS record are too few to tell.
+ * Looks at the first bytes that the client sends. Returns 0 if they may be
+ * HTTP/1, else STOP; five bytes of a TLS record are too few to tell.
  */
 static __always_inline int http1_recognise(struct scratch *s, __u32 total)
 {
@@ -609,7 +618,8 @@ static __always_inline int http1_recognise(struct scratch *s, __u32 total)
 	return (b >= 'A' && b <= 'Z') || b == '\r' || b == '\n' ? GO_ON : STOP;
 }
 
-/* Consumes some of the packet. Returns STOP if the rest is not to be looked at. */
+/* Consumes some of the packet. Returns STOP if the rest is not to be looked at.
+ */
 static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *s)
 {
 	struct conn *c;
@@ -619,7 +629,7 @@ static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *
 	int r;
 
 	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return STOP;
 	h = http1_mine(s, c);
 	scan = &s->scan;
@@ -628,7 +638,7 @@ static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *
 		return STOP;
 	if (h->phase >= HTTP1_BODY)
 		return http1_skip(skb, s, h, avail);
-	if (h->phase == HTTP1_CHUNK_SIZE || h->phase == HTTP1_CHUNK_EXT)
+	if (unlikely(h->phase == HTTP1_CHUNK_SIZE || h->phase == HTTP1_CHUNK_EXT))
 		return http1_chunk_size(skb, s, h, avail);
 
 	/* The block: what was carried over, and up to BLOCK bytes of the packet. */
@@ -636,16 +646,16 @@ static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *
 	bounded(n, (BLOCK - 1));
 	n++;
 	carry = h->carry_len;
-	if (carry) {
+	if (unlikely(carry)) {
 		__builtin_memcpy(s->buffer, h->carry, HTTP1_CARRY);
 		bounded(carry, 63);
 	}
-	if (bpf_skb_load_bytes(skb, s->packet.pos, s->buffer + carry, n))
+	if (unlikely(bpf_skb_load_bytes(skb, s->packet.pos, s->buffer + carry, n)))
 		return http1_lost(skb, LOST_GAP);
 	total = carry + n;
 
 	if (h->phase == HTTP1_START) {
-		if (c->brief.l7 == L7_UNDECIDED) {
+		if (unlikely(c->brief.l7 == L7_UNDECIDED)) {
 			r = s->packet.role == SERVER ? STOP : http1_recognise(s, total);
 			if (r == STOP)
 				return http1_opaque(c);
@@ -687,7 +697,7 @@ static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *
 		len = end - at;
 		if (len && buffer1(s, end - 1) == '\r')
 			len--;
-		if (h->line != LINE_NEW) {
+		if (unlikely(h->line != LINE_NEW)) {
 			if (h->line == LINE_FIRST) {
 				if (http1_request_line(skb, at, len))
 					return STOP;
@@ -761,8 +771,8 @@ static __always_inline void http1_publish(struct conn *c, struct packet *p, stru
 
 /*
  * Follows the packet's payload. The caller holds busy. Bytes seen before are
- * passed over; bytes that come too early are remembered as a hull, which is no loss if the
- * message turns out to reach over it.
+ * passed over; bytes that come too early are remembered as a hull, which is no
+ * loss if the message turns out to reach over it.
  */
 __noinline int http1_packet(struct __sk_buff *skb)
 {
@@ -773,25 +783,25 @@ __noinline int http1_packet(struct __sk_buff *skb)
 	__u32 seq, end, gap;
 	int i;
 
-	if (!s)
+	if (unlikely(!s))
 		return STOP;
 	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return STOP;
 	p = &s->packet;
 	h = http1_mine(s, c);
 	seq = p->seq + (p->tcp_flags & TCP_SYN ? 1 : 0);
 	end = seq + (p->end - p->payload);
 	p->pos = p->payload;
-	if (h->phase == HTTP1_LOST) {
+	if (unlikely(h->phase == HTTP1_LOST)) {
 		h->next = end;
 		goto fin;
 	}
-	if (before(seq, h->next)) {
+	if (unlikely(before(seq, h->next))) {
 		if (!before(h->next, end))
 			goto fin;
 		p->pos += h->next - seq;
-	} else if (seq != h->next) {
+	} else if (unlikely(seq != h->next)) {
 		gap = seq - h->next;
 		if (h->phase >= HTTP1_BODY && gap <= h->left) {
 			p->pos -= gap;
@@ -814,10 +824,10 @@ __noinline int http1_packet(struct __sk_buff *skb)
 		if (http1_step(skb))
 			break;
 	}
-	if (i == HTTP1_STEPS && p->pos != p->end)
+	if (unlikely(i == HTTP1_STEPS && p->pos != p->end))
 		http1_lost(skb, LOST_BOUND);
 	h->next = end;
-	if (h->ahead_lo != h->ahead_hi && !before(end, h->ahead_lo)) {
+	if (unlikely(h->ahead_lo != h->ahead_hi && !before(end, h->ahead_lo))) {
 		if (before(end, h->ahead_hi)) {
 			gap = h->ahead_hi - end;
 			if (h->phase >= HTTP1_BODY && gap <= h->left) {
@@ -830,7 +840,7 @@ __noinline int http1_packet(struct __sk_buff *skb)
 		h->ahead_lo = h->ahead_hi;
 	}
 fin:
-	if (p->role == SERVER && (p->tcp_flags & TCP_FIN) && h->phase == HTTP1_CLOSE)
+	if (unlikely((p->tcp_flags & TCP_FIN) && p->role == SERVER && h->phase == HTTP1_CLOSE))
 		http1_response(skb);
 	if (p->run_count)
 		http1_push(skb, c, p);

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * One iterator for each map that metricd reads: it writes the raw key and value of every entry,
- * so that the map can be read like a file, by whom the file's mode lets. Kernel 5.9.
+ * One iterator for each map that metricd reads: it writes the raw key and value
+ * of every entry, so that the map can be read like a file, by whom the file's
+ * mode lets. Kernel 5.9.
  */
 #ifndef METRICD_ITER_H
 #define METRICD_ITER_H
 
 #include "maps.h"
 
-/* The kernel's types, as far as they are used here; fields are relocated at load. */
+/* The kernel's types, as far as they are used here; fields are relocated at
+ * load. */
 struct seq_file;
 
 struct bpf_iter_meta {

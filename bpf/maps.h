@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Every map, and why it has the size it has. Sizes of 1 are set by metricd-init. */
+/* Every map, and why it has the size it has. Sizes of 1 are set by
+ * metricd-init. */
 #ifndef METRICD_MAPS_H
 #define METRICD_MAPS_H
 
@@ -25,7 +26,8 @@ GROWING_HASH(linkerd_handshake_map, struct handshake_key, struct handshake_value
 /* --connections: key to slot and generation. */
 GROWING_HASH(linkerd_connection_index_map, struct conn_key, struct conn_ref);
 
-/* --connections. An array, so that a stale pointer still points at a slot: see state.h. */
+/* --connections. An array, so that a stale pointer still points at a slot: see
+ * state.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);

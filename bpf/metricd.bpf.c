@@ -34,7 +34,7 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	p->unknown = 0;
 	packet_parse(skb, p);
 
-	if (p->kind != SERIES_IP) {
+	if (unlikely(p->kind != SERIES_IP)) {
 		__u64 *words = (__u64 *)&p->series;
 
 		words[0] = words[1] = words[2] = words[3] = words[4] = 0;
@@ -46,10 +46,10 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	p->jiffies = bpf_jiffies64();
 	tcp = p->key.proto == IPPROTO_TCP && !p->fragment;
 	c = conn_find(p);
-	if (!c && opens(p) && !conn_open(skb))
+	if (unlikely(!c) && opens(p) && !conn_open(skb))
 		c = conn_slot(p->slot);
-	if (c && tcp) {
-		if (!tcp_in_order(c, p, &r)) {
+	if (likely(c && tcp)) {
+		if (unlikely(!tcp_in_order(c, p, &r))) {
 			if ((p->tcp_flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
 				packet_now(p);
 			tcp_track(c, p, &r);
@@ -64,25 +64,26 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 		if (r.known && c->seen_jiffies != p->jiffies)
 			c->seen_jiffies = p->jiffies;
 	}
-	if (!r.known)
+	if (unlikely(!r.known))
 		r.flags = conn_flags(p);
 	series_key(&p->series, &p->key, r.flags);
-	/* On the loopback the pod is taken as the server: it sends what the client does not. */
+	/* On the loopback the pod is taken as the server: it sends what the client
+	 * does not. */
 	p->sent = p->key.ifindex == config.loopback_ifindex
 		      ? p->to_local == !!(r.flags & CONN_CLIENT_LOCAL)
 		      : egress;
 	if (c && r.parse) {
 		http1_packet(skb);
-		if (p->unknown) {
+		if (unlikely(p->unknown)) {
 			series_add_responses(p, 0, p->unknown);
 			p->delta.answered += p->unknown;
 			p->delta.untimed += p->unknown;
 		}
 		tcp_release(c, p, &r);
 	}
-	if (r.rtt_ns)
+	if (unlikely(r.rtt_ns))
 		histogram_handshake(&p->series, HANDSHAKE_RTT, r.rtt_ns);
-	if (r.opened_ns)
+	if (unlikely(r.opened_ns))
 		histogram_handshake(&p->series, HANDSHAKE_DURATION, packet_now(p) - r.opened_ns);
 count:
 	v = series_value(&p->series);

@@ -2,9 +2,10 @@
 /*
  * From an skb to addresses, ports, and where the payload is.
  *
- * Headers are read from the network header on, so that devices without Ethernet work. The payload
- * may lie in fragments and is read by its offset from the start of the data, which needs the
- * length of the L2 header: it is found by looking for the network header in the linear part.
+ * Headers are read from the network header on, so that devices without Ethernet
+ * work. The payload may lie in fragments and is read by its offset from the
+ * start of the data, which needs the length of the L2 header: it is found by
+ * looking for the network header in the linear part.
  */
 #ifndef METRICD_PACKET_H
 #define METRICD_PACKET_H
@@ -41,8 +42,9 @@ static __always_inline int read_net(struct __sk_buff *skb, __u32 off, void *to, 
 }
 
 /*
- * Follows the extension headers (RFC 8200 section 4) from `off`, relative to the network header.
- * Returns the transport's protocol in the lowest byte, FRAGMENTED_… in the next, its offset above.
+ * Follows the extension headers (RFC 8200 section 4) from `off`, relative to
+ * the network header. Returns the transport's protocol in the lowest byte,
+ * FRAGMENTED_… in the next, its offset above.
  */
 #define FRAGMENTED_FIRST 0x100
 #define FRAGMENTED_LATER 0x200
@@ -78,13 +80,14 @@ __noinline int packet_extensions(struct __sk_buff *skb, __u32 off, __u32 proto)
 	return (start + ((off - start) & 0x3fff)) << 16 | flags | (proto & 0xff);
 }
 
-/* Offset of the network header, whose first eight bytes are `want`, from the start of the data. */
+/* Offset of the network header, whose first eight bytes are `want`, from the
+ * start of the data. */
 static __always_inline __u32 packet_l2_len(struct __sk_buff *skb, __u64 want)
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
 
-	if (data + ETH_HLEN + 8 <= end && *(__u64 *)(data + ETH_HLEN) == want)
+	if (likely(data + ETH_HLEN + 8 <= end && *(__u64 *)(data + ETH_HLEN) == want))
 		return ETH_HLEN;
 	if (data + 8 <= end && *(__u64 *)data == want)
 		return 0;
@@ -96,7 +99,8 @@ static __always_inline __u32 packet_l2_len(struct __sk_buff *skb, __u64 want)
 	return ETH_HLEN;
 }
 
-/* Packets and bytes as on the wire; `headers` are repeated in each segment of a GSO packet. */
+/* Packets and bytes as on the wire; `headers` are repeated in each segment of a
+ * GSO packet. */
 static __always_inline void packet_size(struct __sk_buff *skb, struct packet *p, __u32 headers)
 {
 	__u32 segments = skb->gso_segs;
@@ -106,7 +110,7 @@ static __always_inline void packet_size(struct __sk_buff *skb, struct packet *p,
 
 		/* Forwarded from a guest or a tap, gso_segs is not yet known. */
 		segments = 1;
-		if (size && skb->len > headers + size)
+		if (unlikely(size && skb->len > headers + size))
 			segments = (skb->len - headers + size - 1) / size;
 	}
 	p->segments = segments;
@@ -114,8 +118,8 @@ static __always_inline void packet_size(struct __sk_buff *skb, struct packet *p,
 }
 
 /*
- * Fills the packet's key, kind, payload and TCP fields. Anything that is cut short keeps what
- * could be read, and is counted.
+ * Fills the packet's key, kind, payload and TCP fields. Anything that is cut
+ * short keeps what could be read, and is counted.
  */
 static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p)
 {
@@ -127,7 +131,8 @@ static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p
 	bool whole = false;
 
 	for (int i = 0; i < VLANS; i++) {
-		if (ethertype != bpf_htons(ETH_P_8021Q) && ethertype != bpf_htons(ETH_P_8021AD))
+		if (likely(ethertype != bpf_htons(ETH_P_8021Q) &&
+			   ethertype != bpf_htons(ETH_P_8021AD)))
 			break;
 		if (read_net(skb, net, b, VLAN_LEN))
 			break;
@@ -137,9 +142,9 @@ static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p
 
 	p->fragment = 0;
 	p->payload = p->end = 0;
-	if (ethertype == bpf_htons(ETH_P_IP)) {
+	if (likely(ethertype == bpf_htons(ETH_P_IP))) {
 		/* One call in the common case: no options, and at least 20 bytes behind. */
-		if (!read_net(skb, net, b, IPV4_LEN + TCP_LEN)) {
+		if (likely(!read_net(skb, net, b, IPV4_LEN + TCP_LEN))) {
 			whole = true;
 		} else if (read_net(skb, net, b, IPV4_LEN)) {
 			count(truncated);
@@ -151,9 +156,9 @@ static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p
 		src[0] = dst[0] = 0;
 		src[1] = (__u64)h[3] << 32 | bpf_htonl(0xffff);
 		dst[1] = (__u64)h[4] << 32 | bpf_htonl(0xffff);
-		if (((__be16 *)b)[3] & bpf_htons(0x1fff))
+		if (unlikely(((__be16 *)b)[3] & bpf_htons(0x1fff)))
 			p->fragment = FRAGMENTED_LATER >> 8;
-		else if (((__be16 *)b)[3] & bpf_htons(0x2000))
+		else if (unlikely(((__be16 *)b)[3] & bpf_htons(0x2000)))
 			p->fragment = FRAGMENTED_FIRST >> 8;
 		l2 = packet_l2_len(skb, *(__u64 *)b);
 		if (l3 != IPV4_LEN)
@@ -167,7 +172,7 @@ static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p
 			packet_size(skb, p, 0);
 			return;
 		}
-		if (!read_net(skb, net, b, IPV6_LEN + TCP_LEN)) {
+		if (likely(!read_net(skb, net, b, IPV6_LEN + TCP_LEN))) {
 			whole = true;
 		} else if (read_net(skb, net, b, IPV6_LEN)) {
 			count(truncated);
@@ -200,10 +205,11 @@ static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p
 		return;
 	}
 
-	/* The first 16 bytes of the transport's header are now to be in h[0] to h[3]. */
+	/* The first 16 bytes of the transport's header are now to be in h[0] to h[3].
+	 */
 	l4 = l2 + l3;
-	if (proto == IPPROTO_TCP && !(p->fragment & (FRAGMENTED_LATER >> 8))) {
-		if (!whole && read_net(skb, net + l3, b, 16)) {
+	if (likely(proto == IPPROTO_TCP && !(p->fragment & (FRAGMENTED_LATER >> 8)))) {
+		if (unlikely(!whole && read_net(skb, net + l3, b, 16))) {
 			count(truncated);
 			p->fragment = FRAGMENTED_FIRST >> 8; /* as little known as of one */
 		} else {
@@ -234,7 +240,7 @@ static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p
 
 	p->kind = SERIES_IP;
 	p->key.proto = proto;
-	if (skb->ifindex == config.loopback_ifindex) {
+	if (unlikely(skb->ifindex == config.loopback_ifindex)) {
 		/* Both ends are local: take the one with the lower port. */
 		p->to_local = dst_port < src_port || (dst_port == src_port && dst[1] < src[1]);
 	} else {

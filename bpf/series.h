@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The maps that metricd exports: finding an entry, making one, and `other` for what does not fit.
+/* The maps that metricd exports: finding an entry, making one, and `other` for
+ * what does not fit.
  */
 #ifndef METRICD_SERIES_H
 #define METRICD_SERIES_H
@@ -13,14 +14,15 @@ static const struct latency_value zero_latency;
 static const struct handshake_value zero_handshake;
 
 /*
- * The entry of KEY, made if need be. metricd-init has made the entry of OTHER before the programs
- * were attached, and no entry is ever deleted, so that a total misses nothing when the map is
- * full (E2BIG) or there is no memory (ENOMEM).
+ * The entry of KEY, made if need be. metricd-init has made the entry of OTHER
+ * before the programs were attached, and no entry is ever deleted, so that a
+ * total misses nothing when the map is full (E2BIG) or there is no memory
+ * (ENOMEM).
  */
 #define find_or_make(MAP, KEY, ZERO, OTHER, OVERFLOW)                                              \
 	({                                                                                         \
 		void *value_ = bpf_map_lookup_elem(&MAP, (KEY));                                   \
-		if (!value_) {                                                                     \
+		if (unlikely(!value_)) {                                                           \
 			bpf_map_update_elem(&MAP, (KEY), &(ZERO), BPF_NOEXIST);                    \
 			value_ = bpf_map_lookup_elem(&MAP, (KEY));                                 \
 			if (!value_) {                                                             \
@@ -53,7 +55,7 @@ static __always_inline void series_key(struct metric_key *s, const struct conn_k
 	bool outbound = client_local && k->ifindex != config.loopback_ifindex;
 
 	words[0] = words[1] = words[2] = words[3] = words[4] = 0;
-	if (flags & CONN_OTHER) {
+	if (unlikely(flags & CONN_OTHER)) {
 		s->kind = SERIES_OTHER;
 		return;
 	}
@@ -64,7 +66,7 @@ static __always_inline void series_key(struct metric_key *s, const struct conn_k
 		copy16(s->src, client_local ? k->local : k->remote);
 		copy16(s->dst, client_local ? k->remote : k->local);
 	}
-	if (config.detail == DETAIL_FULL)
+	if (unlikely(config.detail == DETAIL_FULL))
 		s->src_port = client_local ? k->local_port : k->remote_port;
 }
 
@@ -73,10 +75,11 @@ static __always_inline struct metric_value *series_value(struct metric_key *s)
 	return find_or_make(linkerd_metrics_map, s, zero_metric, &other_metric, metrics_overflow);
 }
 
-/* The peer's address for a histogram's key: only where --detail full asks for it. */
+/* The peer's address for a histogram's key: only where --detail full asks for
+ * it. */
 static __always_inline void series_peer(__u8 *peer, const struct metric_key *s)
 {
-	if (config.detail == DETAIL_FULL)
+	if (unlikely(config.detail == DETAIL_FULL))
 		copy16(peer, s->direction == DIRECTION_OUTBOUND ? s->dst : s->src);
 }
 
@@ -116,17 +119,17 @@ static __always_inline void series_add_packet(struct metric_value *v, struct pac
 
 	add(&io->packets, p->segments);
 	add(&io->bytes, p->wire_bytes);
-	if (d->retransmits)
+	if (unlikely(d->retransmits))
 		add(&io->retransmits, d->retransmits);
 	if (d->requests | d->answered) {
 		if (d->requests)
 			add(&v->requests.http1, d->requests);
 		if (d->requests != d->answered)
 			add(&v->in_flight, (__u64)d->requests - d->answered);
-		if (d->untimed)
+		if (unlikely(d->untimed))
 			add(&v->untimed, d->untimed);
 	}
-	if (!(d->opened | d->closed | d->tls | d->lost))
+	if (likely(!(d->opened | d->closed | d->tls | d->lost)))
 		return;
 	if (d->opened) {
 		add(&v->opened, d->opened);
@@ -150,7 +153,7 @@ static __always_inline void series_add_responses(struct packet *p, __u16 status,
 	struct request_value *v;
 
 	key.series = p->series;
-	if (key.series.kind == SERIES_OTHER) {
+	if (unlikely(key.series.kind == SERIES_OTHER)) {
 		key = other_request;
 	} else {
 		key.status = status;

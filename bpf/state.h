@@ -1,34 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the programs remember of a connection, and of the packet at hand. Private to the kernel
- * side: metricd never reads it.
+ * What the programs remember of a connection, and of the packet at hand.
+ * Private to the kernel side: metricd never reads it.
  *
- * The rule for concurrency. The two directions of a connection run on different CPUs, and with
- * packet steering even one direction can. A spin lock costs as much as two hash lookups, so it is
- * kept for what is rare:
- *  1. Slots live in an array, so their memory is never anything but a slot. Each time a slot is
- *     given up its generation goes up. Who comes by an older reference sees that, and words that
- *     are written without a lock carry the generation, so that they count for nothing in the
- *     hands of the next connection.
- *  2. http1[role] and what is said to be the role's in struct conn belong to the CPU that holds
- *     busy[role]: it is added to atomically, and who then reads anything but 1 takes it back.
- *  3. All else is written under the slot's lock: handshakes, FIN, RST, what is out of order.
- *  4. A slot that is busy is not closed and not given away. A close that comes meanwhile is left
- *     in `closing`, and whoever stops being busy carries it out.
+ * The rule for concurrency. The two directions of a connection run on different
+ * CPUs, and with packet steering even one direction can. A spin lock costs as
+ * much as two hash lookups, so it is kept for what is rare:
+ *  1. Slots live in an array, so their memory is never anything but a slot.
+ * Each time a slot is given up its generation goes up. Who comes by an older
+ * reference sees that, and words that are written without a lock carry the
+ * generation, so that they count for nothing in the hands of the next
+ * connection.
+ *  2. http1[role] and what is said to be the role's in struct conn belong to
+ * the CPU that holds busy[role]: it is added to atomically, and who then reads
+ * anything but 1 takes it back.
+ *  3. All else is written under the slot's lock: handshakes, FIN, RST, what is
+ * out of order.
+ *  4. A slot that is busy is not closed and not given away. A close that comes
+ * meanwhile is left in `closing`, and whoever stops being busy carries it out.
  *  5. Counters are only ever added to, atomically.
- * Rules 2 and 4 need a store to be seen before a later load, which an atomic add does on x86-64.
- * Elsewhere busy is taken and given back under the lock (config.ordered).
+ * Rules 2 and 4 need a store to be seen before a later load, which an atomic
+ * add does on x86-64. Elsewhere busy is taken and given back under the lock
+ * (config.ordered).
  */
 #ifndef METRICD_STATE_H
 #define METRICD_STATE_H
 
 #include "common.h"
 
-/* Local is the pod's end; on the loopback, where both are, the end with the lower port. */
+/* Local is the pod's end; on the loopback, where both are, the end with the
+ * lower port. */
 struct conn_key {
 	__u64 local[2];
 	__u64 remote[2];
-	__u16 local_port; /* host order; 0 for protocols without ports and for fragments */
+	__u16 local_port; /* host order; 0 for protocols without ports and for
+			     fragments */
 	__u16 remote_port;
 	__u32 ifindex : 24; /* a connection seen on two interfaces is two */
 	__u32 proto : 8;
@@ -74,7 +80,9 @@ union tagged_seq {
 };
 
 #define CONN_CLIENT_LOCAL (1 << 0)
-#define CONN_OTHER (1 << 1)   /* its series did not fit when it was opened: it stays in `other` */
+#define CONN_OTHER                                                                                 \
+	(1 << 1)	      /* its series did not fit when it was opened: it stays in `other`    \
+			       */
 #define CONN_TWICE (1 << 2)   /* SYN or SYN-ACK was sent again: no RTT sample */
 #define CONN_ADOPTED (1 << 3) /* older than the programs */
 #define CONN_ANSWERS_LOST (1 << 4) /* the server's side can't be followed: answers are unknown */
@@ -87,7 +95,8 @@ union tagged_seq {
 #define SEEN_ANY_FIN (SEEN_FIN(CLIENT) | SEEN_FIN(SERVER))
 #define SEEN_BOTH_FINS_ACKED (SEEN_FIN_ACKED(CLIENT) | SEEN_FIN_ACKED(SERVER))
 
-/* What a connection carries. Up to L7_HTTP1 it is followed, beyond it is L4 only. */
+/* What a connection carries. Up to L7_HTTP1 it is followed, beyond it is L4
+ * only. */
 enum l7 {
 	L7_UNDECIDED = 0,
 	L7_HTTP1 = 1,
@@ -127,7 +136,8 @@ struct http1 {
 	__u8 line;		  /* enum http1_line */
 	__u8 carry_len;
 	__u8 framing; /* FRAMING_… of the message at hand */
-	__u8 method;  /* enum method: of the request at hand, or that the response answers */
+	__u8 method;  /* enum method: of the request at hand, or that the response
+			 answers */
 	__u8 pad;
 	__u32 first_len;  /* bytes of a start line that did not fit into carry */
 	__u64 left;	  /* bytes of the body, or the chunk, still to come */
@@ -144,34 +154,40 @@ struct run {
 	__u32 method;
 };
 
-/* Packets' worth of outstanding pipelined requests whose start is remembered. A power of two. */
+/* Packets' worth of outstanding pipelined requests whose start is remembered. A
+ * power of two. */
 #define RUNS 8
 
+/* What tells bytes that are new from bytes that were passed over or are sent
+ * again. */
 struct stream {
-	union tagged_seq end;	/* highest sequence number seen, plus one */
 	__u32 hole_lo, hole_hi; /* hull of what was passed over, if they differ */
 	__u32 fin_end;		/* of the FIN, if seen */
 	__u32 pad;
 };
 
 struct conn {
+	/* What every packet needs, together. */
 	struct bpf_spin_lock lock;
 	__u32 closing; /* enum close_reason plus one */
 	union brief brief;
-	__u32 busy[2]; /* by role */
-	struct conn_key key;
-	__u64 seen_jiffies;
-	__u64 opened_ns;
-	__u64 handshake_ns;	  /* the SYN (outbound) or SYN-ACK (inbound) */
+	union tagged_seq end[2];  /* by role: highest sequence number seen, plus one */
 	union tagged_seq skip[2]; /* payload before it need not be looked at */
-	struct stream stream[2];
+	__u32 busy[2];
+	__u64 seen_jiffies;
+	/* What every message needs. */
 	__u32 requests;	       /* the client's, so far */
 	__u32 begun, answered; /* the server's */
 	__u8 run_head;	       /* the client's */
 	__u8 run_tail;	       /* the server's */
 	__u8 pad[2];
-	struct run runs[RUNS]; /* the client's */
 	struct http1 http1[2];
+	struct run runs[RUNS]; /* the client's */
+	/* What its beginning and end need. */
+	struct conn_key key;
+	__u64 opened_ns;
+	__u64 handshake_ns; /* the SYN (outbound) or SYN-ACK (inbound) */
+	struct stream stream[2];
 };
 
 /* What this packet adds to its series, beside itself. */
@@ -216,13 +232,15 @@ struct packet {
 	__u8 headers[64];
 };
 
-/* One block of a head, behind what was carried over. Its size is a power of two for the masks. */
+/* One block of a head, behind what was carried over. Its size is a power of two
+ * for the masks. */
 #define BLOCK 512
 #define BUFFER 1024
 
 /*
- * Where the search for lines is in the block. In memory, and not in registers, so that the
- * verifier does not tell apart the thousands of ways to get to a place.
+ * Where the search for lines is in the block. In memory, and not in registers,
+ * so that the verifier does not tell apart the thousands of ways to get to a
+ * place.
  */
 struct scan {
 	__u32 word;   /* offset of the eight bytes at hand */

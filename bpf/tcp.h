@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * TCP, RFC 9293: the handshake and its RTT, what is sent again, and how connections end.
+ * TCP, RFC 9293: the handshake and its RTT, what is sent again, and how
+ * connections end.
  */
 #ifndef METRICD_TCP_H
 #define METRICD_TCP_H
 
 #include "conn.h"
 
-/* How far from what is expected the sequence number of a believable RST may be. */
+/* How far from what is expected the sequence number of a believable RST may be.
+ */
 #define RST_WINDOW (1U << 20)
 
 /* How much of a body is passed over before the parser's place is brought up. */
@@ -21,7 +23,8 @@ struct tcp_result {
 	bool known;	 /* the slot is still this connection's */
 	bool parse;	 /* the payload is the caller's to follow: busy is held */
 	bool ended;
-	bool contended; /* busy is held by another CPU: the payload can't be followed */
+	bool contended; /* busy is held by another CPU: the payload can't be followed
+			 */
 };
 
 static __always_inline __u32 tcp_role(const struct packet *p, __u8 flags)
@@ -31,17 +34,20 @@ static __always_inline __u32 tcp_role(const struct packet *p, __u8 flags)
 	return client_local != p->to_local ? CLIENT : SERVER;
 }
 
-/* The segment lies in what was passed over before: it is late, not sent again. */
+/* The segment lies in what was passed over before: it is late, not sent again.
+ */
 static __always_inline bool tcp_fills_hole(const struct stream *m, __u32 seq, __u32 end)
 {
 	return m->hole_lo != m->hole_hi && !before(seq, m->hole_lo) && !before(m->hole_hi, end);
 }
 
-/* Under the slot's lock: which bytes are new. Returns segments that were sent again. */
-static __always_inline __u32 tcp_sequence(struct stream *m, const struct packet *p, __u32 len)
+/* Under the slot's lock: which bytes are new. Returns segments that were sent
+ * again. */
+static __always_inline __u32 tcp_sequence(struct stream *m, union tagged_seq *seen,
+					  const struct packet *p, __u32 len)
 {
 	__u32 seq = p->seq, end = seq + len;
-	union tagged_seq now = {.word = m->end.word};
+	union tagged_seq now = {.word = seen->word};
 	__u32 again = 0;
 
 	if (now.generation != p->generation) {
@@ -61,7 +67,8 @@ static __always_inline __u32 tcp_sequence(struct stream *m, const struct packet 
 				m->hole_hi = seq;
 		} else if (!(len == 1 && seq + 1 == now.seq && !p->egress &&
 			     !(p->tcp_flags & (TCP_SYN | TCP_FIN)))) {
-			/* One old byte is how other stacks probe a silent peer or a closed window.
+			/* One old byte is how other stacks probe a silent peer or a closed
+			 * window.
 			 */
 			again = p->segments;
 		}
@@ -69,11 +76,12 @@ static __always_inline __u32 tcp_sequence(struct stream *m, const struct packet 
 			now.seq = end;
 	}
 	now.generation = p->generation;
-	WRITE_ONCE(m->end.word, now.word);
+	WRITE_ONCE(seen->word, now.word);
 	return again;
 }
 
-/* Under the slot's lock, and nobody is busy: the connection is over, for `reason`. */
+/* Under the slot's lock, and nobody is busy: the connection is over, for
+ * `reason`. */
 static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp_result *r,
 				    __u32 reason)
 {
@@ -86,8 +94,8 @@ static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp
 }
 
 /*
- * The way of most segments: an established connection, in order, and no lock. Returns false,
- * having done nothing, if it is not for it.
+ * The way of most segments: an established connection, in order, and no lock.
+ * Returns false, having done nothing, if it is not for it.
  */
 static __always_inline bool tcp_in_order(struct conn *c, struct packet *p, struct tcp_result *r)
 {
@@ -95,21 +103,22 @@ static __always_inline bool tcp_in_order(struct conn *c, struct packet *p, struc
 	union tagged_seq end, skip;
 	__u32 len = p->end - p->payload, role;
 
-	if (b.generation != p->generation || b.state != SLOT_LIVE || !(b.seen & SEEN_ACK) ||
-	    (b.seen & SEEN_ANY_FIN) || (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)))
+	if (unlikely(b.generation != p->generation || b.state != SLOT_LIVE ||
+		     !(b.seen & SEEN_ACK) || (b.seen & SEEN_ANY_FIN) ||
+		     (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))))
 		return false;
 	role = tcp_role(p, b.flags);
 	p->role = role;
 	bounded(role, 1);
 	if (len) {
-		end.word = READ_ONCE(c->stream[role].end.word);
-		if (end.generation != p->generation || end.seq != p->seq)
+		end.word = READ_ONCE(c->end[role].word);
+		if (unlikely(end.generation != p->generation || end.seq != p->seq))
 			return false;
 		end.seq += len;
 		skip.word = READ_ONCE(c->skip[role].word);
 		if (b.l7 <= L7_HTTP1 &&
 		    (skip.generation != p->generation || skip.seq - end.seq - 1 >= SKIP_MAX)) {
-			if (!config.ordered || !conn_busy(c, role))
+			if (unlikely(!config.ordered || !conn_busy(c, role)))
 				return false;
 			/* Busy, the slot can't be given away; had it been before, this tells. */
 			b.word = READ_ONCE(c->brief.word);
@@ -119,7 +128,7 @@ static __always_inline bool tcp_in_order(struct conn *c, struct packet *p, struc
 			}
 			r->parse = true;
 		}
-		WRITE_ONCE(c->stream[role].end.word, end.word);
+		WRITE_ONCE(c->end[role].word, end.word);
 	}
 	if (c->seen_jiffies != p->jiffies)
 		c->seen_jiffies = p->jiffies;
@@ -129,9 +138,10 @@ static __always_inline bool tcp_in_order(struct conn *c, struct packet *p, struc
 }
 
 /*
- * Follows a segment that is the beginning or the end of something, or out of order. Takes the
- * slot's lock, under which nothing may be called. The time must have been read for segments with
- * a SYN and until the handshake has ended.
+ * Follows a segment that is the beginning or the end of something, or out of
+ * order. Takes the slot's lock, under which nothing may be called. The time
+ * must have been read for segments with a SYN and until the handshake has
+ * ended.
  */
 static __always_inline void tcp_track(struct conn *c, struct packet *p, struct tcp_result *r)
 {
@@ -153,11 +163,12 @@ static __always_inline void tcp_track(struct conn *c, struct packet *p, struct t
 	r->known = true;
 	c->seen_jiffies = p->jiffies;
 
-	/* A new SYN: for a closed connection the next one, for a live one the end of the old. */
+	/* A new SYN: for a closed connection the next one, for a live one the end of
+	 * the old. */
 	if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !conn_is_busy(c) &&
-	    (b.state == SLOT_CLOSED || ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == CLIENT &&
-					c->stream[CLIENT].end.generation == p->generation &&
-					before(c->stream[CLIENT].end.seq, p->seq)))) {
+	    (b.state == SLOT_CLOSED ||
+	     ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == CLIENT &&
+	      c->end[CLIENT].generation == p->generation && before(c->end[CLIENT].seq, p->seq)))) {
 		if (b.state == SLOT_LIVE)
 			tcp_end(c, p, r, CLOSE_IDLE);
 		conn_begin(c, p, (b.flags & CONN_OTHER) | (p->to_local ? 0 : CONN_CLIENT_LOCAL));
@@ -171,7 +182,7 @@ static __always_inline void tcp_track(struct conn *c, struct packet *p, struct t
 	bounded(role, 1);
 
 	if (len)
-		p->delta.retransmits = tcp_sequence(&c->stream[role], p, len);
+		p->delta.retransmits = tcp_sequence(&c->stream[role], &c->end[role], p, len);
 
 	if (flags & TCP_SYN) {
 		__u8 bit = flags & TCP_ACK ? SEEN_SYNACK : SEEN_SYN;
@@ -188,7 +199,8 @@ static __always_inline void tcp_track(struct conn *c, struct packet *p, struct t
 		}
 	} else if (!(b.seen & SEEN_ACK) && (flags & TCP_ACK) && !(flags & TCP_RST) &&
 		   (role == CLIENT || (b.flags & CONN_ADOPTED))) {
-		/* The client's ACK of the SYN-ACK, or any packet of an adopted connection. */
+		/* The client's ACK of the SYN-ACK, or any packet of an adopted connection.
+		 */
 		b.seen |= SEEN_ACK;
 		if (role == CLIENT && (b.seen & SEEN_SYNACK) &&
 		    !(b.flags & (CONN_TWICE | CONN_ADOPTED)) && (!client_local || loopback))
@@ -213,8 +225,8 @@ static __always_inline void tcp_track(struct conn *c, struct packet *p, struct t
 			/* In answer to a SYN, or near where the stream is: RFC 5961 section 3. */
 			if (!(b.seen & (SEEN_SYNACK | SEEN_ACK)) && role == SERVER)
 				closing = CLOSE_REFUSED + 1;
-			else if (p->egress || c->stream[role].end.generation != p->generation ||
-				 p->seq - c->stream[role].end.seq + RST_WINDOW <= 2 * RST_WINDOW)
+			else if (p->egress || c->end[role].generation != p->generation ||
+				 p->seq - c->end[role].seq + RST_WINDOW <= 2 * RST_WINDOW)
 				closing = CLOSE_RST + 1;
 		}
 	}
@@ -245,7 +257,7 @@ static __always_inline void tcp_release(struct conn *c, struct packet *p, struct
 	bounded(role, 1);
 	if (config.ordered) {
 		add32(&c->busy[role], -1);
-		if (!READ_ONCE(c->closing))
+		if (likely(!READ_ONCE(c->closing)))
 			return;
 		bpf_spin_lock(&c->lock);
 	} else {

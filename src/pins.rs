@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::statfs::{FsType, statfs};
@@ -33,10 +33,10 @@ pub fn is_ours(name: &str) -> bool {
             }))
 }
 
-/// Makes the pin directory, for the reader's group to search.
+/// Makes the pin directory, for the reader's group to search. One that is there stays as it is.
 ///
 /// # Errors
-/// If it is not on a bpffs.
+/// If it is not on a bpffs, or can't be given to the group.
 pub fn prepare(dir: &Path, reader_gid: u32) -> Result<()> {
     let existing = dir
         .ancestors()
@@ -52,22 +52,25 @@ pub fn prepare(dir: &Path, reader_gid: u32) -> Result<()> {
             dir.display()
         );
     }
-    // What we make is the reader's to search; what was there is its owner's.
-    let made: Vec<PathBuf> = dir
-        .ancestors()
-        .take_while(|ancestor| !ancestor.exists())
-        .map(Path::to_path_buf)
-        .collect();
+    if existing == dir {
+        return Ok(());
+    }
+    // Folders above are shared by pods whose readers may differ; only the last is the reader's.
+    let parent = dir.parent().unwrap_or(existing);
     DirBuilder::new()
         .recursive(true)
-        .mode(0o750)
-        .create(dir)
+        .mode(0o711)
+        .create(parent)
+        .and_then(|()| DirBuilder::new().mode(0o750).create(dir))
         .with_context(|| format!("make pin directory {}", dir.display()))?;
-    for path in made {
-        chown(&path, None, Some(reader_gid))
-            .with_context(|| format!("give {} to group {reader_gid}", path.display()))?;
-    }
-    Ok(())
+    chown(dir, None, Some(reader_gid)).with_context(|| {
+        // Nothing is in it yet: another start makes it anew.
+        let _ = fs::remove_dir(dir);
+        format!(
+            "give {} to group {reader_gid} (run as that group, or with CAP_CHOWN)",
+            dir.display()
+        )
+    })
 }
 
 /// Lets a group read an iterator, and nobody else but root.

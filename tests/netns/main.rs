@@ -4,6 +4,8 @@
 //!
 //! Needs root and the Debian packages iproute2, iputils-ping, ethtool, nginx-light, nghttp2-client,
 //! curl, openssl and prometheus. A missing one fails the tests that use it.
+//!
+//! METRICD_TEST_REQUESTS and METRICD_TEST_CONNECTIONS make the load tests shorter or longer.
 
 mod attach;
 mod client;

@@ -295,3 +295,53 @@ fn nothing_is_lost_below_the_limit() {
     assert_eq!(Table::read(&kernel).live, u64::from(FLOWS));
     assert_eq!(kernel.counters().contended, 0);
 }
+
+/// One direction on two CPUs, as packet steering may have it: what can't be followed is lost, and
+/// nothing is counted twice.
+#[test]
+fn the_same_direction_on_two_cpus() {
+    let kernel = Kernel::load(&["--connections", "1024"]);
+    let per_flow = pairs() / 10;
+    let flows = 4;
+    let done = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for cpu in 0..2 {
+            let (kernel, done) = (&kernel, &done);
+            scope.spawn(move || {
+                pin(cpu);
+                let mut feeder = Feeder::new(kernel, Way::In);
+                for i in 0..per_flow {
+                    let flow = (i / 64) % flows;
+                    let from = end(2, 1000 + flow as u16);
+                    // Connections end now and then, and begin again.
+                    let turn = i / 64 / flows;
+                    let isn = (turn * 100_000) as u32;
+                    match i % 64 {
+                        0 => feeder.feed(&frame::tcp(from, server(), isn, 0, SYN, b"")),
+                        1 => feeder.feed(&frame::tcp(from, server(), isn + 1, 1, ACK, b"")),
+                        63 => feeder.feed(&frame::tcp(from, server(), isn + 1700, 1, RST, b"")),
+                        n => {
+                            let seq = isn + 1 + (n as u32 - 2) * REQUEST.len() as u32;
+                            feeder.feed(&frame::tcp(from, server(), seq, 1, ACK, REQUEST));
+                        }
+                    }
+                }
+                feeder.done(kernel, Way::In);
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        // The server's side, out of step with both.
+        let mut feeder = Feeder::new(&kernel, Way::Out);
+        let mut i = 0;
+        while done.load(Ordering::Relaxed) < 2 {
+            let to = end(2, 1000 + (i % flows) as u16);
+            let seq = (i / flows) as u32 * RESPONSE.len() as u32;
+            feeder.feed(&frame::tcp(server(), to, seq, 1, ACK, RESPONSE));
+            i += 1;
+        }
+        feeder.done(&kernel, Way::Out);
+    });
+    println!("{:?}; {:?}", kernel.counters(), kernel.total());
+    kernel.check();
+    assert_eq!(kernel.total().active, Table::read(&kernel).live);
+}
