@@ -80,11 +80,9 @@ union tagged_seq {
 };
 
 #define CONN_CLIENT_LOCAL (1 << 0)
-#define CONN_OTHER                                                                                 \
-	(1 << 1)	      /* its series did not fit when it was opened: it stays in `other`    \
-			       */
-#define CONN_TWICE (1 << 2)   /* SYN or SYN-ACK was sent again: no RTT sample */
-#define CONN_ADOPTED (1 << 3) /* older than the programs */
+#define CONN_OTHER (1 << 1)	   /* its series did not fit at first: it stays in `other` */
+#define CONN_TWICE (1 << 2)	   /* SYN or SYN-ACK was sent again: no RTT sample */
+#define CONN_ADOPTED (1 << 3)	   /* older than the programs */
 #define CONN_ANSWERS_LOST (1 << 4) /* the server's side can't be followed: answers are unknown */
 
 #define SEEN_SYN (1 << 0)
@@ -95,8 +93,7 @@ union tagged_seq {
 #define SEEN_ANY_FIN (SEEN_FIN(CLIENT) | SEEN_FIN(SERVER))
 #define SEEN_BOTH_FINS_ACKED (SEEN_FIN_ACKED(CLIENT) | SEEN_FIN_ACKED(SERVER))
 
-/* What a connection carries. Up to L7_HTTP1 it is followed, beyond it is L4
- * only. */
+/* What a connection carries. Up to L7_HTTP1 it is followed, beyond it is L4 only. */
 enum l7 {
 	L7_UNDECIDED = 0,
 	L7_HTTP1 = 1,

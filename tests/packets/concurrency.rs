@@ -2,6 +2,7 @@
 //! the table is full. METRICD_TEST_PAIRS says how many requests with their responses.
 
 use std::collections::HashMap;
+use std::mem::offset_of;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Barrier;
@@ -10,6 +11,8 @@ use std::thread;
 use std::time::Instant;
 
 use libbpf_rs::{MapCore, MapFlags};
+
+use metricd::skel::types;
 
 use crate::frame::{self, ACK, End, FIN, RST, SYN};
 use crate::kernel::{Kernel, Way, program_fd};
@@ -140,11 +143,12 @@ struct Conn {
 
 /// The fields of struct conn that matter here.
 fn metricd_conn(value: &[u8]) -> Conn {
-    // lock, closing, then the brief word: generation, state, flags, seen, l7.
+    let at = |offset: usize, size: usize| &value[offset..offset + size];
+    // Of the brief word: generation, state, flags, seen, l7.
     Conn {
-        state: value[12],
-        busy: value[16..24] != [0; 8],
-        key: value[24..64].to_vec(),
+        state: value[offset_of!(types::conn, brief) + 4],
+        busy: at(offset_of!(types::conn, busy), 8) != [0; 8],
+        key: at(offset_of!(types::conn, key), 40).to_vec(),
     }
 }
 
