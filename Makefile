@@ -7,7 +7,7 @@ BPFFS := /sys/fs/bpf
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
 TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client wrk prometheus ethtool jq procps \
-	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl
+	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman runc catatonit
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-demo setup-test bpffs build run demo test test-long test-kernels lint bench clean
@@ -27,6 +27,7 @@ build: setup ## The release binaries, in target/release
 
 test: setup setup-test build bpffs ## All tests, with everything they need (about 15 minutes)
 	$(SUDO) cargo test --locked
+	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest
 
 test-long: setup setup-test build bpffs ## What takes longer: all kernels, and the tests at full size

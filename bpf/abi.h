@@ -190,14 +190,15 @@ struct info {
 	char version[32];	  /* of metricd-init, NUL-terminated */
 };
 
-/* A clsact filter that metricd-init has attached, in linkerd_attachment_map. */
+/* What metricd-init has attached, in linkerd_attachment_map. */
 struct attachment_key {
 	__u32 ifindex;
 	__u32 egress;
 };
 
 struct attachment_value {
-	__u32 priority;
+	__u64 netns;	  /* inode of the network namespace: another's may have the same indexes */
+	__u32 priority;	  /* of the clsact filter; 0 is TCX */
 	__u32 made_qdisc; /* the clsact qdisc is ours too */
 };
 

@@ -1,8 +1,8 @@
 //! One shot: attaches the programs to a network namespace and pins their maps.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::{env, fs};
 
 use anyhow::Result;
 use clap::Parser;
@@ -44,7 +44,14 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() && fails_open() => {
+            let _ = error.print();
+            return open(&error.to_string());
+        }
+        Err(error) => error.exit(),
+    };
     logging::start();
     match run(&args) {
         Ok(lines) => {
@@ -53,17 +60,30 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             tracing::error!("{error:#}");
-            if !args.fail_open {
-                return ExitCode::FAILURE;
+            if args.fail_open {
+                open(&format!("{error:#}"))
+            } else {
+                ExitCode::FAILURE
             }
-            // Kubernetes shows it as the container's last state; elsewhere there is no such file.
-            let log = Path::new("/dev/termination-log");
-            if log.exists() {
-                let _ = fs::write(log, format!("metricd-init: {error:#}\n"));
-            }
-            ExitCode::SUCCESS
         }
     }
+}
+
+/// As far as can be told when the flags make no sense.
+fn fails_open() -> bool {
+    env::var("METRICD_FAIL_OPEN").is_ok_and(|value| value == "true")
+        || env::args().any(|arg| arg == "--fail-open")
+}
+
+/// Ends with success, and one line for who looks after the pod.
+fn open(reason: &str) -> ExitCode {
+    // Kubernetes shows it as the container's last state; elsewhere there is no such file.
+    let log = Path::new("/dev/termination-log");
+    if log.exists() {
+        let line = reason.lines().next().unwrap_or_default();
+        let _ = fs::write(log, format!("metricd-init: {line}\n"));
+    }
+    ExitCode::SUCCESS
 }
 
 fn run(args: &Args) -> Result<Vec<String>> {

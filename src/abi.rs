@@ -419,7 +419,7 @@ layout! {
 }
 
 layout! {
-    /// A clsact filter that metricd-init has attached.
+    /// What metricd-init has attached.
     AttachmentKey: 8 {
         ifindex: u32,
         egress: u32,
@@ -427,9 +427,12 @@ layout! {
 }
 
 layout! {
-    AttachmentValue: 8 {
+    AttachmentValue: 16 {
+        /// Inode of the network namespace: another's may have the same indexes.
+        netns: u64,
+        /// Of the clsact filter; 0 is TCX.
         priority: u32,
-        /// Whether the clsact qdisc is ours too.
+        /// The clsact qdisc is ours too.
         made_qdisc: u32,
     }
 }
@@ -550,7 +553,7 @@ mod tests {
         assert_eq!(value.in_flight, at(144));
         assert_eq!(value.aborted.fin, at(152));
         assert_eq!(value.lost.gap, at(184));
-        assert_eq!(value.untimed, at(240));
+        assert_eq!(value.untimed, at(232));
 
         let key: RequestKey = ramp();
         assert_eq!(key.status, u16::from_ne_bytes([40, 41]));

@@ -1,7 +1,8 @@
 //! Attaching a program to a device's hook, and finding and removing what was attached.
 //!
-//! TCX links are pinned, so they tell themselves what they are attached to. A clsact filter has no
-//! such handle: what was attached is written into `linkerd_attachment_map`.
+//! What was attached, and in which network namespace, is written into `linkerd_attachment_map`: a
+//! clsact filter has no handle that could be pinned, and a pinned TCX link tells the index of its
+//! device but not the namespace.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
+use libbpf_rs::query::LinkTypeInfo;
 use libbpf_rs::{
     Link, MapCore, MapFlags, MapHandle, Program, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook,
     TcHookBuilder,
@@ -63,7 +64,7 @@ impl Records<'_> {
     fn put(&self, ifindex: u32, hook: Hook, value: AttachmentValue) -> Result<()> {
         self.0
             .update(&Self::key(ifindex, hook), &value.to_bytes(), MapFlags::ANY)
-            .context("record the clsact filter")
+            .context("record what is attached")
     }
 
     fn remove(&self, ifindex: u32, hook: Hook) {
@@ -83,27 +84,31 @@ pub struct Hooks<'a> {
     pub pin_dir: &'a Path,
     /// `linkerd_attachment_map`
     pub records: &'a MapHandle,
+    /// The namespace, by [`crate::netns::inode`].
+    pub netns: u64,
 }
 
 impl Hooks<'_> {
     /// What of ours is attached to the hook now. A pin whose device is gone counts for nothing.
     pub fn find(&self, interface: &Interface, hook: Hook, program: BorrowedFd) -> Option<Attached> {
-        let path = self.pin_dir.join(pins::link(hook, interface.index));
-        if path.exists()
-            && let Ok(link) = Link::open(&path)
-            && let Ok(LinkInfo {
-                info: LinkTypeInfo::Tcx(tcx),
-                ..
-            }) = link.info()
-            && tcx.ifindex == interface.index
-        {
-            return Some(Attached::Tcx);
+        let record = Records(self.records).get(interface.index, hook)?;
+        if record.netns != self.netns {
+            return None;
         }
-        let AttachmentValue { priority, .. } = Records(self.records).get(interface.index, hook)?;
-        let id = filter(program, interface.index, hook, priority)
-            .query()
-            .ok()?;
-        (Program::id_from_fd(program).ok()? == id).then_some(Attached::Clsact { priority })
+        if record.priority != 0 {
+            let priority = record.priority;
+            let mut filter = filter(program, interface.index, hook, priority);
+            let found = filter.query().ok() == Program::id_from_fd(program).ok();
+            return found.then_some(Attached::Clsact { priority });
+        }
+        let path = self.pin_dir.join(pins::link(hook, interface.index));
+        if !path.exists() {
+            return None;
+        }
+        match Link::open(&path).ok()?.info().ok()?.info {
+            LinkTypeInfo::Tcx(tcx) if tcx.ifindex == interface.index => Some(Attached::Tcx),
+            _ => None,
+        }
     }
 
     /// Attaches a program to the hook, without touching what others have there.
@@ -138,6 +143,12 @@ impl Hooks<'_> {
         let _ = fs::remove_file(&path);
         sys::pin(std::os::fd::AsFd::as_fd(&link), &path)
             .with_context(|| format!("pin the link as {}", path.display()))?;
+        let record = AttachmentValue {
+            netns: self.netns,
+            priority: 0,
+            made_qdisc: 0,
+        };
+        Records(self.records).put(interface.index, hook, record)?;
         Ok(Attached::Tcx)
     }
 
@@ -156,11 +167,12 @@ impl Hooks<'_> {
             || Hook::BOTH
                 .iter()
                 .filter_map(|&h| records.get(interface.index, h))
-                .any(|record| record.made_qdisc != 0);
+                .any(|record| record.netns == self.netns && record.made_qdisc != 0);
         let mut last = anyhow!("no priority was tried");
         for priority in PRIORITIES {
             // Before the filter, so that a --detach after a crash in between finds it.
             let record = AttachmentValue {
+                netns: self.netns,
                 priority,
                 made_qdisc: u32::from(made),
             };
@@ -204,6 +216,9 @@ impl Hooks<'_> {
                 let Some(record) = records.get(ifindex, hook) else {
                     continue;
                 };
+                if record.netns != self.netns || record.priority == 0 {
+                    continue;
+                }
                 made_qdisc |= record.made_qdisc != 0;
                 let mut filter = filter(program, ifindex, hook, record.priority);
                 if filter.query().ok() == Program::id_from_fd(program).ok() {

@@ -110,7 +110,7 @@ fn pin(skel: &mut MetricdSkel, options: &Options) -> Result<()> {
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
     loader::log_libbpf();
     let mut lines = match Existing::open(pin_dir)? {
-        Some(existing) => existing.hooks(pin_dir).detach_all(&existing.programs())?,
+        Some(existing) => existing.hooks(pin_dir)?.detach_all(&existing.programs())?,
         None => Vec::new(),
     };
     let pins = pins::remove_all(pin_dir)?;
@@ -161,11 +161,12 @@ impl Existing {
         ]
     }
 
-    fn hooks<'a>(&'a self, pin_dir: &'a Path) -> Hooks<'a> {
-        Hooks {
+    fn hooks<'a>(&'a self, pin_dir: &'a Path) -> Result<Hooks<'a>> {
+        Ok(Hooks {
             pin_dir,
             records: &self.records,
-        }
+            netns: netns::inode()?,
+        })
     }
 
     fn check_layout(&self) -> Result<()> {
@@ -186,7 +187,7 @@ impl Existing {
     }
 
     fn attach(&self, options: &Options, interfaces: &[Interface]) -> Result<Vec<String>> {
-        let hooks = self.hooks(&options.pin_dir);
+        let hooks = self.hooks(&options.pin_dir)?;
         let mut lines = Vec::new();
         for interface in interfaces {
             for (hook, program) in self.programs() {

@@ -609,7 +609,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("whole records of 288 bytes, found 287 bytes"),
+                .contains("whole records of 280 bytes, found 279 bytes"),
             "{error}"
         );
 

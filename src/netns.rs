@@ -1,7 +1,8 @@
 //! Entering the pod's network namespace, and what is in it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -27,6 +28,16 @@ pub fn enter(path: &Path) -> Result<()> {
             path.display()
         )
     })
+}
+
+/// What tells the network namespace that the thread is in from all others that there are now.
+///
+/// # Errors
+/// If /proc is not mounted.
+pub fn inode() -> Result<u64> {
+    let path = "/proc/thread-self/ns/net";
+    let metadata = fs::metadata(path).with_context(|| format!("look at {path}"))?;
+    Ok(metadata.ino())
 }
 
 /// An interface of the namespace that the thread is in.
