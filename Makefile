@@ -30,8 +30,9 @@ test: setup setup-test build bpffs ## All tests, with everything they need (abou
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest
 
-test-long: setup setup-test build bpffs ## What takes longer: all kernels, and the tests at full size
-	METRICD_TEST_LONG=1 $(SUDO) --preserve-env=METRICD_TEST_LONG cargo test --locked -- --include-ignored
+test-long: setup setup-test build bpffs ## The tests at a larger size, and all kernels
+	$(SUDO) env METRICD_TEST_REQUESTS=1000000 METRICD_TEST_PAIRS=1000000 PROPTEST_CASES=10000 \
+		cargo test --locked -- --include-ignored
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 6.1 6.12 newest
 
 test-kernels: setup setup-test build ## The binaries on other kernels, under QEMU: KERNELS="5.10 6.1 6.12 newest"

@@ -165,7 +165,7 @@ struct counters {
 	__u64 latency_overflow;
 	__u64 handshake_overflow;
 	__u64 untracked; /* new connections for which there was no slot */
-	__u64 contended; /* packets met by another of their direction, on another CPU */
+	__u64 contended; /* packets that waited in vain for another of their direction */
 	__u64 truncated; /* headers that could not be read */
 };
 

@@ -755,6 +755,61 @@ __noinline int http1_step(struct __sk_buff *skb)
 	return s->packet.pos == s->packet.end ? STOP : GO_ON;
 }
 
+/* Rounds of WAIT_READS looks: together longer than the largest packet takes to follow. */
+#define WAIT_ROUNDS 64
+#define WAIT_READS 2048
+
+/* One round of waiting for the CPU that follows the packet's direction. */
+__noinline int http1_wait(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	__u32 role;
+
+	if (!s || !skb->len)
+		return 0;
+	c = http1_conn(s);
+	if (!c)
+		return 0;
+	role = s->packet.role;
+	bounded(role, 1);
+	for (int i = 0; i < WAIT_READS; i++) {
+		if (!READ_ONCE(c->busy[role]))
+			break;
+	}
+	return 0;
+}
+
+/*
+ * Waits for its turn. The stack may hand the packets of one direction to two CPUs; a packet's
+ * bytes can't be had again, so the later one waits. Returns whether busy is held.
+ */
+__noinline int http1_turn(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct packet *p;
+	union brief b;
+
+	if (!s || !skb->len)
+		return 0;
+	c = http1_conn(s);
+	if (!c)
+		return 0;
+	p = &s->packet;
+	for (int i = 0; i < WAIT_ROUNDS; i++) {
+		http1_wait(skb);
+		if (!conn_busy(c, p->role))
+			continue;
+		b.word = READ_ONCE(c->brief.word);
+		if (b.generation == p->generation && b.state == SLOT_LIVE && b.l7 <= L7_HTTP1)
+			return 1;
+		add32(&c->busy[p->role & 1], -1);
+		break;
+	}
+	return 0;
+}
+
 /* Tells tcp_in_order how far there is nothing to see. */
 static __always_inline void http1_publish(struct conn *c, struct packet *p, struct http1 *h)
 {

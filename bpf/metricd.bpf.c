@@ -53,8 +53,6 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 			if ((p->tcp_flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
 				packet_now(p);
 			tcp_track(c, p, &r);
-			if (r.contended)
-				count(contended);
 		}
 	} else if (c) {
 		union brief b = {.word = READ_ONCE(c->brief.word)};
@@ -72,6 +70,11 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	p->sent = p->key.ifindex == config.loopback_ifindex
 		      ? p->to_local == !!(r.flags & CONN_CLIENT_LOCAL)
 		      : egress;
+	if (c && unlikely(r.contended)) {
+		r.parse = http1_turn(skb);
+		if (!r.parse)
+			count(contended);
+	}
 	if (c && r.parse) {
 		http1_packet(skb);
 		if (unlikely(p->unknown)) {
