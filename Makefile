@@ -25,7 +25,7 @@ demo: setup setup-demo build bpffs ## The shape of a pod: nginx in a namespace, 
 build: setup ## The release binaries, in target/release
 	cargo build --release --locked
 
-test: setup setup-test build bpffs ## All tests, with everything they need (about 15 minutes)
+test: setup setup-test build bpffs ## All tests, with everything they need (about 5 minutes)
 	$(SUDO) cargo test --locked
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest
