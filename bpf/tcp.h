@@ -22,9 +22,7 @@ struct tcp_result {
 	__u8 flags;	 /* CONN_… */
 	bool known;	 /* the slot is still this connection's */
 	bool parse;	 /* the payload is the caller's to follow: busy is held */
-	bool ended;
-	bool contended; /* busy is held by another CPU: the payload can't be followed
-			 */
+	bool contended;	 /* another CPU holds busy: the payload has to wait */
 };
 
 static __always_inline __u32 tcp_role(const struct packet *p, __u8 flags)
@@ -90,7 +88,6 @@ static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp
 	p->delta.closed = reason + 1;
 	p->delta.aborted = conn_outstanding(c);
 	r->opened_ns = c->brief.flags & CONN_ADOPTED ? 0 : c->opened_ns;
-	r->ended = true;
 }
 
 /*
