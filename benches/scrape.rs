@@ -204,11 +204,11 @@ fn series(number: u16) -> (MetricKey, MetricValue) {
     let mut value = MetricValue {
         opened: 3,
         active: 1,
-        in_flight: 1,
         ..MetricValue::default()
     };
     value.closed.fin = 2;
     value.requests.http1 = 1_000_001;
+    value.ended = 1_000_000;
     (value.recv.packets, value.recv.bytes) = (1_234_567, 123_456_789);
     (value.sent.packets, value.sent.bytes) = (2_345_678, 987_654_321);
     (key, value)

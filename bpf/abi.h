@@ -7,7 +7,7 @@
 #ifndef METRICD_ABI_H
 #define METRICD_ABI_H
 
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 
 /* Histogram slots: the configured bounds, then +Inf, then unused. A power of
  * two for the search. */
@@ -97,18 +97,33 @@ struct requests_value {
 	__u64 unknown, http1, http2, grpc; /* by enum protocol; what is followed so far is http1 */
 };
 
-/* The counters of a series; active and in_flight are gauges. */
+/*
+ * The counters of a series; active is a gauge, and so is requests - ended. Behind a metric_key it
+ * fills whole cache lines: what an inbound connection's ingress writes is not in the line that its
+ * egress writes.
+ */
 struct metric_value {
-	struct io_value recv, sent; /* as the pod sees it */
 	__u64 opened;
 	__u64 active;
-	struct closed_value closed;
 	__u64 tls;
+
+	struct io_value recv; /* as the pod sees it */
 	struct requests_value requests;
-	__u64 in_flight;
-	struct aborted_value aborted;
-	struct lost_value lost;
 	__u64 untimed; /* responses whose duration could not be known */
+
+	struct io_value sent;
+	__u64 ended; /* requests, in whatever way */
+	struct aborted_value aborted;
+
+	struct closed_value closed;
+	struct lost_value lost;
+};
+
+/* An element of linkerd_metrics_map. Unused ones are zero, which no key is. */
+struct metric_entry {
+	struct metric_key key;
+	struct metric_value value;
+	__u64 pad[5];
 };
 
 /* status: 0 is unknown, STATUS_OTHER what did not fit. */
@@ -126,6 +141,14 @@ struct request_value {
 	__u64 responses;
 };
 
+/* An element of linkerd_requests_map. */
+struct request_entry {
+	struct request_key key;
+	__u32 latency; /* in linkerd_latency_map */
+	struct request_value value;
+	__u64 pad;
+};
+
 struct histogram {
 	__u64 buckets[BUCKETS]; /* not cumulative */
 	__u64 sum_ns;
@@ -141,9 +164,22 @@ struct latency_key {
 	__u16 route;	   /* 0 is none */
 };
 
+/* Two histograms, side by side: most responses fall into the same bucket of both. */
+struct latency_pair {
+	__u64 duration;
+	__u64 ttfb;
+};
+
 struct latency_value {
-	struct histogram duration;
-	struct histogram ttfb;
+	struct latency_pair buckets[BUCKETS]; /* not cumulative */
+	struct latency_pair sum_ns;
+};
+
+/* An element of linkerd_latency_map. */
+struct latency_entry {
+	struct latency_key key;
+	__u64 pad;
+	struct latency_value value;
 };
 
 struct handshake_key {
@@ -204,9 +240,12 @@ struct attachment_value {
 
 _Static_assert(sizeof(struct metric_key) == 40, "metric_key");
 _Static_assert(sizeof(struct metric_value) == 240, "metric_value");
+_Static_assert(sizeof(struct metric_entry) == 320, "metric_entry");
 _Static_assert(sizeof(struct request_key) == 44, "request_key");
+_Static_assert(sizeof(struct request_entry) == 64, "request_entry");
 _Static_assert(sizeof(struct latency_key) == 24, "latency_key");
 _Static_assert(sizeof(struct latency_value) == 528, "latency_value");
+_Static_assert(sizeof(struct latency_entry) == 560, "latency_entry");
 _Static_assert(sizeof(struct handshake_key) == 20, "handshake_key");
 _Static_assert(sizeof(struct handshake_value) == 528, "handshake_value");
 _Static_assert(sizeof(struct counters) == 56, "counters");

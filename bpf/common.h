@@ -58,6 +58,7 @@ struct config {
 	__u64 idle_other_ns;	/* anything but TCP, and TCP before the handshake has
 				   ended */
 	__u32 connections;	/* slots in linkerd_connection_map */
+	__u32 cache_mask;	/* of linkerd_connection_cache_map: its size less one */
 	__u32 loopback_ifindex; /* 0 where no interface is the loopback */
 	__u8 detail;		/* enum detail */
 	__u8 ipv6;

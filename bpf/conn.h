@@ -23,20 +23,62 @@ static __always_inline struct conn *conn_slot(__u32 slot)
 	return bpf_map_lookup_elem(&linkerd_connection_map, &slot);
 }
 
-/* Finds the packet's connection, and notes where it is. */
-static __always_inline struct conn *conn_find(struct packet *p)
+static __always_inline bool conn_key_equal(const struct conn_key *one, const struct conn_key *other)
 {
-	struct conn_ref *ref = bpf_map_lookup_elem(&linkerd_connection_index_map, &p->key);
+	const __u64 *a = (const __u64 *)one, *b = (const __u64 *)other;
 
-	if (!ref)
-		return NULL;
-	p->slot = ref->slot;
-	p->generation = ref->generation;
-	return conn_slot(p->slot);
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3] && a[4] == b[4];
 }
 
-/* Under the slot's lock, or by its owner: a new connection begins with this
- * packet. */
+static __always_inline void conn_key_copy(struct conn_key *to, const struct conn_key *from)
+{
+	__u64 *a = (__u64 *)to;
+	const __u64 *b = (const __u64 *)from;
+
+	a[0] = b[0], a[1] = b[1], a[2] = b[2], a[3] = b[3], a[4] = b[4];
+}
+
+/* Where the cache has the connection, if it has. Its last bits are the best mixed. */
+static __always_inline __u32 conn_cache_place(const struct conn_key *key)
+{
+	const __u64 *k = (const __u64 *)key;
+	__u64 h = (k[0] ^ k[2]) + (k[1] ^ k[3]) * 0x9e3779b97f4a7c15ULL;
+
+	return ((h ^ k[4]) * 0xff51afd7ed558ccdULL >> 32) & config.cache_mask;
+}
+
+/*
+ * Finds the packet's connection, and notes where it is. The cache's guess needs no call: if the
+ * slot is of that generation, its key is that generation's.
+ */
+static __always_inline struct conn *conn_find(struct packet *p)
+{
+	__u32 place = conn_cache_place(&p->key);
+	union conn_ref *cached = bpf_map_lookup_elem(&linkerd_connection_cache_map, &place);
+	union conn_ref ref, *found;
+	struct conn *c;
+
+	if (likely(cached)) {
+		ref.word = READ_ONCE(cached->word);
+		p->slot = ref.slot;
+		p->generation = ref.generation;
+		c = conn_slot(ref.slot);
+		if (likely(c && READ_ONCE(c->brief.generation) == ref.generation &&
+			   conn_key_equal(&c->key, &p->key)))
+			return c;
+	}
+	found = bpf_map_lookup_elem(&linkerd_connection_index_map, &p->key);
+	if (!found)
+		return NULL;
+	ref.word = found->word;
+	p->slot = ref.slot;
+	p->generation = ref.generation;
+	if (cached)
+		WRITE_ONCE(cached->word, ref.word);
+	return conn_slot(ref.slot);
+}
+
+/* Under the slot's lock, or by its owner: a new connection begins with this packet. */
 static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 flags)
 {
 	c->closing = 0;
@@ -44,20 +86,27 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 	c->brief.seen = 0;
 	c->brief.l7 =
 	    p->key.proto != IPPROTO_TCP || (flags & CONN_ADOPTED) ? L7_OPAQUE : L7_UNDECIDED;
-	c->run_head = c->run_tail = 0;
-	c->requests = c->begun = c->answered = 0;
 	c->seen_jiffies = p->jiffies;
 	c->opened_ns = p->now;
 	c->handshake_ns = 0;
-	c->skip[CLIENT].word = c->skip[SERVER].word = 0;
-	c->end[CLIENT].word = c->end[SERVER].word = 0;
-	c->stream[CLIENT].hole_lo = c->stream[CLIENT].hole_hi = 0;
-	c->stream[SERVER].hole_lo = c->stream[SERVER].hole_hi = 0;
-	c->http1[CLIENT].phase = c->http1[SERVER].phase = HTTP1_START;
-	c->http1[CLIENT].line = c->http1[SERVER].line = LINE_NEW;
-	c->http1[CLIENT].carry_len = c->http1[SERVER].carry_len = 0;
-	c->http1[CLIENT].ahead_lo = c->http1[CLIENT].ahead_hi = 0;
-	c->http1[SERVER].ahead_lo = c->http1[SERVER].ahead_hi = 0;
+#pragma unroll
+	for (int role = CLIENT; role <= SERVER; role++) {
+		struct side *side = &c->side[role];
+		struct stream *stream = &c->stream[role];
+
+		side->end.word = side->skip.word = 0;
+		side->response = OTHER;
+		side->requests = side->begun = side->answered = 0;
+		side->run_head = side->run_tail = side->tail_seen = 0;
+		side->http1.phase = HTTP1_START;
+		side->http1.line = LINE_NEW;
+		side->http1.carry_len = 0;
+		side->http1.ahead_lo = side->http1.ahead_hi = 0;
+		stream->hole_lo = stream->hole_hi = 0;
+	}
+#pragma unroll
+	for (int i = 0; i < RUNS; i++)
+		c->runs[i].part.word = 0;
 	p->delta.opened++;
 	if (flags & CONN_ADOPTED)
 		p->delta.lost = LOST_MIDSTREAM + 1;
@@ -67,9 +116,9 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
  * any more. */
 static __always_inline __u32 conn_outstanding(struct conn *c)
 {
-	__u32 n = c->requests - c->answered;
+	__u32 n = c->side[CLIENT].requests - c->side[SERVER].answered;
 
-	c->answered = c->requests;
+	c->side[SERVER].answered = c->side[CLIENT].requests;
 	return n;
 }
 
@@ -77,23 +126,29 @@ static __always_inline __u32 conn_outstanding(struct conn *c)
 static __always_inline bool conn_busy(struct conn *c, __u32 role)
 {
 	bounded(role, 1);
-	add32(&c->busy[role], 1);
-	if (READ_ONCE(c->busy[role]) == 1)
+	add32(&c->side[role].busy, 1);
+	if (likely(READ_ONCE(c->side[role].busy) == 1))
 		return true;
-	add32(&c->busy[role], -1);
+	add32(&c->side[role].busy, -1);
 	return false;
 }
 
-/* Is anybody busy? What was stored before is seen by whoever becomes so after.
- */
+/* Undoes conn_busy. */
+static __always_inline void conn_done(struct conn *c, __u32 role)
+{
+	bounded(role, 1);
+	add32(&c->side[role].busy, -1);
+}
+
+/* Is anybody busy? What was stored before is seen by whoever becomes so after. */
 static __always_inline bool conn_is_busy(struct conn *c)
 {
 	__u32 nothing = 0;
 
 	/* An atomic add, of a zero that the compiler can't see, for a barrier. */
 	asm volatile("" : "+r"(nothing));
-	add32(&c->busy[0], nothing);
-	return READ_ONCE(c->busy[0]) | READ_ONCE(c->busy[1]);
+	add32(&c->side[CLIENT].busy, nothing);
+	return READ_ONCE(c->side[CLIENT].busy) | READ_ONCE(c->side[SERVER].busy);
 }
 
 /*
@@ -105,18 +160,15 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 {
 	struct conn *c = conn_slot(slot);
 	struct metric_value *v;
-	struct metric_key series;
 	struct conn_key key;
-	__u64 *to = (__u64 *)&key, *from;
 	__u64 opened = 0, now;
-	__u32 aborted = 0;
+	__u32 aborted = 0, series = OTHER;
 	__u8 flags = 0, state;
 	bool taken = false;
 
 	if (!c || !skb->len)
 		return -1;
 	now = bpf_ktime_get_ns();
-	from = (__u64 *)&c->key;
 	bpf_spin_lock(&c->lock);
 	state = c->brief.state;
 	if (state == SLOT_LIVE || state == SLOT_CLOSED) {
@@ -126,8 +178,8 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 		} else {
 			taken = true;
 			c->brief.generation++;
-			to[0] = from[0], to[1] = from[1], to[2] = from[2], to[3] = from[3];
-			to[4] = from[4];
+			conn_key_copy(&key, &c->key);
+			series = c->series;
 			aborted = conn_outstanding(c);
 			opened = c->opened_ns;
 			flags = c->brief.flags;
@@ -145,15 +197,14 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 	bpf_map_delete_elem(&linkerd_connection_index_map, &key);
 	if (state != SLOT_LIVE)
 		return 0;
-	series_key(&series, &key, flags);
-	v = series_value(&series);
+	v = series_value(series);
 	if (v) {
 		series_add_closed(v, reason);
 		if (aborted)
 			series_add_aborted(v, abort_reason(reason), aborted);
 	}
 	if (key.proto == IPPROTO_TCP && !(flags & CONN_ADOPTED))
-		histogram_handshake(&series, HANDSHAKE_DURATION, now - opened);
+		histogram_handshake(series, &key, flags, HANDSHAKE_DURATION, now - opened);
 	return 0;
 }
 
@@ -165,7 +216,7 @@ static __always_inline void conn_free(__u32 slot)
 	if (!c)
 		return;
 	c->brief.state = SLOT_FREE;
-	if (bpf_map_push_elem(&linkerd_free_map, &slot, 0)) {
+	if (bpf_map_push_elem(&linkerd_connection_free_map, &slot, 0)) {
 		/*
 		 * Newer kernels may refuse under contention: the sweep takes it up as
 		 * closed. Its key may be another slot's by then, and must not be deleted
@@ -233,7 +284,7 @@ __noinline __u32 conn_take(struct __sk_buff *skb)
 
 	if (!s || !skb->len)
 		return NO_SLOT;
-	if (bpf_map_pop_elem(&linkerd_free_map, &slot))
+	if (bpf_map_pop_elem(&linkerd_connection_free_map, &slot))
 		slot = NO_SLOT;
 	for (int i = 0; i < SWEEP; i++) {
 		__u32 at = s->cursor;
@@ -285,35 +336,24 @@ __noinline int conn_open(struct __sk_buff *skb)
 	struct scratch *s = scratch();
 	struct packet *p;
 	struct conn *c;
-	struct conn_ref ref;
-	__u64 *to, *from;
+	union conn_ref ref;
 	__u32 slot;
-	__u8 flags;
 
 	if (!s)
 		return -1;
 	p = &s->packet;
 	packet_now(p);
-	flags = conn_flags(p);
 	slot = conn_take(skb);
 	c = conn_slot(slot);
 	if (!c) {
 		count(untracked);
 		return -1;
 	}
-	/* Whether its series fits is settled now, for good: gauges must come down
-	 * where they went up. */
-	series_key(&p->series, &p->key, flags);
-	{
-		struct metric_value *v = series_value(&p->series);
-
-		if (!bpf_map_lookup_elem(&linkerd_metrics_map, &p->series) || !v)
-			flags |= CONN_OTHER;
-	}
-	to = (__u64 *)&c->key;
-	from = (__u64 *)&p->key;
-	to[0] = from[0], to[1] = from[1], to[2] = from[2], to[3] = from[3], to[4] = from[4];
-	conn_begin(c, p, flags);
+	conn_key_copy(&c->key, &p->key);
+	/* Settled now, for good: gauges must come down where they went up. */
+	p->flags = conn_flags(p);
+	c->series = series_find(skb);
+	conn_begin(c, p, p->flags);
 	/* Never 0, which is what words of no generation have. */
 	if (!++c->brief.generation)
 		c->brief.generation = 1;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Durations, into buckets whose bounds are inclusive, as Prometheus has them.
- */
+/* Durations, into buckets whose bounds are inclusive, as Prometheus has them. */
 #ifndef METRICD_HISTOGRAM_H
 #define METRICD_HISTOGRAM_H
 
@@ -19,35 +18,22 @@ static __always_inline __u32 histogram_bucket(__u64 ns)
 	return i;
 }
 
-static __always_inline void histogram_add(struct histogram *h, __u64 ns)
-{
-	__u32 i = histogram_bucket(ns);
-
-	bounded(i, 31);
-	add(&h->buckets[i], 1);
-	add(&h->sum_ns, ns);
-}
-
 /* A whole response: its duration, and the time to its first byte. */
-static __always_inline void histogram_response(struct packet *p, __u16 status, __u64 duration,
-					       __u64 ttfb)
+static __always_inline void histogram_response(__u32 latency, __u64 duration, __u64 ttfb)
 {
-	struct latency_key key = {};
-	struct latency_value *v;
+	struct latency_entry *e = bpf_map_lookup_elem(&linkerd_latency_map, &latency);
+	__u32 i = histogram_bucket(duration), j = i;
 
-	key.kind = p->series.kind;
-	if (likely(key.kind == SERIES_IP)) {
-		series_peer(key.peer, &p->series);
-		key.port = p->series.dst_port;
-		key.direction = p->series.direction;
-		key.protocol = PROTOCOL_HTTP1;
-		key.status_class = status / 100;
-	}
-	v = find_or_make(linkerd_latency_map, &key, zero_latency, &other_latency, latency_overflow);
-	if (!v)
+	if (!e)
 		return;
-	histogram_add(&v->duration, duration);
-	histogram_add(&v->ttfb, ttfb);
+	if (ttfb != duration)
+		j = histogram_bucket(ttfb);
+	bounded(i, 31);
+	bounded(j, 31);
+	add(&e->value.buckets[i].duration, 1);
+	add(&e->value.buckets[j].ttfb, 1);
+	add(&e->value.sum_ns.duration, duration);
+	add(&e->value.sum_ns.ttfb, ttfb);
 }
 
 enum handshake_what {
@@ -55,22 +41,44 @@ enum handshake_what {
 	HANDSHAKE_DURATION,
 };
 
-static __always_inline void histogram_handshake(const struct metric_key *s,
-						enum handshake_what what, __u64 ns)
+/* Too large for the stack. */
+static const struct handshake_value zero_handshake;
+static const struct handshake_key other_handshake = {.kind = SERIES_OTHER};
+
+/* Adds to the histogram of a connection's series: `key` and `flags` as in series_key. */
+static __always_inline void histogram_handshake(__u32 series, const struct conn_key *conn,
+						__u8 flags, enum handshake_what what, __u64 ns)
 {
 	struct handshake_key key = {};
 	struct handshake_value *v;
+	struct histogram *h;
+	struct metric_key s;
+	__u32 i;
 
-	key.kind = s->kind;
-	if (key.kind == SERIES_IP) {
-		series_peer(key.peer, s);
-		key.port = s->dst_port;
-		key.direction = s->direction;
+	if (likely(series != OTHER)) {
+		series_key(&s, conn, flags);
+		series_peer(key.peer, &s);
+		key.port = s.dst_port;
+		key.direction = s.direction;
+	} else {
+		key.kind = SERIES_OTHER;
 	}
-	v = find_or_make(linkerd_handshake_map, &key, zero_handshake, &other_handshake,
-			 handshake_overflow);
-	if (v)
-		histogram_add(what == HANDSHAKE_RTT ? &v->rtt : &v->duration, ns);
+	v = bpf_map_lookup_elem(&linkerd_handshake_map, &key);
+	if (unlikely(!v)) {
+		bpf_map_update_elem(&linkerd_handshake_map, &key, &zero_handshake, BPF_NOEXIST);
+		v = bpf_map_lookup_elem(&linkerd_handshake_map, &key);
+	}
+	if (unlikely(!v)) {
+		count(handshake_overflow);
+		v = bpf_map_lookup_elem(&linkerd_handshake_map, &other_handshake);
+	}
+	if (!v)
+		return;
+	h = what == HANDSHAKE_RTT ? &v->rtt : &v->duration;
+	i = histogram_bucket(ns);
+	bounded(i, 31);
+	add(&h->buckets[i], 1);
+	add(&h->sum_ns, ns);
 }
 
 #endif

@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * HTTP/1.1 and 1.0, RFC 9112: messages are followed across packets by sequence
- * number.
+ * HTTP/1.1 and 1.0, RFC 9112: messages are followed across packets by sequence number.
  *
- * Heads are read in blocks, lines found eight bytes at a time, and of the lines
- * only the first, content-length and transfer-encoding are looked at. What is
- * left of a line at the end of a packet is carried over, so a head may be cut
- * anywhere. Bodies of known length are skipped.
+ * Heads are read in blocks, lines found eight bytes at a time, and of the lines only the first,
+ * content-length and transfer-encoding are looked at. What is left of a line at the end of a packet
+ * is carried over, so a head may be cut anywhere. Bodies of known length are skipped.
  *
  * The bounds, all of them per packet or per connection:
- *   HTTP1_STEPS  messages, chunks and blocks of a head in one packet
- * (LOST_BOUND) RUNS         packets of outstanding pipelined requests with a
- * start time; beyond it they have no duration, and with another method than the
- * last's the connection is lost (LOST_PIPELINE) START_LINE   bytes of a start
- * line
+ *   HTTP1_STEPS  messages, chunks and blocks of a head in one packet (LOST_BOUND)
+ *   RUNS         packets of outstanding pipelined requests with a start time; beyond it they have
+ * no duration, and with another method than the last's the connection is lost (LOST_PIPELINE)
+ *   START_LINE   bytes of a start line
  *
- * Each step is a global function: the verifier checks it once, by itself. State
- * is kept in maps, where the verifier does not multiply it.
+ * The usual packet, a whole head with or without its body, is one step within http1_packet. A call
+ * costs as much as thirty instructions, so a step makes none that can be avoided. Further steps of
+ * a packet are a global function, which the verifier checks once, by itself. State is kept in maps,
+ * where the verifier does not multiply it.
  */
 #ifndef METRICD_HTTP1_H
 #define METRICD_HTTP1_H
@@ -82,7 +81,7 @@ static __always_inline struct http1 *http1_mine(struct scratch *s, struct conn *
 	__u32 role = s->packet.role;
 
 	bounded(role, 1);
-	return &c->http1[role];
+	return &c->side[role].http1;
 }
 
 /*
@@ -124,103 +123,117 @@ static __always_inline int http1_opaque(struct conn *c)
 }
 
 /*
- * Remembers the packet's requests. Requests and responses are told apart by
- * their numbers, so the client's side writes here and the server's reads
- * without a lock: a response follows the request that it answers, and what is
- * written after that is not looked at, or seen to be older.
+ * Remembers the packet's requests. The client's side writes and the server's reads, without a lock:
+ * a run is written before its numbers are, which are looked for when an answer comes, and written
+ * over when the server's side is past it.
  */
 static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, struct packet *p)
 {
-	__u32 head = c->run_head, last = head - 1, n = p->run_count;
+	struct side *side = &c->side[CLIENT];
+	union run_part part;
+	__u32 at = side->run_head, n = p->run_count;
 
 	p->run_count = 0;
-	bounded(head, (RUNS - 1));
-	bounded(last, (RUNS - 1));
-	if ((__u8)(c->run_head - READ_ONCE(c->run_tail)) < RUNS) {
-		struct run *run = &c->runs[head];
-
-		run->start_ns = p->run_start_ns;
-		run->first = c->requests;
-		run->method = p->run_method;
-		WRITE_ONCE(c->run_head, c->run_head + 1);
-	} else if (c->runs[last].method == p->run_method) {
-		WRITE_ONCE(c->runs[last].start_ns, 0);
+	if (unlikely((__u8)(side->run_head - side->tail_seen) >= RUNS))
+		side->tail_seen = READ_ONCE(c->side[SERVER].run_tail);
+	if (likely((__u8)(side->run_head - side->tail_seen) < RUNS)) {
+		bounded(at, (RUNS - 1));
+		part.first = side->requests;
+		part.count = n;
+		part.method = p->run_method;
+		WRITE_ONCE(c->runs[at].start_ns, p->run_start_ns);
+		WRITE_ONCE(c->runs[at].part.word, part.word);
+		side->run_head++;
+		side->requests += n;
 	} else {
-		WRITE_ONCE(c->requests, c->requests + n);
-		return http1_lost(skb, LOST_PIPELINE);
+		at--;
+		bounded(at, (RUNS - 1));
+		part.word = c->runs[at].part.word;
+		side->requests += n;
+		if (part.method != p->run_method)
+			return http1_lost(skb, LOST_PIPELINE);
+		part.count += n;
+		WRITE_ONCE(c->runs[at].start_ns, 0);
+		WRITE_ONCE(c->runs[at].part.word, part.word);
 	}
-	WRITE_ONCE(c->requests, c->requests + n);
 	if (unlikely(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST)) {
-		c->answered += n;
+		c->side[SERVER].answered += n;
 		p->unknown += n;
 	}
 	return GO_ON;
 }
 
-/* The request whose answer begins: its start and method go into the server's
- * parser. */
-static __always_inline bool http1_pop(struct conn *c, struct http1 *h)
+/* The same in the middle of a packet, when its next request is of another run. */
+__noinline int http1_push_early(struct __sk_buff *skb)
 {
-	__u32 requests = READ_ONCE(c->requests), at;
-	__u8 head = READ_ONCE(c->run_head), tail = c->run_tail;
+	struct scratch *s = scratch();
+	struct conn *c;
 
-	if (c->begun == requests)
-		return false;
-	if ((__u8)(head - tail) >= 2) {
-		at = (__u8)(tail + 1);
-		bounded(at, (RUNS - 1));
-		if (c->begun == READ_ONCE(c->runs[at].first))
-			tail++;
-	}
-	/* With nothing left in the ring, it was full when the request came. */
-	at = head == tail ? (__u8)(head - 1) : tail;
+	if (!s || !skb->len)
+		return STOP;
+	c = http1_conn(s);
+	return c ? http1_push(skb, c, &s->packet) : STOP;
+}
+
+/* The request whose answer begins: its start and method go into the server's parser. */
+static __always_inline bool http1_pop(struct conn *c)
+{
+	struct side *side = &c->side[SERVER];
+	union run_part part;
+	__u32 at = side->run_tail;
+
 	bounded(at, (RUNS - 1));
-	h->request_ns = head == tail ? 0 : READ_ONCE(c->runs[at].start_ns);
-	h->method = c->runs[at].method;
-	c->begun++;
-	if ((__u8)(head - tail) == 1 && c->begun == requests)
-		tail++;
-	WRITE_ONCE(c->run_tail, tail);
+	part.word = READ_ONCE(c->runs[at].part.word);
+	if (side->begun - part.first >= part.count) {
+		/* That run is done: it must be in the next one. */
+		at = side->run_tail + 1;
+		bounded(at, (RUNS - 1));
+		part.word = READ_ONCE(c->runs[at].part.word);
+		if (unlikely(side->begun - part.first >= part.count))
+			return false;
+		WRITE_ONCE(side->run_tail, side->run_tail + 1);
+	}
+	side->http1.request_ns = READ_ONCE(c->runs[at].start_ns);
+	side->http1.method = part.method;
+	side->begun++;
 	return true;
 }
 
 /* The last byte of a final response has come. */
-__noinline int http1_response(struct __sk_buff *skb)
+static __always_inline void http1_response(struct __sk_buff *skb, struct conn *c, struct packet *p)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
-	struct http1 *h;
-	struct packet *p;
-	__u64 now;
+	struct side *side = &c->side[SERVER];
+	struct http1 *h = &side->http1;
+	struct request_entry *e;
+	__u32 at = side->response;
 
-	if (unlikely(!s || !skb->len))
-		return STOP;
-	c = http1_conn(s);
-	if (unlikely(!c))
-		return STOP;
-	p = &s->packet;
-	h = &c->http1[SERVER];
 	h->phase = HTTP1_START;
 	/* The server's side alone adds to it, as long as its answers are not lost. */
-	c->answered++;
+	side->answered++;
 	p->delta.answered++;
-	series_add_responses(p, h->status, 1);
-	if (likely(h->request_ns)) {
-		now = packet_now(p);
-		histogram_response(p, h->status, now - h->request_ns, h->start_ns - h->request_ns);
-	} else {
-		p->delta.untimed++;
+	e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
+	if (unlikely(!e || e->key.status != h->status || e->key.protocol != PROTOCOL_HTTP1)) {
+		at = response_find(skb, h->status);
+		side->response = at;
+		e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
+		if (!e)
+			return;
 	}
-	return GO_ON;
+	add(&e->value.responses, 1);
+	if (unlikely(!h->request_ns)) {
+		p->delta.untimed++;
+		return;
+	}
+	histogram_response(e->latency, packet_now(p) - h->request_ns, h->start_ns - h->request_ns);
 }
 
 /* The end of a message of either side. */
-static __always_inline int http1_end(struct __sk_buff *skb, struct scratch *s, struct http1 *h)
+static __always_inline void http1_end(struct __sk_buff *skb, struct scratch *s, struct conn *c)
 {
 	if (s->packet.role == SERVER)
-		return http1_response(skb);
-	h->phase = HTTP1_START;
-	return GO_ON;
+		http1_response(skb, c, &s->packet);
+	else
+		c->side[CLIENT].http1.phase = HTTP1_START;
 }
 
 /* A method is a token (RFC 9110 section 9.1), by custom in capitals. */
@@ -251,103 +264,80 @@ static __always_inline bool http1_method(struct scratch *s, struct http1 *h, __u
 }
 
 /*
- * A request line, or what there is of it, at `at`. Whole: `len` bytes of it, of
- * which the last nine are the version. Counts the request. RFC 9112 section 3.
+ * A request line, or what there is of it, at `at`. Whole: `len` bytes of it, of which the last nine
+ * are the version. Counts the request. RFC 9112 section 3.
  */
-__noinline int http1_request_line(struct __sk_buff *skb, __u32 at, __u32 len)
+static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *s, struct conn *c,
+					 __u32 at, __u32 len)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
-	struct http1 *h;
-	struct packet *p;
-	__u64 version;
+	struct http1 *h = &c->side[CLIENT].http1;
+	struct packet *p = &s->packet;
+	__u64 version = buffer8(s, at + len - 8);
 
-	if (unlikely(!s || !skb->len))
-		return STOP;
-	c = http1_conn(s);
-	if (unlikely(!c))
-		return STOP;
-	p = &s->packet;
-	h = &c->http1[CLIENT];
-	version = buffer8(s, at + len - 8);
-	if ((h->line == LINE_NEW && !http1_method(s, h, at)) || len < 12 ||
-	    buffer1(s, at + len - 9) != ' ' ||
-	    (version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '1') &&
-	     version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '0'))) {
+	if (unlikely((h->line == LINE_NEW && !http1_method(s, h, at)) || len < 12 ||
+		     buffer1(s, at + len - 9) != ' ' ||
+		     (version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '1') &&
+		      version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '0')))) {
 		if (c->brief.l7 == L7_UNDECIDED)
 			return http1_opaque(c);
 		return http1_lost(skb, LOST_MALFORMED);
 	}
-	if (c->brief.l7 == L7_UNDECIDED)
+	if (unlikely(c->brief.l7 == L7_UNDECIDED))
 		c->brief.l7 = L7_HTTP1;
-	if (p->run_count && (p->run_start_ns != h->start_ns || p->run_method != h->method)) {
-		if (http1_push(skb, c, p))
+	if (unlikely(p->run_count &&
+		     (p->run_start_ns != h->start_ns || p->run_method != h->method))) {
+		if (http1_push_early(skb))
 			return STOP;
 	}
 	p->run_start_ns = h->start_ns;
 	p->run_method = h->method;
 	p->run_count++;
 	p->delta.requests++;
-	h->phase = HTTP1_HEAD;
-	h->framing = 0;
 	return GO_ON;
 }
 
 /* A status line, or its first 12 bytes, at `at`. RFC 9112 section 4. */
-__noinline int http1_status_line(struct __sk_buff *skb, __u32 at, __u32 len)
+static __always_inline int http1_status(struct __sk_buff *skb, struct scratch *s, struct conn *c,
+					__u32 at, __u32 len)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
-	struct http1 *h;
-	__u64 version;
-	__u32 a, b, d;
+	__u64 version = buffer8(s, at), rest = buffer8(s, at + 8);
+	__u32 hundreds = (rest >> 8 & 0xff) - '0', tens = (rest >> 16 & 0xff) - '0',
+	      ones = (rest >> 24 & 0xff) - '0';
 
-	if (unlikely(!s || !skb->len))
-		return STOP;
-	c = http1_conn(s);
-	if (unlikely(!c))
-		return STOP;
-	h = &c->http1[SERVER];
-	version = buffer8(s, at);
-	a = buffer1(s, at + 9) - '0';
-	b = buffer1(s, at + 10) - '0';
-	d = buffer1(s, at + 11) - '0';
-	if (len < 12 ||
-	    (version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '1') &&
-	     version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '0')) ||
-	    buffer1(s, at + 8) != ' ' || a < 1 || a > 9 || b > 9 || d > 9 ||
-	    (len > 12 && buffer1(s, at + 12) != ' '))
+	if (unlikely(len < 12 ||
+		     (version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '1') &&
+		      version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '0')) ||
+		     (rest & 0xff) != ' ' || hundreds < 1 || hundreds > 9 || tens > 9 || ones > 9 ||
+		     (len > 12 && (rest >> 32 & 0xff) != ' ')))
 		return http1_lost(skb, LOST_MALFORMED);
-	h->status = a * 100 + b * 10 + d;
+	c->side[SERVER].http1.status = hundreds * 100 + tens * 10 + ones;
+	return GO_ON;
+}
+
+/* The start line of either side. */
+static __always_inline int http1_first(struct __sk_buff *skb, struct scratch *s, struct conn *c,
+				       __u32 at, __u32 len)
+{
+	struct http1 *h = http1_mine(s, c);
+
 	h->phase = HTTP1_HEAD;
 	h->framing = 0;
-	return GO_ON;
+	return s->packet.role == SERVER ? http1_status(skb, s, c, at, len)
+					: http1_request(skb, s, c, at, len);
 }
 
 #define LENGTH_LINE 63 /* bytes of a content-length line */
 
-/* "content-length:" and its value, `len` bytes at `at`. RFC 9112 section 6.3.
+/*
+ * "content-length:" and its value, `len` bytes at `at`, of which the name has been seen. RFC 9112
+ * section 6.3.
  */
-__noinline int http1_content_length(struct __sk_buff *skb, __u32 at, __u32 len)
+static __always_inline int http1_content_length(struct __sk_buff *skb, struct scratch *s,
+						struct http1 *h, __u32 at, __u32 len)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
-	struct http1 *h;
-	volatile struct scan *scan;
+	volatile struct scan *scan = &s->scan;
 	__u64 value;
 
-	if (unlikely(!s || !skb->len))
-		return STOP;
-	c = http1_conn(s);
-	if (unlikely(!c))
-		return STOP;
-	h = http1_mine(s, c);
-	/* "content-" has been seen; a longer name, like content-location, is not
-	 * ours. */
-	if (((buffer8(s, at + 8) | BYTES(0x20)) & 0x00ffffffffffffffULL) !=
-	    CHARS('l', 'e', 'n', 'g', 't', 'h', ':', 0))
-		return GO_ON;
-	scan = &s->scan;
 	scan->number = 0;
 	scan->digits = scan->ended = 0;
 	for (__u32 i = 15; i < LENGTH_LINE; i++) {
@@ -361,23 +351,22 @@ __noinline int http1_content_length(struct __sk_buff *skb, __u32 at, __u32 len)
 			continue;
 		}
 		b -= '0';
-		if (b > 9 || scan->ended || scan->digits == 18)
+		if (unlikely(b > 9 || scan->ended || scan->digits == 18))
 			return http1_lost(skb, LOST_MALFORMED);
 		if (scan->number || !scan->digits)
 			scan->digits++;
 		scan->number = scan->number * 10 + b;
 	}
 	value = scan->number;
-	if (!scan->digits || len > LENGTH_LINE ||
-	    ((h->framing & FRAMING_LENGTH) && h->length != value))
+	if (unlikely(!scan->digits || len > LENGTH_LINE ||
+		     ((h->framing & FRAMING_LENGTH) && h->length != value)))
 		return http1_lost(skb, LOST_MALFORMED);
 	h->framing |= FRAMING_LENGTH;
 	h->length = value;
 	return GO_ON;
 }
 
-/* The end of a transfer-encoding line: is chunked the last coding? RFC 9112
- * section 6.1. */
+/* The end of a transfer-encoding line: is chunked the last coding? RFC 9112 section 6.1. */
 static __always_inline void http1_coding(struct scratch *s, struct http1 *h, __u32 end)
 {
 	__u64 w;
@@ -400,11 +389,77 @@ static __always_inline void http1_coding(struct scratch *s, struct http1 *h, __u
 }
 
 /* The empty line: what follows the head? RFC 9112 section 6.3. */
-__noinline int http1_head_end(struct __sk_buff *skb)
+static __always_inline int http1_head_end(struct __sk_buff *skb, struct scratch *s, struct conn *c)
+{
+	struct http1 *h = http1_mine(s, c);
+
+	h->left = 0;
+	if (s->packet.role == SERVER) {
+		if (unlikely(h->status < 200 && h->status != 101)) {
+			h->phase = HTTP1_START;
+			return GO_ON;
+		}
+		if (unlikely(!http1_pop(c)))
+			return http1_lost(skb, LOST_UNSOLICITED);
+		if (unlikely(h->status == 101 ||
+			     (h->method == METHOD_CONNECT && h->status / 100 == 2))) {
+			h->phase = HTTP1_END;
+			c->brief.l7 = L7_OPAQUE;
+			return GO_ON;
+		}
+		if (unlikely(h->method == METHOD_HEAD || h->status == 204 || h->status == 304)) {
+			h->phase = HTTP1_END;
+			return GO_ON;
+		}
+		if (unlikely(!(h->framing & (FRAMING_CHUNKED | FRAMING_LENGTH)) ||
+			     (h->framing & FRAMING_CODING))) {
+			h->phase = HTTP1_CLOSE;
+			h->left = ~0ULL;
+			return GO_ON;
+		}
+	} else if (unlikely(h->framing & FRAMING_CODING)) {
+		return http1_lost(skb, LOST_MALFORMED);
+	}
+	if (h->framing & FRAMING_CHUNKED) {
+		h->phase = HTTP1_CHUNK_SIZE;
+		h->length = 0; /* digits */
+	} else if ((h->framing & FRAMING_LENGTH) && h->length) {
+		h->phase = HTTP1_BODY;
+		h->left = h->length;
+	} else {
+		h->phase = HTTP1_END;
+	}
+	return GO_ON;
+}
+
+/* Skips up to `n` bytes of a part of known length. */
+static __always_inline void http1_skip(struct scratch *s, struct http1 *h, __u64 n)
+{
+	if (n < h->left) {
+		if (h->phase != HTTP1_CLOSE)
+			h->left -= n;
+		s->packet.pos += n;
+		return;
+	}
+	s->packet.pos += h->left;
+	h->left = 0;
+	if (h->phase == HTTP1_CHUNK_DATA) {
+		h->phase = HTTP1_CHUNK_SIZE;
+		h->length = 0;
+	} else {
+		h->phase = HTTP1_END;
+	}
+}
+
+#define CHUNK_LINE 32
+
+/* A chunk's size, or what there is of it, RFC 9112 section 7.1. */
+__noinline int http1_chunk_size(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
 	struct conn *c;
 	struct http1 *h;
+	__u32 i, n;
 
 	if (unlikely(!s || !skb->len))
 		return STOP;
@@ -412,76 +467,7 @@ __noinline int http1_head_end(struct __sk_buff *skb)
 	if (unlikely(!c))
 		return STOP;
 	h = http1_mine(s, c);
-	h->line = LINE_NEW;
-	h->carry_len = 0;
-	h->left = 0;
-	if (s->packet.role == SERVER) {
-		if (unlikely(h->status < 200 && h->status != 101)) {
-			h->phase = HTTP1_START;
-			return GO_ON;
-		}
-		if (!http1_pop(c, h))
-			return http1_lost(skb, LOST_UNSOLICITED);
-		if (h->status == 101 || (h->method == METHOD_CONNECT && h->status / 100 == 2)) {
-			http1_response(skb);
-			return http1_opaque(c);
-		}
-		if (h->method == METHOD_HEAD || h->status == 204 || h->status == 304)
-			return http1_response(skb);
-		if (!(h->framing & (FRAMING_CHUNKED | FRAMING_LENGTH)) ||
-		    (h->framing & FRAMING_CODING)) {
-			h->phase = HTTP1_CLOSE;
-			h->left = ~0ULL;
-			return GO_ON;
-		}
-	} else if (h->framing & FRAMING_CODING) {
-		return http1_lost(skb, LOST_MALFORMED);
-	}
-	if (h->framing & FRAMING_CHUNKED) {
-		h->phase = HTTP1_CHUNK_SIZE;
-		h->length = 0; /* digits */
-		return GO_ON;
-	}
-	if ((h->framing & FRAMING_LENGTH) && h->length) {
-		h->phase = HTTP1_BODY;
-		h->left = h->length;
-		return GO_ON;
-	}
-	return http1_end(skb, s, h);
-}
-
-/* Skips up to `n` bytes of a part of known length. */
-static __always_inline int http1_skip(struct __sk_buff *skb, struct scratch *s, struct http1 *h,
-				      __u32 n)
-{
-	if (h->phase == HTTP1_CLOSE) {
-		s->packet.pos += n;
-		return GO_ON;
-	}
-	if (n < h->left) {
-		h->left -= n;
-		s->packet.pos += n;
-		return GO_ON;
-	}
-	s->packet.pos += h->left;
-	h->left = 0;
-	if (h->phase == HTTP1_CHUNK_DATA) {
-		h->phase = HTTP1_CHUNK_SIZE;
-		h->length = 0;
-		return GO_ON;
-	}
-	return http1_end(skb, s, h);
-}
-
-#define CHUNK_LINE 32
-
-/* A chunk's size, RFC 9112 section 7.1; `n` bytes of it, or more than it, are
- * in the packet. */
-static __always_inline int http1_chunk_size(struct __sk_buff *skb, struct scratch *s,
-					    struct http1 *h, __u32 n)
-{
-	__u32 i;
-
+	n = s->packet.end - s->packet.pos;
 	n = (n < CHUNK_LINE ? n : CHUNK_LINE) - 1;
 	bounded(n, (CHUNK_LINE - 1));
 	n++;
@@ -529,8 +515,8 @@ static __always_inline int http1_chunk_size(struct __sk_buff *skb, struct scratc
 }
 
 /*
- * The packet ends within a line, of which `at` to `total` is in the buffer:
- * keeps what the next packet needs of it.
+ * The packet ends within a line, of which `at` to `total` is in the buffer: keeps what the next
+ * packet needs of it.
  */
 __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 {
@@ -559,7 +545,7 @@ __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 				h->line = LINE_FIRST;
 				h->first_len = len;
 			} else {
-				if (http1_status_line(skb, at, len))
+				if (http1_first(skb, s, c, at, len))
 					return STOP;
 				h->line = LINE_SKIP;
 			}
@@ -599,8 +585,8 @@ __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 }
 
 /*
- * Looks at the first bytes that the client sends. Returns 0 if they may be
- * HTTP/1, else STOP; five bytes of a TLS record are too few to tell.
+ * Looks at the first bytes that the client sends. Returns 0 if they may be HTTP/1, else STOP; five
+ * bytes of a TLS record are too few to tell.
  */
 static __always_inline int http1_recognise(struct scratch *s, __u32 total)
 {
@@ -618,31 +604,107 @@ static __always_inline int http1_recognise(struct scratch *s, __u32 total)
 	return (b >= 'A' && b <= 'Z') || b == '\r' || b == '\n' ? GO_ON : STOP;
 }
 
-/* Consumes some of the packet. Returns STOP if the rest is not to be looked at.
+/* What http1_lines has come to, beside the end of the block. */
+#define FOUND_END (1 << 0)   /* the empty line: the packet's position is behind it */
+#define FOUND_AGAIN (1 << 1) /* the second line of one kind: it is left for the next block */
+
+/*
+ * Finds the lines of the block, notes those that matter, and nothing else: what a line says is
+ * looked at once, behind the loop, which the verifier walks through hundreds of times.
  */
-static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *s)
+static __always_inline void http1_lines(struct scratch *s, struct http1 *h)
 {
-	struct conn *c;
-	struct http1 *h;
-	volatile struct scan *scan;
-	__u32 avail, n, carry, total;
+	volatile struct scan *scan = &s->scan;
+
+	for (int i = 0; i < HTTP1_EVENTS; i++) {
+		__u64 feeds = scan->feeds, name;
+		__u32 at, end, len, word;
+
+		if (!feeds) {
+			word = scan->word;
+#pragma unroll
+			for (int j = 0; j < 4; j++) {
+				word += 8;
+				feeds = line_feeds(buffer8(s, word));
+				if (feeds)
+					break;
+			}
+			scan->word = word;
+			scan->feeds = feeds;
+			if (word >= scan->total)
+				break;
+			if (!feeds)
+				continue;
+		}
+		end = scan->word + lowest_byte(feeds);
+		if (end >= scan->total) {
+			scan->word = end;
+			break;
+		}
+		scan->feeds = feeds & (feeds - 1);
+		at = scan->at;
+		scan->at = end + 1;
+		len = end - at;
+		if (len && buffer1(s, end - 1) == '\r')
+			len--;
+		if (unlikely(scan->line != LINE_NEW)) {
+			if (scan->line == LINE_FIRST) {
+				scan->first_at = at;
+				scan->first_len = len;
+				h->phase = HTTP1_HEAD;
+			} else if (scan->line == LINE_CODING) {
+				scan->coding_end = at + len;
+			}
+			scan->line = LINE_NEW;
+		} else if (!len) {
+			if (h->phase != HTTP1_FIRST) {
+				s->packet.pos += end + 1 - scan->carry;
+				scan->found = FOUND_END;
+				break;
+			}
+		} else if (h->phase == HTTP1_FIRST) {
+			scan->first_at = at;
+			scan->first_len = len;
+			h->phase = HTTP1_HEAD;
+		} else if (h->phase == HTTP1_HEAD) {
+			name = buffer8(s, at) | BYTES(0x20);
+			if (name == CHARS('c', 'o', 'n', 't', 'e', 'n', 't', '-')) {
+				/* The other content-… are not ours. */
+				name = buffer8(s, at + 8) | BYTES(0x20);
+				if ((name & 0x00ffffffffffffffULL) !=
+				    CHARS('l', 'e', 'n', 'g', 't', 'h', ':', 0))
+					continue;
+				if (unlikely(scan->length_len)) {
+					scan->at = at;
+					scan->found = FOUND_AGAIN;
+					break;
+				}
+				scan->length_at = at;
+				scan->length_len = len;
+			} else if (name == CHARS('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')) {
+				name = buffer8(s, at + 8) | BYTES(0x20);
+				if (name != CHARS('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n'))
+					continue;
+				if (unlikely(scan->coding_end)) {
+					scan->at = at;
+					scan->found = FOUND_AGAIN;
+					break;
+				}
+				scan->coding_end = at + len;
+			}
+		}
+	}
+}
+
+/* Follows a head, or trailers, through one block of the packet: what was carried over, and up to
+ * BLOCK bytes. */
+static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, struct conn *c,
+				      struct http1 *h, __u32 avail)
+{
+	volatile struct scan *scan = &s->scan;
+	__u32 n = (avail < BLOCK ? avail : BLOCK) - 1, carry, total;
 	int r;
 
-	c = http1_conn(s);
-	if (unlikely(!c))
-		return STOP;
-	h = http1_mine(s, c);
-	scan = &s->scan;
-	avail = s->packet.end - s->packet.pos;
-	if (!avail || h->phase == HTTP1_LOST)
-		return STOP;
-	if (h->phase >= HTTP1_BODY)
-		return http1_skip(skb, s, h, avail);
-	if (unlikely(h->phase == HTTP1_CHUNK_SIZE || h->phase == HTTP1_CHUNK_EXT))
-		return http1_chunk_size(skb, s, h, avail);
-
-	/* The block: what was carried over, and up to BLOCK bytes of the packet. */
-	n = (avail < BLOCK ? avail : BLOCK) - 1;
 	bounded(n, (BLOCK - 1));
 	n++;
 	carry = h->carry_len;
@@ -673,67 +735,27 @@ static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *
 	scan->at = 0;
 	scan->word = carry & ~7;
 	scan->feeds = line_feeds(buffer8(s, carry & ~7)) & (~0ULL << 8 * (carry & 7));
-	for (int i = 0; i < HTTP1_EVENTS; i++) {
-		__u32 at, end, len;
-		__u64 feeds = scan->feeds, first;
+	scan->first_len = scan->length_len = scan->coding_end = 0;
+	scan->found = 0;
+	scan->line = h->line;
+	http1_lines(s, h);
 
-		if (!feeds) {
-			__u32 word = scan->word + 8;
-
-			scan->word = word;
-			if (word >= scan->total)
-				break;
-			scan->feeds = line_feeds(buffer8(s, word));
-			continue;
-		}
-		end = scan->word + lowest_byte(feeds);
-		scan->feeds = feeds & (feeds - 1);
-		if (end >= scan->total) {
-			scan->word = end;
-			break;
-		}
-		at = scan->at;
-		scan->at = end + 1;
-		len = end - at;
-		if (len && buffer1(s, end - 1) == '\r')
-			len--;
-		if (unlikely(h->line != LINE_NEW)) {
-			if (h->line == LINE_FIRST) {
-				if (http1_request_line(skb, at, len))
-					return STOP;
-			} else if (h->line == LINE_CODING) {
-				http1_coding(s, h, at + len);
-			}
-			h->line = LINE_NEW;
-		} else if (!len) {
-			if (h->phase != HTTP1_FIRST) {
-				s->packet.pos += end + 1 - scan->carry;
-				if (h->phase == HTTP1_TRAILER) {
-					h->carry_len = 0;
-					return http1_end(skb, s, h);
-				}
-				return http1_head_end(skb);
-			}
-		} else if (h->phase == HTTP1_FIRST) {
-			if (s->packet.role == SERVER ? http1_status_line(skb, at, len)
-						     : http1_request_line(skb, at, len))
-				return STOP;
-		} else if (h->phase == HTTP1_HEAD) {
-			first = buffer8(s, at) | BYTES(0x20);
-			if (first == CHARS('c', 'o', 'n', 't', 'e', 'n', 't', '-')) {
-				if ((buffer1(s, at + 8) | 0x20) == 'l' &&
-				    http1_content_length(skb, at, len))
-					return STOP;
-			} else if (first == CHARS('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')) {
-				if ((buffer8(s, at + 8) | BYTES(0x20)) ==
-				    CHARS('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n'))
-					http1_coding(s, h, at + len);
-			}
-		}
-	}
+	if (scan->first_len && http1_first(skb, s, c, scan->first_at, scan->first_len))
+		return STOP;
+	h->line = scan->line;
+	if (scan->length_len && http1_content_length(skb, s, h, scan->length_at, scan->length_len))
+		return STOP;
+	if (scan->coding_end)
+		http1_coding(s, h, scan->coding_end);
 	h->carry_len = 0;
-	if (scan->word < scan->total) {
-		/* More lines than HTTP1_EVENTS: the rest is another block. */
+	if (likely(scan->found == FOUND_END)) {
+		if (likely(h->phase == HTTP1_HEAD))
+			return http1_head_end(skb, s, c);
+		h->phase = HTTP1_END;
+		return GO_ON;
+	}
+	if (scan->found || scan->word < scan->total) {
+		/* Or more lines than HTTP1_EVENTS: the rest is another block. */
 		s->packet.pos += scan->at - scan->carry;
 		return GO_ON;
 	}
@@ -745,14 +767,54 @@ static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *
 	return GO_ON;
 }
 
-/* Returns GO_ON if there is more to do. */
+/* Consumes some of the packet: a head with what is there of its body, a chunk's size, a body.
+ * Returns STOP if the rest is not to be looked at, or there is none. */
+static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *s, struct conn *c)
+{
+	struct http1 *h = http1_mine(s, c);
+	__u32 avail = s->packet.end - s->packet.pos;
+
+	if (unlikely(!avail || h->phase == HTTP1_LOST))
+		return STOP;
+	if (h->phase < HTTP1_BODY) {
+		if (unlikely(h->phase == HTTP1_CHUNK_SIZE || h->phase == HTTP1_CHUNK_EXT)) {
+			if (http1_chunk_size(skb))
+				return STOP;
+		} else if (http1_head(skb, s, c, h, avail)) {
+			return STOP;
+		}
+		avail = s->packet.end - s->packet.pos;
+	}
+	if (h->phase >= HTTP1_BODY)
+		http1_skip(s, h, avail);
+	if (h->phase == HTTP1_END)
+		http1_end(skb, s, c);
+	return s->packet.pos == s->packet.end || c->brief.l7 == L7_OPAQUE ? STOP : GO_ON;
+}
+
 __noinline int http1_step(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
+	struct conn *c;
 
-	if (!s || http1_consume(skb, s))
+	if (!s)
 		return STOP;
-	return s->packet.pos == s->packet.end ? STOP : GO_ON;
+	c = http1_conn(s);
+	return c ? http1_consume(skb, s, c) : STOP;
+}
+
+/* Consumes what is left of the packet after its first step. */
+__noinline int http1_steps(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return STOP;
+	for (int i = 1; i < HTTP1_STEPS; i++) {
+		if (http1_step(skb))
+			return STOP;
+	}
+	return http1_lost(skb, LOST_BOUND);
 }
 
 /* Rounds of WAIT_READS looks: together longer than the largest packet takes to follow. */
@@ -774,15 +836,15 @@ __noinline int http1_wait(struct __sk_buff *skb)
 	role = s->packet.role;
 	bounded(role, 1);
 	for (int i = 0; i < WAIT_READS; i++) {
-		if (!READ_ONCE(c->busy[role]))
+		if (!READ_ONCE(c->side[role].busy))
 			break;
 	}
 	return 0;
 }
 
 /*
- * Waits for its turn. The stack may hand the packets of one direction to two CPUs; a packet's
- * bytes can't be had again, so the later one waits. Returns whether busy is held.
+ * Waits for its turn. The stack may hand the packets of one direction to two CPUs; a packet's bytes
+ * can't be had again, so the later one waits. Returns whether busy is held.
  */
 __noinline int http1_turn(struct __sk_buff *skb)
 {
@@ -804,7 +866,7 @@ __noinline int http1_turn(struct __sk_buff *skb)
 		b.word = READ_ONCE(c->brief.word);
 		if (b.generation == p->generation && b.state == SLOT_LIVE && b.l7 <= L7_HTTP1)
 			return 1;
-		add32(&c->busy[p->role & 1], -1);
+		conn_done(c, p->role);
 		break;
 	}
 	return 0;
@@ -821,46 +883,59 @@ static __always_inline void http1_publish(struct conn *c, struct packet *p, stru
 	else if (h->phase >= HTTP1_BODY)
 		skip.seq += h->left;
 	bounded(role, 1);
-	WRITE_ONCE(c->skip[role].word, skip.word);
+	WRITE_ONCE(c->side[role].skip.word, skip.word);
+}
+
+/* The message at hand ends, where that is rare. */
+__noinline int http1_ended(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+
+	if (!s || !skb->len)
+		return STOP;
+	c = http1_conn(s);
+	if (c)
+		http1_end(skb, s, c);
+	return GO_ON;
 }
 
 /*
- * Follows the packet's payload. The caller holds busy. Bytes seen before are
- * passed over; bytes that come too early are remembered as a hull, which is no
- * loss if the message turns out to reach over it.
+ * Follows a packet that does not begin where the last one ended, or before which others came too
+ * early. Bytes seen before are passed over; bytes that come too early are remembered as a hull,
+ * which is no loss if the message turns out to reach over it.
  */
-__noinline int http1_packet(struct __sk_buff *skb)
+__noinline int http1_unordered(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
 	struct conn *c;
 	struct http1 *h;
 	struct packet *p;
 	__u32 seq, end, gap;
-	int i;
 
-	if (unlikely(!s))
+	if (!s || !skb->len)
 		return STOP;
 	c = http1_conn(s);
-	if (unlikely(!c))
+	if (!c)
 		return STOP;
 	p = &s->packet;
 	h = http1_mine(s, c);
 	seq = p->seq + (p->tcp_flags & TCP_SYN ? 1 : 0);
 	end = seq + (p->end - p->payload);
-	p->pos = p->payload;
-	if (unlikely(h->phase == HTTP1_LOST)) {
+	if (h->phase == HTTP1_LOST) {
 		h->next = end;
-		goto fin;
+		return STOP;
 	}
-	if (unlikely(before(seq, h->next))) {
+	if (before(seq, h->next)) {
 		if (!before(h->next, end))
-			goto fin;
+			return STOP;
 		p->pos += h->next - seq;
-	} else if (unlikely(seq != h->next)) {
+	} else if (seq != h->next) {
 		gap = seq - h->next;
 		if (h->phase >= HTTP1_BODY && gap <= h->left) {
-			p->pos -= gap;
-			http1_skip(skb, s, h, gap);
+			http1_skip(s, h, gap);
+			if (h->phase == HTTP1_END)
+				http1_ended(skb);
 			p->pos = p->payload;
 		} else {
 			if (h->ahead_lo == h->ahead_hi) {
@@ -872,31 +947,55 @@ __noinline int http1_packet(struct __sk_buff *skb)
 				if (before(h->ahead_hi, end))
 					h->ahead_hi = end;
 			}
-			goto fin;
+			return STOP;
 		}
 	}
-	for (i = 0; i < HTTP1_STEPS; i++) {
-		if (http1_step(skb))
-			break;
-	}
-	if (unlikely(i == HTTP1_STEPS && p->pos != p->end))
-		http1_lost(skb, LOST_BOUND);
+	if (!http1_step(skb))
+		http1_steps(skb);
 	h->next = end;
-	if (unlikely(h->ahead_lo != h->ahead_hi && !before(end, h->ahead_lo))) {
-		if (before(end, h->ahead_hi)) {
-			gap = h->ahead_hi - end;
-			if (h->phase >= HTTP1_BODY && gap <= h->left) {
-				http1_skip(skb, s, h, gap);
-				h->next = h->ahead_hi;
-			} else if (h->phase != HTTP1_LOST) {
-				http1_lost(skb, LOST_GAP);
-			}
+	if (h->ahead_lo == h->ahead_hi || before(end, h->ahead_lo))
+		return STOP;
+	if (before(end, h->ahead_hi)) {
+		gap = h->ahead_hi - end;
+		if (h->phase >= HTTP1_BODY && gap <= h->left) {
+			http1_skip(s, h, gap);
+			if (h->phase == HTTP1_END)
+				http1_ended(skb);
+			h->next = h->ahead_hi;
+		} else if (h->phase != HTTP1_LOST) {
+			http1_lost(skb, LOST_GAP);
 		}
-		h->ahead_lo = h->ahead_hi;
 	}
-fin:
+	h->ahead_lo = h->ahead_hi;
+	return STOP;
+}
+
+/* Follows the packet's payload. The caller holds busy. */
+__noinline int http1_packet(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct http1 *h;
+	struct packet *p;
+
+	if (unlikely(!s))
+		return STOP;
+	c = http1_conn(s);
+	if (unlikely(!c))
+		return STOP;
+	p = &s->packet;
+	h = http1_mine(s, c);
+	p->pos = p->payload;
+	if (likely(p->seq == h->next && h->ahead_lo == h->ahead_hi && h->phase != HTTP1_LOST &&
+		   !(p->tcp_flags & TCP_SYN))) {
+		h->next = p->seq + (p->end - p->payload);
+		if (!http1_consume(skb, s, c))
+			http1_steps(skb);
+	} else {
+		http1_unordered(skb);
+	}
 	if (unlikely((p->tcp_flags & TCP_FIN) && p->role == SERVER && h->phase == HTTP1_CLOSE))
-		http1_response(skb);
+		http1_ended(skb);
 	if (p->run_count)
 		http1_push(skb, c, p);
 	http1_publish(c, p, h);

@@ -38,9 +38,23 @@ struct bpf_iter__bpf_map_elem {
 		return 0;                                                                          \
 	}
 
-ITERATOR(iter_metrics, struct metric_key, struct metric_value)
-ITERATOR(iter_requests, struct request_key, struct request_value)
-ITERATOR(iter_latency, struct latency_key, struct latency_value)
+/* The same for an array of entries, whose keys are their own; those in nobody's use are zero. */
+#define ENTRY_ITERATOR(NAME, ENTRY, KIND, DIRECTION)                                               \
+	SEC("iter/bpf_map_elem")                                                                   \
+	int NAME(struct bpf_iter__bpf_map_elem *ctx)                                               \
+	{                                                                                          \
+		struct ENTRY *e = ctx->value;                                                      \
+                                                                                                   \
+		if (!e || (!e->key.KIND && !e->key.DIRECTION))                                     \
+			return 0;                                                                  \
+		bpf_seq_write(ctx->meta->seq, &e->key, sizeof(e->key));                            \
+		bpf_seq_write(ctx->meta->seq, &e->value, sizeof(e->value));                        \
+		return 0;                                                                          \
+	}
+
+ENTRY_ITERATOR(iter_metrics, metric_entry, kind, direction)
+ENTRY_ITERATOR(iter_requests, request_entry, series.kind, series.direction)
+ENTRY_ITERATOR(iter_latency, latency_entry, kind, direction)
 ITERATOR(iter_handshake, struct handshake_key, struct handshake_value)
 ITERATOR(iter_counters, __u32, struct counters)
 ITERATOR(iter_info, __u32, struct info)

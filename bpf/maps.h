@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Every map, and why it has the size it has. Sizes of 1 are set by
- * metricd-init. */
+/* Every map, and why it has the size it has. Sizes of 1 are set by metricd-init. */
 #ifndef METRICD_MAPS_H
 #define METRICD_MAPS_H
 
@@ -16,31 +15,51 @@
 		__type(value, VALUE);                                                              \
 	} NAME SEC(".maps")
 
-/* --map-size, and one for `other`. */
-GROWING_HASH(linkerd_metrics_map, struct metric_key, struct metric_value);
-/* As many again: most series see few statuses. */
-GROWING_HASH(linkerd_requests_map, struct request_key, struct request_value);
+/* MMAPABLE, because the elements of such an array begin at a page: their lines are cache lines. */
+#define ALIGNED_ARRAY(NAME, VALUE)                                                                 \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
+		__uint(map_flags, BPF_F_MMAPABLE);                                                 \
+		__uint(max_entries, 1);                                                            \
+		__type(key, __u32);                                                                \
+		__type(value, VALUE);                                                              \
+	} NAME SEC(".maps")
+
+#define FREE_LIST(NAME)                                                                            \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_QUEUE);                                                  \
+		__uint(max_entries, 1);                                                            \
+		__uint(value_size, sizeof(__u32));                                                 \
+	} NAME SEC(".maps")
+
+/*
+ * What metricd exports. An array is entered by a number, which takes no call; the number is found
+ * by key once, and kept where it is used: a connection has its series', a series' status its
+ * histograms'. Element 0 is `other`. The free lists hold the elements in nobody's use.
+ */
+ALIGNED_ARRAY(linkerd_metrics_map, struct metric_entry); /* --map-size */
+GROWING_HASH(linkerd_metrics_index_map, struct metric_key, __u32);
+FREE_LIST(linkerd_metrics_free_map);
+
+ALIGNED_ARRAY(linkerd_requests_map, struct request_entry); /* as many: most see few statuses */
+GROWING_HASH(linkerd_requests_index_map, struct request_key, __u32);
+FREE_LIST(linkerd_requests_free_map);
+
 /* By server port, not by peer: few, unless --detail full. */
-GROWING_HASH(linkerd_latency_map, struct latency_key, struct latency_value);
+ALIGNED_ARRAY(linkerd_latency_map, struct latency_entry);
+GROWING_HASH(linkerd_latency_index_map, struct latency_key, __u32);
+FREE_LIST(linkerd_latency_free_map);
+
+/* Once a connection: a hash will do. */
 GROWING_HASH(linkerd_handshake_map, struct handshake_key, struct handshake_value);
-/* --connections: key to slot and generation. */
-GROWING_HASH(linkerd_connection_index_map, struct conn_key, struct conn_ref);
 
-/* --connections. An array, so that a stale pointer still points at a slot: see
- * state.h. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct conn);
-} linkerd_connection_map SEC(".maps");
+/* --connections. An array, so that a stale pointer still points at a slot: see state.h. */
+ALIGNED_ARRAY(linkerd_connection_map, struct conn);
+GROWING_HASH(linkerd_connection_index_map, struct conn_key, union conn_ref);
+FREE_LIST(linkerd_connection_free_map);
 
-/* --connections: the slots in nobody's use; filled by metricd-init. */
-struct {
-	__uint(type, BPF_MAP_TYPE_QUEUE);
-	__uint(max_entries, 1);
-	__uint(value_size, sizeof(__u32));
-} linkerd_free_map SEC(".maps");
+/* In front of the index, by a hash of the key: a guess that the slot itself confirms. */
+ALIGNED_ARRAY(linkerd_connection_cache_map, union conn_ref);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

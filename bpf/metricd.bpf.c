@@ -15,14 +15,71 @@ static __always_inline bool opens(const struct packet *p)
 	return (p->tcp_flags & TCP_SYN) || p->end != p->payload;
 }
 
+/* Adds a time to the histogram of the packet's connection. */
+__noinline int add_time(struct __sk_buff *skb, __u32 what, __u64 ns)
+{
+	struct scratch *s = scratch();
+
+	if (s && skb->len)
+		histogram_handshake(s->packet.series, &s->packet.key, s->packet.flags, what, ns);
+	return 0;
+}
+
+/* Follows the packet with its connection, and settles its series. Returns false if the packet's
+ * connection is not known. */
+static __always_inline bool follow(struct __sk_buff *skb, struct packet *p, struct conn *c)
+{
+	struct tcp_result r = {};
+
+	if (likely(p->key.proto == IPPROTO_TCP && !p->fragment)) {
+		if (unlikely(!tcp_in_order(c, p, &r))) {
+			if ((p->tcp_flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
+				packet_now(p);
+			tcp_track(c, p, &r);
+			if (r.turned)
+				c->series = series_find(skb);
+		}
+	} else {
+		union brief b = {.word = READ_ONCE(c->brief.word)};
+
+		r.known = b.generation == p->generation && b.state == SLOT_LIVE;
+		p->flags = b.flags;
+		if (r.known && c->seen_jiffies != p->jiffies)
+			c->seen_jiffies = p->jiffies;
+	}
+	if (unlikely(!r.known))
+		return false;
+	p->series = READ_ONCE(c->series);
+	/* Given away meanwhile, it could be another's. */
+	if (unlikely(!config.ordered || READ_ONCE(c->brief.generation) != p->generation))
+		p->series = series_find(skb);
+	if (unlikely(r.contended)) {
+		r.parse = http1_turn(skb);
+		if (!r.parse)
+			count(contended);
+	}
+	if (r.parse) {
+		http1_packet(skb);
+		if (unlikely(p->unknown)) {
+			series_add_unknown(skb, p->unknown);
+			p->delta.answered += p->unknown;
+			p->delta.untimed += p->unknown;
+		}
+		tcp_release(c, p, &r);
+	}
+	if (unlikely(r.rtt_ns))
+		add_time(skb, HANDSHAKE_RTT, r.rtt_ns);
+	if (unlikely(r.opened_ns))
+		add_time(skb, HANDSHAKE_DURATION, packet_now(p) - r.opened_ns);
+	return true;
+}
+
 static __always_inline int observe(struct __sk_buff *skb, bool egress)
 {
 	struct scratch *s = scratch();
-	struct tcp_result r = {};
 	struct metric_value *v;
 	struct packet *p;
 	struct conn *c;
-	bool tcp;
 
 	if (!s)
 		return PASS;
@@ -34,62 +91,24 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	p->unknown = 0;
 	packet_parse(skb, p);
 
+	p->sent = egress;
 	if (unlikely(p->kind != SERIES_IP)) {
-		__u64 *words = (__u64 *)&p->series;
-
-		words[0] = words[1] = words[2] = words[3] = words[4] = 0;
-		p->series.kind = p->kind;
-		p->sent = egress;
+		p->series = series_find(skb);
 		goto count;
 	}
-
 	p->jiffies = bpf_jiffies64();
-	tcp = p->key.proto == IPPROTO_TCP && !p->fragment;
 	c = conn_find(p);
 	if (unlikely(!c) && opens(p) && !conn_open(skb))
 		c = conn_slot(p->slot);
-	if (likely(c && tcp)) {
-		if (unlikely(!tcp_in_order(c, p, &r))) {
-			if ((p->tcp_flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
-				packet_now(p);
-			tcp_track(c, p, &r);
-		}
-	} else if (c) {
-		union brief b = {.word = READ_ONCE(c->brief.word)};
-
-		r.known = b.generation == p->generation && b.state == SLOT_LIVE;
-		r.flags = b.flags;
-		if (r.known && c->seen_jiffies != p->jiffies)
-			c->seen_jiffies = p->jiffies;
+	if (unlikely(!c || !follow(skb, p, c))) {
+		p->flags = conn_flags(p);
+		p->series = series_find(skb);
 	}
-	if (unlikely(!r.known))
-		r.flags = conn_flags(p);
-	series_key(&p->series, &p->key, r.flags);
-	/* On the loopback the pod is taken as the server: it sends what the client
-	 * does not. */
-	p->sent = p->key.ifindex == config.loopback_ifindex
-		      ? p->to_local == !!(r.flags & CONN_CLIENT_LOCAL)
-		      : egress;
-	if (c && unlikely(r.contended)) {
-		r.parse = http1_turn(skb);
-		if (!r.parse)
-			count(contended);
-	}
-	if (c && r.parse) {
-		http1_packet(skb);
-		if (unlikely(p->unknown)) {
-			series_add_responses(p, 0, p->unknown);
-			p->delta.answered += p->unknown;
-			p->delta.untimed += p->unknown;
-		}
-		tcp_release(c, p, &r);
-	}
-	if (unlikely(r.rtt_ns))
-		histogram_handshake(&p->series, HANDSHAKE_RTT, r.rtt_ns);
-	if (unlikely(r.opened_ns))
-		histogram_handshake(&p->series, HANDSHAKE_DURATION, packet_now(p) - r.opened_ns);
+	/* On the loopback the pod is taken as the server: it sends what the client does not. */
+	if (unlikely(p->key.ifindex == config.loopback_ifindex))
+		p->sent = p->to_local == !!(p->flags & CONN_CLIENT_LOCAL);
 count:
-	v = series_value(&p->series);
+	v = series_value(p->series);
 	if (v)
 		series_add_packet(v, p);
 	return PASS;

@@ -2,9 +2,9 @@
 /*
  * From an skb to addresses, ports, and where the payload is.
  *
- * Headers are read from the network header on, so that devices without Ethernet
- * work. The payload may lie in fragments and is read by its offset from the
- * start of the data, which needs the length of the L2 header: it is found by
+ * Headers are read from the network header on, so that devices without Ethernet work; those of
+ * ordinary packets behind Ethernet directly. The payload may lie in fragments and is read by its
+ * offset from the start of the data, which needs the length of the L2 header: it is found by
  * looking for the network header in the linear part.
  */
 #ifndef METRICD_PACKET_H
@@ -18,6 +18,7 @@
 #define IPV4_LEN 20
 #define IPV6_LEN 40
 #define TCP_LEN 20
+#define TCP_FIELDS 16 /* as much of its header as is looked at */
 #define PORTS_LEN 4
 #define UDP_LEN 8
 #define VLAN_LEN 4
@@ -117,22 +118,114 @@ static __always_inline void packet_size(struct __sk_buff *skb, struct packet *p,
 	p->wire_bytes = skb->len + (__u64)(segments - 1) * headers;
 }
 
-/*
- * Fills the packet's key, kind, payload and TCP fields. Anything that is cut
- * short keeps what could be read, and is counted.
- */
-static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p)
+/* The packet's key, for a packet from `src` to `dst`. */
+static __always_inline void packet_ends(struct __sk_buff *skb, struct packet *p, const __u64 *src,
+					const __u64 *dst, __u32 src_port, __u32 dst_port,
+					__u32 proto)
 {
-	__u32 *h = (__u32 *)p->headers;
-	__u8 *b = p->headers;
+	if (unlikely(skb->ifindex == config.loopback_ifindex)) {
+		/* Both ends are local: take the one with the lower port. */
+		p->to_local = dst_port < src_port || (dst_port == src_port && dst[1] < src[1]);
+	} else {
+		p->to_local = !p->egress;
+	}
+	p->kind = SERIES_IP;
+	p->key.proto = proto;
+	p->key.ifindex = skb->ifindex;
+	if (p->to_local) {
+		p->key.remote[0] = src[0], p->key.remote[1] = src[1];
+		p->key.local[0] = dst[0], p->key.local[1] = dst[1];
+		p->key.remote_port = src_port, p->key.local_port = dst_port;
+	} else {
+		p->key.remote[0] = dst[0], p->key.remote[1] = dst[1];
+		p->key.local[0] = src[0], p->key.local[1] = src[1];
+		p->key.remote_port = dst_port, p->key.local_port = src_port;
+	}
+}
+
+/* The fields of a TCP header at `h`, which begins `l4` bytes into a packet of `end` bytes. */
+static __always_inline void packet_tcp(struct packet *p, const __u8 *h, __u32 l4, __u32 end)
+{
+	p->seq = bpf_ntohl(*(__be32 *)(h + 4));
+	p->ack = bpf_ntohl(*(__be32 *)(h + 8));
+	p->tcp_flags = h[13];
+	p->payload = l4 + (h[12] >> 4) * 4;
+	p->end = end < p->payload ? p->payload : end;
+}
+
+/*
+ * The way of most packets: TCP behind Ethernet and an IP header without options, all of it in the
+ * linear part, where it needs no helper. That the data begins with an Ethernet header is seen from
+ * the lengths, which must fit with one and must not without. Returns false, having done nothing, if
+ * the packet is not for it.
+ */
+static __always_inline bool packet_direct(struct __sk_buff *skb, struct packet *p)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__be16 ethertype = skb->protocol;
+	__u8 *ip = data + ETH_HLEN, *tcp;
+	__u32 l4, len;
+	__u64 src[2], dst[2];
+
+	if (unlikely(data + ETH_HLEN + IPV4_LEN + TCP_LEN > end ||
+		     *(__be16 *)(data + 2 * ETH_ALEN) != ethertype))
+		return false;
+	if (likely(ethertype == bpf_htons(ETH_P_IP))) {
+		if (unlikely(ip[0] != 0x45 || ip[9] != IPPROTO_TCP ||
+			     (*(__be16 *)(ip + 6) & bpf_htons(0x3fff)) ||
+			     bpf_ntohs(*(__be16 *)(data + 2)) == skb->len))
+			return false;
+		len = ETH_HLEN + bpf_ntohs(*(__be16 *)(ip + 2));
+		src[0] = dst[0] = 0;
+		src[1] = (__u64) * (__u32 *)(ip + 12) << 32 | bpf_htonl(0xffff);
+		dst[1] = (__u64) * (__u32 *)(ip + 16) << 32 | bpf_htonl(0xffff);
+		l4 = ETH_HLEN + IPV4_LEN;
+	} else {
+		if (ethertype != bpf_htons(ETH_P_IPV6) || !config.ipv6 ||
+		    data + ETH_HLEN + IPV6_LEN + TCP_LEN > end || ip[6] != IPPROTO_TCP ||
+		    (ip[0] & 0xf0) != 0x60 ||
+		    bpf_ntohs(*(__be16 *)(data + 4)) + IPV6_LEN == skb->len)
+			return false;
+		len = ETH_HLEN + IPV6_LEN + bpf_ntohs(*(__be16 *)(ip + 4));
+		src[0] = ((__u64 *)(ip + 8))[0];
+		src[1] = ((__u64 *)(ip + 8))[1];
+		dst[0] = ((__u64 *)(ip + 24))[0];
+		dst[1] = ((__u64 *)(ip + 24))[1];
+		l4 = ETH_HLEN + IPV6_LEN;
+	}
+	/* Ethernet pads short frames. */
+	if (unlikely(len != skb->len && (len > skb->len || skb->len != ETH_ZLEN)))
+		return false;
+	tcp = data + l4;
+	p->fragment = 0;
+	packet_tcp(p, tcp, l4, len);
+	packet_size(skb, p, p->payload);
+	packet_ends(skb, p, src, dst, bpf_ntohs(*(__be16 *)tcp), bpf_ntohs(*(__be16 *)(tcp + 2)),
+		    IPPROTO_TCP);
+	return true;
+}
+
+/*
+ * Fills the packet's key, kind, payload and TCP fields, of any packet. Anything that is cut short
+ * keeps what could be read, and is counted.
+ */
+__noinline int packet_any(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct packet *p;
+	__u32 *h;
+	__u8 *b;
 	__be16 ethertype = skb->protocol;
 	__u32 net = 0, l2, l3, l4, proto, src_port = 0, dst_port = 0, total;
 	__u64 src[2], dst[2];
-	bool whole = false;
 
+	if (!s)
+		return 0;
+	p = &s->packet;
+	h = (__u32 *)p->headers;
+	b = p->headers;
 	for (int i = 0; i < VLANS; i++) {
-		if (likely(ethertype != bpf_htons(ETH_P_8021Q) &&
-			   ethertype != bpf_htons(ETH_P_8021AD)))
+		if (ethertype != bpf_htons(ETH_P_8021Q) && ethertype != bpf_htons(ETH_P_8021AD))
 			break;
 		if (read_net(skb, net, b, VLAN_LEN))
 			break;
@@ -142,11 +235,8 @@ static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p
 
 	p->fragment = 0;
 	p->payload = p->end = 0;
-	if (likely(ethertype == bpf_htons(ETH_P_IP))) {
-		/* One call in the common case: no options, and at least 20 bytes behind. */
-		if (likely(!read_net(skb, net, b, IPV4_LEN + TCP_LEN))) {
-			whole = true;
-		} else if (read_net(skb, net, b, IPV4_LEN)) {
+	if (ethertype == bpf_htons(ETH_P_IP)) {
+		if (read_net(skb, net, b, IPV4_LEN)) {
 			count(truncated);
 			goto not_ip;
 		}
@@ -156,25 +246,18 @@ static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p
 		src[0] = dst[0] = 0;
 		src[1] = (__u64)h[3] << 32 | bpf_htonl(0xffff);
 		dst[1] = (__u64)h[4] << 32 | bpf_htonl(0xffff);
-		if (unlikely(((__be16 *)b)[3] & bpf_htons(0x1fff)))
+		if (((__be16 *)b)[3] & bpf_htons(0x1fff))
 			p->fragment = FRAGMENTED_LATER >> 8;
-		else if (unlikely(((__be16 *)b)[3] & bpf_htons(0x2000)))
+		else if (((__be16 *)b)[3] & bpf_htons(0x2000))
 			p->fragment = FRAGMENTED_FIRST >> 8;
 		l2 = packet_l2_len(skb, *(__u64 *)b);
-		if (l3 != IPV4_LEN)
-			whole = false;
-		else if (whole) {
-			h[0] = h[5], h[1] = h[6], h[2] = h[7], h[3] = h[8];
-		}
 	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
 		if (!config.ipv6) {
 			p->kind = SERIES_IPV6_OFF;
 			packet_size(skb, p, 0);
-			return;
+			return 0;
 		}
-		if (likely(!read_net(skb, net, b, IPV6_LEN + TCP_LEN))) {
-			whole = true;
-		} else if (read_net(skb, net, b, IPV6_LEN)) {
+		if (read_net(skb, net, b, IPV6_LEN)) {
 			count(truncated);
 			goto not_ip;
 		}
@@ -194,41 +277,29 @@ static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p
 			proto = r & 0xff;
 			p->fragment = r >> 8 & 3;
 			l3 = (r >> 16) - net;
-			whole = false;
-		} else if (whole) {
-			h[0] = h[10], h[1] = h[11], h[2] = h[12], h[3] = h[13];
 		}
 	} else {
 	not_ip:
 		p->kind = SERIES_NON_IP;
 		packet_size(skb, p, 0);
-		return;
+		return 0;
 	}
 
-	/* The first 16 bytes of the transport's header are now to be in h[0] to h[3].
-	 */
 	l4 = l2 + l3;
-	if (likely(proto == IPPROTO_TCP && !(p->fragment & (FRAGMENTED_LATER >> 8)))) {
-		if (unlikely(!whole && read_net(skb, net + l3, b, 16))) {
+	if (proto == IPPROTO_TCP && !(p->fragment & (FRAGMENTED_LATER >> 8))) {
+		if (read_net(skb, net + l3, b, TCP_FIELDS)) {
 			count(truncated);
 			p->fragment = FRAGMENTED_FIRST >> 8; /* as little known as of one */
 		} else {
 			src_port = bpf_ntohs(((__be16 *)b)[0]);
 			dst_port = bpf_ntohs(((__be16 *)b)[1]);
-			p->seq = bpf_ntohl(h[1]);
-			p->ack = bpf_ntohl(h[2]);
-			p->tcp_flags = b[13];
-			l4 += (b[12] >> 4) * 4;
-			p->payload = l4;
 			/* Ethernet pads short frames; GSO packets over 64 KB have no length. */
-			p->end = skb->len;
-			if (total && l2 + total < p->end)
-				p->end = l2 + total;
-			if (p->end < p->payload)
-				p->end = p->payload;
+			packet_tcp(p, b, l4,
+				   total && l2 + total < skb->len ? l2 + total : skb->len);
+			l4 = p->payload;
 		}
 	} else if (proto == IPPROTO_UDP && !(p->fragment & (FRAGMENTED_LATER >> 8))) {
-		if (!whole && read_net(skb, net + l3, b, PORTS_LEN)) {
+		if (read_net(skb, net + l3, b, PORTS_LEN)) {
 			count(truncated);
 		} else {
 			src_port = bpf_ntohs(((__be16 *)b)[0]);
@@ -237,25 +308,14 @@ static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p
 		l4 += UDP_LEN;
 	}
 	packet_size(skb, p, l4);
+	packet_ends(skb, p, src, dst, src_port, dst_port, proto);
+	return 0;
+}
 
-	p->kind = SERIES_IP;
-	p->key.proto = proto;
-	if (unlikely(skb->ifindex == config.loopback_ifindex)) {
-		/* Both ends are local: take the one with the lower port. */
-		p->to_local = dst_port < src_port || (dst_port == src_port && dst[1] < src[1]);
-	} else {
-		p->to_local = !p->egress;
-	}
-	p->key.ifindex = skb->ifindex;
-	if (p->to_local) {
-		p->key.remote[0] = src[0], p->key.remote[1] = src[1];
-		p->key.local[0] = dst[0], p->key.local[1] = dst[1];
-		p->key.remote_port = src_port, p->key.local_port = dst_port;
-	} else {
-		p->key.remote[0] = dst[0], p->key.remote[1] = dst[1];
-		p->key.local[0] = src[0], p->key.local[1] = src[1];
-		p->key.remote_port = dst_port, p->key.local_port = src_port;
-	}
+static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p)
+{
+	if (unlikely(!packet_direct(skb, p)))
+		packet_any(skb);
 }
 
 #endif

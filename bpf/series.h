@@ -1,51 +1,52 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The maps that metricd exports: finding an entry, making one, and `other` for
- * what does not fit.
+/* The maps that metricd exports: finding an element, making one, and `other` for what does not fit.
  */
 #ifndef METRICD_SERIES_H
 #define METRICD_SERIES_H
 
 #include "maps.h"
 
-/* Templates of new entries, too large for the stack. */
-static const struct metric_value zero_metric;
-static const struct request_value zero_request;
-static const struct latency_value zero_latency;
-static const struct handshake_value zero_handshake;
-
-/*
- * The entry of KEY, made if need be. metricd-init has made the entry of OTHER
- * before the programs were attached, and no entry is ever deleted, so that a
- * total misses nothing when the map is full (E2BIG) or there is no memory
- * (ENOMEM).
- */
-#define find_or_make(MAP, KEY, ZERO, OTHER, OVERFLOW)                                              \
-	({                                                                                         \
-		void *value_ = bpf_map_lookup_elem(&MAP, (KEY));                                   \
-		if (unlikely(!value_)) {                                                           \
-			bpf_map_update_elem(&MAP, (KEY), &(ZERO), BPF_NOEXIST);                    \
-			value_ = bpf_map_lookup_elem(&MAP, (KEY));                                 \
-			if (!value_) {                                                             \
-				count(OVERFLOW);                                                   \
-				value_ = bpf_map_lookup_elem(&MAP, (OTHER));                       \
-			}                                                                          \
-		}                                                                                  \
-		value_;                                                                            \
-	})
-
-static const struct metric_key other_metric = {.kind = SERIES_OTHER};
-static const struct request_key other_request = {
-    .series = {.kind = SERIES_OTHER},
-    .status = STATUS_OTHER,
-};
-static const struct latency_key other_latency = {.kind = SERIES_OTHER};
-static const struct handshake_key other_handshake = {.kind = SERIES_OTHER};
+/* Element 0 of each array. metricd-init has made it before the programs are attached. */
+#define OTHER 0
 
 static __always_inline void copy16(void *to, const void *from)
 {
 	((__u64 *)to)[0] = ((__u64 *)from)[0];
 	((__u64 *)to)[1] = ((__u64 *)from)[1];
 }
+
+/*
+ * Makes the element of KEY in linkerd_WHAT_map, and returns its number, or another CPU's. No
+ * element is ever given up, so that a total misses nothing when there is no room (E2BIG) or no
+ * memory (ENOMEM): it is counted then as an overflow, and OTHER. PREPARE fills what must be there
+ * before others find the element; the key shows it to metricd, and is for the one who made it to
+ * write.
+ */
+#define element_make(WHAT, KEY, PREPARE)                                                           \
+	({                                                                                         \
+		__u32 i_ = OTHER, *found_;                                                         \
+		typeof(KEY) key_ = (KEY);                                                          \
+		void *e_;                                                                          \
+		if (!bpf_map_pop_elem(&linkerd_##WHAT##_free_map, &i_) &&                          \
+		    (e_ = bpf_map_lookup_elem(&linkerd_##WHAT##_map, &i_))) {                      \
+			PREPARE(e_);                                                               \
+			if (!bpf_map_update_elem(&linkerd_##WHAT##_index_map, key_, &i_,           \
+						 BPF_NOEXIST)) {                                   \
+				__builtin_memcpy(e_, key_, sizeof(*key_));                         \
+			} else {                                                                   \
+				bpf_map_push_elem(&linkerd_##WHAT##_free_map, &i_, 0);             \
+				found_ = bpf_map_lookup_elem(&linkerd_##WHAT##_index_map, key_);   \
+				i_ = found_ ? *found_ : OTHER;                                     \
+			}                                                                          \
+		} else {                                                                           \
+			i_ = OTHER;                                                                \
+		}                                                                                  \
+		if (i_ == OTHER)                                                                   \
+			count(WHAT##_overflow);                                                    \
+		i_;                                                                                \
+	})
+
+#define NOTHING(e) (void)(e)
 
 /* The series of a connection, at the configured detail. */
 static __always_inline void series_key(struct metric_key *s, const struct conn_key *k, __u8 flags)
@@ -55,10 +56,6 @@ static __always_inline void series_key(struct metric_key *s, const struct conn_k
 	bool outbound = client_local && k->ifindex != config.loopback_ifindex;
 
 	words[0] = words[1] = words[2] = words[3] = words[4] = 0;
-	if (unlikely(flags & CONN_OTHER)) {
-		s->kind = SERIES_OTHER;
-		return;
-	}
 	s->proto = k->proto;
 	s->direction = outbound ? DIRECTION_OUTBOUND : DIRECTION_INBOUND;
 	s->dst_port = client_local ? k->remote_port : k->local_port;
@@ -70,13 +67,38 @@ static __always_inline void series_key(struct metric_key *s, const struct conn_k
 		s->src_port = client_local ? k->local_port : k->remote_port;
 }
 
-static __always_inline struct metric_value *series_value(struct metric_key *s)
+/* The number of the packet's series, which is made if need be. */
+__noinline __u32 series_find(struct __sk_buff *skb)
 {
-	return find_or_make(linkerd_metrics_map, s, zero_metric, &other_metric, metrics_overflow);
+	struct scratch *s = scratch();
+	struct metric_key *key;
+	struct packet *p;
+	__u32 *found;
+
+	if (!s || !skb->len)
+		return OTHER;
+	p = &s->packet;
+	key = &s->series;
+	if (likely(p->kind == SERIES_IP)) {
+		series_key(key, &p->key, p->flags);
+	} else {
+		__builtin_memset(key, 0, sizeof(*key));
+		key->kind = p->kind;
+	}
+	found = bpf_map_lookup_elem(&linkerd_metrics_index_map, key);
+	if (likely(found))
+		return *found;
+	return element_make(metrics, key, NOTHING);
 }
 
-/* The peer's address for a histogram's key: only where --detail full asks for
- * it. */
+static __always_inline struct metric_value *series_value(__u32 series)
+{
+	struct metric_entry *e = bpf_map_lookup_elem(&linkerd_metrics_map, &series);
+
+	return e ? &e->value : NULL;
+}
+
+/* The other end's address, for a histogram's key: only where --detail full asks for it. */
 static __always_inline void series_peer(__u8 *peer, const struct metric_key *s)
 {
 	if (unlikely(config.detail == DETAIL_FULL))
@@ -87,7 +109,7 @@ static __always_inline void series_add_aborted(struct metric_value *v, __u32 rea
 {
 	bounded(reason, 3);
 	add((__u64 *)&v->aborted + reason, n);
-	add(&v->in_flight, -n);
+	add(&v->ended, n);
 }
 
 static __always_inline void series_add_closed(struct metric_value *v, __u32 reason)
@@ -119,18 +141,16 @@ static __always_inline void series_add_packet(struct metric_value *v, struct pac
 
 	add(&io->packets, p->segments);
 	add(&io->bytes, p->wire_bytes);
-	if (unlikely(d->retransmits))
-		add(&io->retransmits, d->retransmits);
-	if (d->requests | d->answered) {
-		if (d->requests)
-			add(&v->requests.http1, d->requests);
-		if (d->requests != d->answered)
-			add(&v->in_flight, (__u64)d->requests - d->answered);
-		if (unlikely(d->untimed))
-			add(&v->untimed, d->untimed);
-	}
-	if (likely(!(d->opened | d->closed | d->tls | d->lost)))
+	if (d->requests)
+		add(&v->requests.http1, d->requests);
+	if (d->answered)
+		add(&v->ended, d->answered);
+	if (likely(!(d->opened | d->closed | d->tls | d->lost | d->retransmits | d->untimed)))
 		return;
+	if (d->retransmits)
+		add(&io->retransmits, d->retransmits);
+	if (d->untimed)
+		add(&v->untimed, d->untimed);
 	if (d->opened) {
 		add(&v->opened, d->opened);
 		add(&v->active, d->opened);
@@ -146,24 +166,55 @@ static __always_inline void series_add_packet(struct metric_value *v, struct pac
 	}
 }
 
-/* Responses of one status; see enum protocol for what else there will be. */
-static __always_inline void series_add_responses(struct packet *p, __u16 status, __u64 n)
+/* The number of a response's histograms, which are made if need be. */
+static __always_inline __u32 latency_find(const struct request_key *r)
 {
-	struct request_key key;
-	struct request_value *v;
+	struct latency_key key = {};
+	__u32 *found;
 
-	key.series = p->series;
-	if (unlikely(key.series.kind == SERIES_OTHER)) {
-		key = other_request;
-	} else {
-		key.status = status;
-		key.protocol = PROTOCOL_HTTP1;
-		key.grpc_status = GRPC_STATUS_NONE;
-	}
-	v = find_or_make(linkerd_requests_map, &key, zero_request, &other_request,
-			 requests_overflow);
-	if (v)
-		add(&v->responses, n);
+	series_peer(key.peer, &r->series);
+	key.port = r->series.dst_port;
+	key.direction = r->series.direction;
+	key.protocol = r->protocol;
+	key.status_class = r->status / 100;
+	found = bpf_map_lookup_elem(&linkerd_latency_index_map, &key);
+	if (found)
+		return *found;
+	return element_make(latency, (&key), NOTHING);
+}
+
+/* The number of the element that counts responses of `status` for the packet's connection. */
+__noinline __u32 response_find(struct __sk_buff *skb, __u32 status)
+{
+	struct scratch *s = scratch();
+	struct request_key key;
+	__u32 *found, latency;
+
+	if (!s || !skb->len)
+		return OTHER;
+	if (unlikely(s->packet.series == OTHER))
+		return OTHER;
+	series_key(&key.series, &s->packet.key, s->packet.flags);
+	key.status = status;
+	key.protocol = PROTOCOL_HTTP1;
+	key.grpc_status = GRPC_STATUS_NONE;
+	found = bpf_map_lookup_elem(&linkerd_requests_index_map, &key);
+	if (found)
+		return *found;
+	latency = latency_find(&key);
+#define SET_LATENCY(e) (((struct request_entry *)(e))->latency = latency)
+	return element_make(requests, (&key), SET_LATENCY);
+#undef SET_LATENCY
+}
+
+/* `n` answers whose status is not known, and will not be. */
+static __always_inline void series_add_unknown(struct __sk_buff *skb, __u64 n)
+{
+	__u32 at = response_find(skb, 0);
+	struct request_entry *e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
+
+	if (e)
+		add(&e->value.responses, n);
 }
 
 #endif

@@ -1,40 +1,39 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the programs remember of a connection, and of the packet at hand.
- * Private to the kernel side: metricd never reads it.
+ * What the programs remember of a connection, and of the packet at hand. Private to the kernel
+ * side: metricd never reads it.
  *
- * The rule for concurrency. The two directions of a connection run on different
- * CPUs, and with packet steering even one direction can. A spin lock costs as
- * much as two hash lookups, so it is kept for what is rare:
- *  1. Slots live in an array, so their memory is never anything but a slot.
- * Each time a slot is given up its generation goes up. Who comes by an older
- * reference sees that, and words that are written without a lock carry the
- * generation, so that they count for nothing in the hands of the next
- * connection.
- *  2. http1[role] and what is said to be the role's in struct conn belong to
- * the CPU that holds busy[role]: it is added to atomically, and who then reads
- * anything but 1 takes it back.
- *  3. All else is written under the slot's lock: handshakes, FIN, RST, what is
- * out of order.
- *  4. A slot that is busy is not closed and not given away. A close that comes
- * meanwhile is left in `closing`, and whoever stops being busy carries it out.
+ * The rule for concurrency. The two directions of a connection run on different CPUs, and with
+ * packet steering even one direction can. A spin lock costs as much as two hash lookups, so it is
+ * kept for what is rare:
+ *  1. Slots live in an array, so their memory is never anything but a slot. Each time a slot is
+ *     given up its generation goes up. Who comes by an older reference sees that, and words that
+ *     are written without a lock carry the generation, so that they count for nothing in the hands
+ *     of the next connection.
+ *  2. side[role] (but for `busy`), and what is said to be the role's in struct conn, belong to the
+ *     CPU that holds side[role].busy: it is added to atomically, and who then reads anything but 1
+ *     takes it back.
+ *  3. All else is written under the slot's lock: handshakes, FIN, RST, what is out of order.
+ *  4. A slot that is busy is not closed and not given away. A close that comes meanwhile is left in
+ *     `closing`, and whoever stops being busy carries it out.
  *  5. Counters are only ever added to, atomically.
- * Rules 2 and 4 need a store to be seen before a later load, which an atomic
- * add does on x86-64. Elsewhere busy is taken and given back under the lock
- * (config.ordered).
+ * Rules 2 and 4 need a store to be seen before a later load, which an atomic add does on x86-64.
+ * Elsewhere busy is taken and given back under the lock (config.ordered).
+ *
+ * The rule for layout. A cache line that two CPUs write in turn costs more than all the arithmetic
+ * of a packet, so each direction has lines of its own, what both read is in a line that hardly ever
+ * changes, and what passes from one to the other is one line.
  */
 #ifndef METRICD_STATE_H
 #define METRICD_STATE_H
 
 #include "common.h"
 
-/* Local is the pod's end; on the loopback, where both are, the end with the
- * lower port. */
+/* Local is the pod's end; on the loopback, where both are, the end with the lower port. */
 struct conn_key {
 	__u64 local[2];
 	__u64 remote[2];
-	__u16 local_port; /* host order; 0 for protocols without ports and for
-			     fragments */
+	__u16 local_port; /* host order; 0 for protocols without ports and for fragments */
 	__u16 remote_port;
 	__u32 ifindex : 24; /* a connection seen on two interfaces is two */
 	__u32 proto : 8;
@@ -52,10 +51,13 @@ enum slot_state {
 	SLOT_OWNED = 3,	 /* taken out by one CPU, on its way to live or to free */
 };
 
-/* What linkerd_connection_index_map has of a connection. */
-struct conn_ref {
-	__u32 slot;
-	__u32 generation;
+/* Where a connection is: what linkerd_connection_index_map has of it. */
+union conn_ref {
+	__u64 word;
+	struct {
+		__u32 slot;
+		__u32 generation;
+	};
 };
 
 /* What a packet must know of its connection, to be read at once. */
@@ -108,10 +110,11 @@ enum http1_phase {
 	HTTP1_CHUNK_SIZE = 4,
 	HTTP1_CHUNK_EXT = 5, /* behind the digits of a chunk size */
 	HTTP1_LOST = 6,
+	HTTP1_END = 7, /* the message is whole: http1_consume leaves it for START at once */
 	/* From here on the next `left` bytes need not be seen to be followed. */
-	HTTP1_BODY = 7,
-	HTTP1_CHUNK_DATA = 8, /* with the CRLF behind it */
-	HTTP1_CLOSE = 9,      /* to the end of the connection */
+	HTTP1_BODY = 8,
+	HTTP1_CHUNK_DATA = 9, /* with the CRLF behind it */
+	HTTP1_CLOSE = 10,     /* to the end of the connection */
 };
 
 /* What is known of a line of which only a part has come. */
@@ -126,66 +129,90 @@ enum http1_line {
 
 /* One direction's parser. */
 struct http1 {
-	__u32 next;		  /* sequence number of the first byte not yet followed */
-	__u32 ahead_lo, ahead_hi; /* hull of what came too early, if they differ */
-	__u16 status;		  /* of the response at hand */
-	__u8 phase;		  /* enum http1_phase */
-	__u8 line;		  /* enum http1_line */
+	__u32 next;	/* sequence number of the first byte not yet followed */
+	__u16 status;	/* of the response at hand */
+	__u8 phase;	/* enum http1_phase */
+	__u8 line;	/* enum http1_line */
+	__u64 left;	/* bytes of the body, or the chunk, still to come */
+	__u64 start_ns; /* first byte of the message */
+	__u64 length;	/* content-length; digits of a chunk size */
 	__u8 carry_len;
 	__u8 framing; /* FRAMING_… of the message at hand */
-	__u8 method;  /* enum method: of the request at hand, or that the response
-			 answers */
+	__u8 method;  /* enum method: of the request at hand, or that the response answers */
 	__u8 pad;
-	__u32 first_len;  /* bytes of a start line that did not fit into carry */
-	__u64 left;	  /* bytes of the body, or the chunk, still to come */
-	__u64 length;	  /* content-length */
-	__u64 start_ns;	  /* first byte of the message */
-	__u64 request_ns; /* of the request that the response answers; 0 is unknown */
+	__u32 first_len;	  /* bytes of a start line that did not fit into carry */
+	__u64 request_ns;	  /* of the request that the response answers; 0 is unknown */
+	__u32 ahead_lo, ahead_hi; /* hull of what came too early, if they differ */
 	__u8 carry[HTTP1_CARRY];
 };
 
-/* Outstanding requests of one method that began in one packet. */
-struct run {
-	__u64 start_ns; /* 0 is unknown */
-	__u32 first;	/* number of the first; the next run's ends it */
-	__u32 method;
+/* What one direction writes: two lines. */
+struct side {
+	union tagged_seq end;  /* highest sequence number seen, plus one */
+	union tagged_seq skip; /* payload before it need not be looked at */
+	__u32 busy;
+	__u32 response; /* the server's: in linkerd_requests_map, where it last added */
+	struct http1 http1;
+	/* The client's. */
+	__u32 requests; /* so far */
+	__u8 run_head;	/* the next run's place, of all so far */
+	__u8 tail_seen; /* run_tail when last looked at: no line changes hands for it */
+	/* The server's. */
+	__u8 run_tail; /* where the last request was found that an answer has begun to */
+	__u8 pad;
+	__u32 begun, answered;
 };
 
-/* Packets' worth of outstanding pipelined requests whose start is remembered. A
- * power of two. */
+/* Which requests a run holds, to be read at once: it tells by itself if it holds the one that is
+ * looked for. */
+union run_part {
+	__u64 word;
+	struct {
+		__u32 first;
+		__u32 count : 24;
+		__u32 method : 8;
+	};
+};
+
+/*
+ * Outstanding requests of one method that began in one packet: written by the client's side, read
+ * by the server's. Nothing else passes from one to the other.
+ */
+struct run {
+	__u64 start_ns; /* 0 is unknown */
+	union run_part part;
+};
+
+/* Packets' worth of outstanding pipelined requests whose start is remembered. A power of two. */
 #define RUNS 8
 
-/* What tells bytes that are new from bytes that were passed over or are sent
- * again. */
+/* What tells bytes that are new from bytes that were passed over or are sent again. */
 struct stream {
 	__u32 hole_lo, hole_hi; /* hull of what was passed over, if they differ */
 	__u32 fin_end;		/* of the FIN, if seen */
-	__u32 pad;
 };
 
 struct conn {
-	/* What every packet needs, together. */
-	struct bpf_spin_lock lock;
-	__u32 closing; /* enum close_reason plus one */
-	union brief brief;
-	union tagged_seq end[2];  /* by role: highest sequence number seen, plus one */
-	union tagged_seq skip[2]; /* payload before it need not be looked at */
-	__u32 busy[2];
-	__u64 seen_jiffies;
-	/* What every message needs. */
-	__u32 requests;	       /* the client's, so far */
-	__u32 begun, answered; /* the server's */
-	__u8 run_head;	       /* the client's */
-	__u8 run_tail;	       /* the server's */
-	__u8 pad[2];
-	struct http1 http1[2];
-	struct run runs[RUNS]; /* the client's */
-	/* What its beginning and end need. */
+	/* What every packet reads and few write. */
 	struct conn_key key;
+	union brief brief;
+	__u32 series;  /* in linkerd_metrics_map */
+	__u32 closing; /* enum close_reason plus one */
+	__u64 seen_jiffies;
+	/* By role. */
+	struct side side[2];
+	struct run runs[RUNS]; /* a ring */
+	/* What its beginning and end need. */
+	struct bpf_spin_lock lock;
+	__u32 pad;
 	__u64 opened_ns;
 	__u64 handshake_ns; /* the SYN (outbound) or SYN-ACK (inbound) */
 	struct stream stream[2];
+	__u64 pad2[2];
 };
+
+_Static_assert(sizeof(struct side) == 128, "side");
+_Static_assert(sizeof(struct conn) == 512, "conn");
 
 /* What this packet adds to its series, beside itself. */
 struct delta {
@@ -198,20 +225,21 @@ struct delta {
 	__u32 untimed;
 	__u32 lost; /* enum lost_reason plus one */
 	__u32 retransmits;
+	__u32 pad;
 };
 
 struct packet {
 	struct conn_key key;
-	struct metric_key series;
 	struct delta delta;
 	__u64 now; /* ktime, 0 until somebody asked for it */
 	__u64 jiffies;
 	__u64 wire_bytes;
 	__u32 segments;
 	__u32 slot;
-	__u32 payload; /* offset of the transport's payload */
-	__u32 end;     /* offset of its end */
-	__u32 pos;     /* how far the parser is */
+	__u32 generation; /* of the slot */
+	__u32 payload;	  /* offset of the transport's payload */
+	__u32 end;	  /* offset of its end */
+	__u32 pos;	  /* how far the parser is */
 	__u32 seq, ack;
 	__u8 tcp_flags;
 	__u8 to_local; /* towards the local end */
@@ -219,32 +247,38 @@ struct packet {
 	__u8 role; /* the sender's */
 	__u8 kind; /* enum series_kind */
 	__u8 fragment;
-	__u8 sent; /* as the pod sees it */
-	__u8 pad;
-	__u32 generation; /* of the slot */
-	__u32 run_count;  /* requests of this packet not yet in conn.runs */
+	__u8 sent;	 /* as the pod sees it */
+	__u8 flags;	 /* CONN_… */
+	__u32 series;	 /* in linkerd_metrics_map */
+	__u32 unknown;	 /* requests whose answers will be unknown */
+	__u32 run_count; /* requests of this packet not yet in conn.runs */
 	__u32 run_method;
 	__u64 run_start_ns;
-	__u32 unknown; /* requests whose answers will be unknown */
 	__u8 headers[64];
 };
 
-/* One block of a head, behind what was carried over. Its size is a power of two
- * for the masks. */
+/* One block of a head, behind what was carried over. Its size is a power of two for the masks. */
 #define BLOCK 512
 #define BUFFER 1024
 
 /*
- * Where the search for lines is in the block. In memory, and not in registers,
- * so that the verifier does not tell apart the thousands of ways to get to a
- * place.
+ * Where the search for lines is in the block, and what it has found. In memory, and not in
+ * registers, so that the verifier does not tell apart the thousands of ways to get to a place.
  */
 struct scan {
-	__u32 word;   /* offset of the eight bytes at hand */
-	__u32 at;     /* where the line at hand begins */
-	__u32 total;  /* bytes in the buffer */
-	__u32 carry;  /* of which carried over */
-	__u64 feeds;  /* line feeds in the word, not yet looked at */
+	__u32 word;	/* offset of the eight bytes at hand */
+	__u32 at;	/* where the line at hand begins */
+	__u32 total;	/* bytes in the buffer */
+	__u32 carry;	/* of which carried over */
+	__u64 feeds;	/* line feeds in the word, not yet looked at */
+	__u32 first_at; /* the start line; a length of 0 is none, likewise below */
+	__u32 first_len;
+	__u32 length_at; /* the content-length line */
+	__u32 length_len;
+	__u32 coding_end; /* of the transfer-encoding line; 0 is none */
+	__u32 found;	  /* FOUND_… */
+	__u32 line;	  /* http1.line, until that line has ended */
+	__u32 pad;
 	__u64 number; /* a decimal number as far as it is read */
 	__u32 digits; /* of it, without leading zeros but the first */
 	__u32 ended;  /* white space has come behind it */
@@ -253,7 +287,8 @@ struct scan {
 struct scratch {
 	struct packet packet;
 	struct scan scan;
-	__u8 buffer[BUFFER + 16];
+	__u8 buffer[BUFFER + 32];
+	struct metric_key series;      /* where a series is looked for by its key */
 	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for conn.h */
 	__u32 silent;		       /* jiffies: conn_sweep's second result */
 	__u32 cursor;		       /* where conn.h looks next for idle connections */

@@ -19,8 +19,8 @@
 struct tcp_result {
 	__u64 rtt_ns;	 /* 0 is no sample */
 	__u64 opened_ns; /* of a connection that has ended */
-	__u8 flags;	 /* CONN_… */
 	bool known;	 /* the slot is still this connection's */
+	bool turned;	 /* the next connection of the slot goes the other way */
 	bool parse;	 /* the payload is the caller's to follow: busy is held */
 	bool contended;	 /* another CPU holds busy: the payload has to wait */
 };
@@ -108,11 +108,11 @@ static __always_inline bool tcp_in_order(struct conn *c, struct packet *p, struc
 	p->role = role;
 	bounded(role, 1);
 	if (len) {
-		end.word = READ_ONCE(c->end[role].word);
+		end.word = READ_ONCE(c->side[role].end.word);
 		if (unlikely(end.generation != p->generation || end.seq != p->seq))
 			return false;
 		end.seq += len;
-		skip.word = READ_ONCE(c->skip[role].word);
+		skip.word = READ_ONCE(c->side[role].skip.word);
 		if (b.l7 <= L7_HTTP1 &&
 		    (skip.generation != p->generation || skip.seq - end.seq - 1 >= SKIP_MAX)) {
 			if (unlikely(!config.ordered || !conn_busy(c, role)))
@@ -120,17 +120,17 @@ static __always_inline bool tcp_in_order(struct conn *c, struct packet *p, struc
 			/* Busy, the slot can't be given away; had it been before, this tells. */
 			b.word = READ_ONCE(c->brief.word);
 			if (b.generation != p->generation || b.state != SLOT_LIVE) {
-				add32(&c->busy[role], -1);
+				conn_done(c, role);
 				return false;
 			}
 			r->parse = true;
 		}
-		WRITE_ONCE(c->end[role].word, end.word);
+		WRITE_ONCE(c->side[role].end.word, end.word);
 	}
 	if (c->seen_jiffies != p->jiffies)
 		c->seen_jiffies = p->jiffies;
 	r->known = true;
-	r->flags = b.flags;
+	p->flags = b.flags;
 	return true;
 }
 
@@ -163,13 +163,14 @@ static __always_inline void tcp_track(struct conn *c, struct packet *p, struct t
 	/* A new SYN: for a closed connection the next one, for a live one the end of
 	 * the old. */
 	if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !conn_is_busy(c) &&
-	    (b.state == SLOT_CLOSED ||
-	     ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == CLIENT &&
-	      c->end[CLIENT].generation == p->generation && before(c->end[CLIENT].seq, p->seq)))) {
+	    (b.state == SLOT_CLOSED || ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == CLIENT &&
+					c->side[CLIENT].end.generation == p->generation &&
+					before(c->side[CLIENT].end.seq, p->seq)))) {
 		if (b.state == SLOT_LIVE)
 			tcp_end(c, p, r, CLOSE_IDLE);
-		conn_begin(c, p, (b.flags & CONN_OTHER) | (p->to_local ? 0 : CONN_CLIENT_LOCAL));
+		conn_begin(c, p, p->to_local ? 0 : CONN_CLIENT_LOCAL);
 		c->brief.state = SLOT_LIVE;
+		r->turned = (b.flags ^ c->brief.flags) & CONN_CLIENT_LOCAL;
 		b.word = c->brief.word;
 	}
 
@@ -179,7 +180,7 @@ static __always_inline void tcp_track(struct conn *c, struct packet *p, struct t
 	bounded(role, 1);
 
 	if (len)
-		p->delta.retransmits = tcp_sequence(&c->stream[role], &c->end[role], p, len);
+		p->delta.retransmits = tcp_sequence(&c->stream[role], &c->side[role].end, p, len);
 
 	if (flags & TCP_SYN) {
 		__u8 bit = flags & TCP_ACK ? SEEN_SYNACK : SEEN_SYN;
@@ -188,7 +189,7 @@ static __always_inline void tcp_track(struct conn *c, struct packet *p, struct t
 			b.flags |= CONN_TWICE;
 		} else {
 			b.seen |= bit;
-			c->http1[role].next = p->seq + 1;
+			c->side[role].http1.next = p->seq + 1;
 			if (bit == SEEN_SYN || !client_local || loopback)
 				c->handshake_ns = p->now;
 			else if (!(b.flags & (CONN_TWICE | CONN_ADOPTED)))
@@ -222,15 +223,15 @@ static __always_inline void tcp_track(struct conn *c, struct packet *p, struct t
 			/* In answer to a SYN, or near where the stream is: RFC 5961 section 3. */
 			if (!(b.seen & (SEEN_SYNACK | SEEN_ACK)) && role == SERVER)
 				closing = CLOSE_REFUSED + 1;
-			else if (p->egress || c->end[role].generation != p->generation ||
-				 p->seq - c->end[role].seq + RST_WINDOW <= 2 * RST_WINDOW)
+			else if (p->egress || c->side[role].end.generation != p->generation ||
+				 p->seq - c->side[role].end.seq + RST_WINDOW <= 2 * RST_WINDOW)
 				closing = CLOSE_RST + 1;
 		}
 	}
 	/* l7, the word's last byte, is the parser's. */
 	c->brief.flags = b.flags;
 	c->brief.seen = b.seen;
-	r->flags = b.flags;
+	p->flags = b.flags;
 	if (b.state == SLOT_LIVE) {
 		if (b.l7 <= L7_HTTP1 && (payload || (flags & TCP_FIN))) {
 			r->parse = conn_busy(c, role);
@@ -249,17 +250,14 @@ unlock:
 /* Stops being busy, and carries out a close that came meanwhile. */
 static __always_inline void tcp_release(struct conn *c, struct packet *p, struct tcp_result *r)
 {
-	__u32 role = p->role;
-
-	bounded(role, 1);
 	if (config.ordered) {
-		add32(&c->busy[role], -1);
+		conn_done(c, p->role);
 		if (likely(!READ_ONCE(c->closing)))
 			return;
 		bpf_spin_lock(&c->lock);
 	} else {
 		bpf_spin_lock(&c->lock);
-		add32(&c->busy[role], -1);
+		conn_done(c, p->role);
 	}
 	if (c->brief.generation == p->generation && c->brief.state == SLOT_LIVE && c->closing &&
 	    !conn_is_busy(c))

@@ -9,7 +9,7 @@
 use std::fmt;
 
 /// Of bpf/abi.h; a reader must refuse any other.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 /// Slots of a [`Histogram`].
 pub const BUCKETS: usize = 32;
 /// [`RequestKey::status`] of what did not fit.
@@ -287,21 +287,31 @@ counters! {
 }
 
 counters! {
-    /// The counters of a series; `active` and `in_flight` are gauges.
+    /// The counters of a series; `active` is a gauge.
     MetricValue: 240 {
-        /// As the pod sees it.
-        recv: IoValue,
-        sent: IoValue,
         opened: u64,
         active: u64,
-        closed: ClosedValue,
         tls: u64,
+        /// As the pod sees it.
+        recv: IoValue,
         requests: RequestsValue,
-        in_flight: u64,
-        aborted: AbortedValue,
-        lost: LostValue,
         /// Responses whose duration could not be known.
         untimed: u64,
+        sent: IoValue,
+        /// Requests, in whatever way.
+        ended: u64,
+        aborted: AbortedValue,
+        closed: ClosedValue,
+        lost: LostValue,
+    }
+}
+
+layout! {
+    /// An element of `linkerd_metrics_map`.
+    MetricEntry: 320 {
+        key: MetricKey,
+        value: MetricValue,
+        pad: [u64; 5],
     }
 }
 
@@ -320,6 +330,17 @@ layout! {
 counters! {
     RequestValue: 8 {
         responses: u64,
+    }
+}
+
+layout! {
+    /// An element of `linkerd_requests_map`.
+    RequestEntry: 64 {
+        key: RequestKey,
+        /// Element of `linkerd_latency_map`.
+        latency: u32,
+        value: RequestValue,
+        pad: u64,
     }
 }
 
@@ -352,10 +373,28 @@ layout! {
 }
 
 counters! {
-    LatencyValue: 528 {
-        duration: Histogram,
+    /// Of two histograms, side by side.
+    LatencyPair: 16 {
+        duration: u64,
         /// Time to first byte.
-        ttfb: Histogram,
+        ttfb: u64,
+    }
+}
+
+counters! {
+    LatencyValue: 528 {
+        /// As in [`Histogram`].
+        buckets: [LatencyPair; BUCKETS],
+        sum_ns: LatencyPair,
+    }
+}
+
+layout! {
+    /// An element of `linkerd_latency_map`.
+    LatencyEntry: 560 {
+        key: LatencyKey,
+        pad: u64,
+        value: LatencyValue,
     }
 }
 
@@ -451,6 +490,42 @@ impl Info {
     }
 }
 
+impl MetricValue {
+    /// Requests that have begun and not ended. Its two counters are not read at the same moment, so
+    /// it can be negative.
+    pub fn in_flight(&self) -> i64 {
+        self.requests.total().wrapping_sub(self.ended).cast_signed()
+    }
+}
+
+impl RequestsValue {
+    /// The requests of all protocols.
+    pub fn total(&self) -> u64 {
+        [self.http1, self.http2, self.grpc]
+            .into_iter()
+            .fold(self.unknown, u64::wrapping_add)
+    }
+}
+
+impl LatencyValue {
+    /// From the first byte of the request to the last of the response.
+    pub fn duration(&self) -> Histogram {
+        self.histogram(|pair| pair.duration)
+    }
+
+    /// From the first byte of the request to the first of the response.
+    pub fn ttfb(&self) -> Histogram {
+        self.histogram(|pair| pair.ttfb)
+    }
+
+    fn histogram(&self, which: fn(&LatencyPair) -> u64) -> Histogram {
+        Histogram {
+            buckets: std::array::from_fn(|i| which(&self.buckets[i])),
+            sum_ns: which(&self.sum_ns),
+        }
+    }
+}
+
 impl Histogram {
     /// How many samples there are: the sum of the buckets, so that it always equals +Inf's.
     pub fn count(&self) -> u64 {
@@ -543,17 +618,17 @@ mod tests {
         );
 
         let value: MetricValue = ramp();
-        assert_eq!(value.recv.packets, at(0));
-        assert_eq!(value.sent.packets, at(24));
-        assert_eq!(value.opened, at(48));
-        assert_eq!(value.active, at(56));
-        assert_eq!(value.closed.evicted, at(96));
-        assert_eq!(value.tls, at(104));
-        assert_eq!(value.requests.http1, at(120));
-        assert_eq!(value.in_flight, at(144));
-        assert_eq!(value.aborted.fin, at(152));
-        assert_eq!(value.lost.gap, at(184));
-        assert_eq!(value.untimed, at(232));
+        assert_eq!(value.opened, at(0));
+        assert_eq!(value.active, at(8));
+        assert_eq!(value.tls, at(16));
+        assert_eq!(value.recv.packets, at(24));
+        assert_eq!(value.requests.http1, at(56));
+        assert_eq!(value.untimed, at(80));
+        assert_eq!(value.sent.packets, at(88));
+        assert_eq!(value.ended, at(112));
+        assert_eq!(value.aborted.fin, at(120));
+        assert_eq!(value.closed.evicted, at(184));
+        assert_eq!(value.lost.gap, at(192));
 
         let key: RequestKey = ramp();
         assert_eq!(key.status, u16::from_ne_bytes([40, 41]));
@@ -573,10 +648,11 @@ mod tests {
         }
         check::<MetricKey>();
         check::<MetricValue>();
+        check::<MetricEntry>();
         check::<RequestKey>();
-        check::<RequestValue>();
+        check::<RequestEntry>();
         check::<LatencyKey>();
-        check::<LatencyValue>();
+        check::<LatencyEntry>();
         check::<HandshakeKey>();
         check::<HandshakeValue>();
         check::<Counters>();
@@ -622,8 +698,8 @@ mod tests {
     fn values_add_up_field_by_field() {
         let mut sum: LatencyValue = ramp();
         sum.merge(&ramp());
-        assert_eq!(sum.duration.buckets[1], at(8).wrapping_mul(2));
-        assert_eq!(sum.ttfb.sum_ns, at(520).wrapping_mul(2));
+        assert_eq!(sum.duration().buckets[1], at(16).wrapping_mul(2));
+        assert_eq!(sum.ttfb().sum_ns, at(520).wrapping_mul(2));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, OpenObject, PrintLevel, ProgramAttachType, set_print};
 
 use crate::abi::{
-    HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyKey, LatencyValue, Layout,
-    MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER, series_kind,
+    HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyEntry, Layout, MetricEntry,
+    MetricKey, RequestEntry, STATUS_OTHER, series_kind,
 };
 use crate::options::{IDLE_OTHER, IDLE_TCP, LARGE_MAP, Options};
 use crate::skel::{MetricdSkel, MetricdSkelBuilder};
@@ -76,9 +76,15 @@ pub fn load<'a>(
     let (bounds_ns, bounds) = options.bounds_ns()?;
     let metrics = options.map_size.get();
     let connections = options.connections.get();
+    // Half empty, so that few connections share a place.
+    let cache = connections
+        .saturating_mul(2)
+        .checked_next_power_of_two()
+        .unwrap_or(1 << 31);
     if metrics > LARGE_MAP {
-        let mib = (u64::from(metrics) * (48 + 40 + 240)) >> 20;
-        tracing::warn!("a map of {metrics} entries takes up to {mib} MiB");
+        let entry = MetricEntry::SIZE + RequestEntry::SIZE;
+        let mib = (u64::from(metrics) * entry as u64) >> 20;
+        tracing::warn!("a map of {metrics} entries takes {mib} MiB");
     }
     let histograms = match options.detail {
         crate::options::Detail::Full => metrics.max(HISTOGRAMS),
@@ -98,25 +104,34 @@ pub fn load<'a>(
     config.idle_tcp_ns = IDLE_TCP.as_nanos() as u64;
     config.idle_other_ns = IDLE_OTHER.as_nanos() as u64;
     config.connections = connections;
+    config.cache_mask = cache - 1;
     config.loopback_ifindex = loopback;
     config.detail = options.detail as u8;
     config.ipv6 = u8::from(options.ipv6);
     config.ordered = u8::from(cfg!(target_arch = "x86_64"));
 
-    // One more than asked for, where there is an entry for `other`.
     let maps = &mut open.maps;
+    // One more than asked for, where there is an element for `other`.
     maps.linkerd_metrics_map
         .set_max_entries(metrics.saturating_add(1))?;
+    maps.linkerd_metrics_index_map.set_max_entries(metrics)?;
+    maps.linkerd_metrics_free_map.set_max_entries(metrics)?;
     maps.linkerd_requests_map
         .set_max_entries(metrics.saturating_add(1))?;
+    maps.linkerd_requests_index_map.set_max_entries(metrics)?;
+    maps.linkerd_requests_free_map.set_max_entries(metrics)?;
     maps.linkerd_latency_map
         .set_max_entries(histograms.saturating_add(1))?;
+    maps.linkerd_latency_index_map.set_max_entries(histograms)?;
+    maps.linkerd_latency_free_map.set_max_entries(histograms)?;
     maps.linkerd_handshake_map
         .set_max_entries(histograms.saturating_add(1))?;
+    maps.linkerd_connection_map.set_max_entries(connections)?;
     maps.linkerd_connection_index_map
         .set_max_entries(connections)?;
-    maps.linkerd_connection_map.set_max_entries(connections)?;
-    maps.linkerd_free_map.set_max_entries(connections)?;
+    maps.linkerd_connection_free_map
+        .set_max_entries(connections)?;
+    maps.linkerd_connection_cache_map.set_max_entries(cache)?;
     // TCX wants the attach type at load; clsact and kernels without TCX don't look at it.
     open.progs
         .linkerd_ingress
@@ -130,38 +145,31 @@ pub fn load<'a>(
          CAP_SYS_RESOURCE for the maps' memory, and a seccomp profile that allows bpf())",
     )?;
     let maps = &skel.maps;
-    for slot in 0..connections {
-        maps.linkerd_free_map
-            .update(&[], &slot.to_ne_bytes(), MapFlags::ANY)
-            .context("fill the list of free connection slots")?;
-    }
+    fill(&maps.linkerd_connection_free_map, 0..connections)?;
+    fill(&maps.linkerd_metrics_free_map, 1..=metrics)?;
+    fill(&maps.linkerd_requests_free_map, 1..=metrics)?;
+    fill(&maps.linkerd_latency_free_map, 1..=histograms)?;
     let other = MetricKey {
         kind: series_kind::OTHER,
         ..MetricKey::default()
     };
-    make::<_, MetricValue>(&maps.linkerd_metrics_map, &other)?;
-    make::<_, RequestValue>(
-        &maps.linkerd_requests_map,
-        &RequestKey {
-            series: other,
-            status: STATUS_OTHER,
-            protocol: 0,
-            grpc_status: 0,
-        },
-    )?;
-    make::<_, LatencyValue>(
-        &maps.linkerd_latency_map,
-        &LatencyKey {
-            kind: series_kind::OTHER,
-            ..LatencyKey::default()
-        },
-    )?;
-    make::<_, HandshakeValue>(
+    let mut series = MetricEntry::default();
+    series.key = other;
+    put(&maps.linkerd_metrics_map, &0u32, &series)?;
+    let mut requests = RequestEntry::default();
+    requests.key.series = other;
+    requests.key.status = STATUS_OTHER;
+    put(&maps.linkerd_requests_map, &0u32, &requests)?;
+    let mut latency = LatencyEntry::default();
+    latency.key.kind = series_kind::OTHER;
+    put(&maps.linkerd_latency_map, &0u32, &latency)?;
+    put(
         &maps.linkerd_handshake_map,
         &HandshakeKey {
             kind: series_kind::OTHER,
             ..HandshakeKey::default()
         },
+        &HandshakeValue::default(),
     )?;
     let mut version = [0; 32];
     let name = env!("CARGO_PKG_VERSION").as_bytes();
@@ -178,18 +186,21 @@ pub fn load<'a>(
         bounds_ns,
         version,
     };
-    maps.linkerd_info_map
-        .update(&0u32.to_ne_bytes(), &info.to_bytes(), MapFlags::ANY)
-        .context("write the info map")?;
+    put(&maps.linkerd_info_map, &0u32, &info)?;
     Ok(skel)
 }
 
-/// Makes the entry for what does not fit, so that there is always room for it.
-fn make<K: Layout, V: Layout + Default>(map: &impl MapCore, key: &K) -> Result<()> {
-    map.update(
-        &key.to_bytes(),
-        &V::default().to_bytes(),
-        MapFlags::NO_EXIST,
-    )
-    .with_context(|| format!("make the entry `other` of {}", map.name().to_string_lossy()))
+/// Writes an entry, for instance the one for what does not fit, so that there is always room for it.
+fn put<K: Layout, V: Layout>(map: &impl MapCore, key: &K, value: &V) -> Result<()> {
+    map.update(&key.to_bytes(), &value.to_bytes(), MapFlags::ANY)
+        .with_context(|| format!("write into {}", map.name().to_string_lossy()))
+}
+
+/// Fills a free list.
+fn fill(list: &impl MapCore, elements: impl Iterator<Item = u32>) -> Result<()> {
+    for element in elements {
+        list.update(&[], &element.to_ne_bytes(), MapFlags::ANY)
+            .with_context(|| format!("fill {}", list.name().to_string_lossy()))?;
+    }
+    Ok(())
 }

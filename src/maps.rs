@@ -470,11 +470,11 @@ pub(crate) mod fixture {
             let mut value = MetricValue {
                 opened: 3,
                 active: 1,
-                in_flight: 1,
                 ..MetricValue::default()
             };
             value.closed.fin = 2;
             value.requests.http1 = 1_000_000 + u64::from(number);
+            value.ended = value.requests.http1 - 1;
             value.recv.bytes = 123_456_789;
             value.sent.bytes = 987_654_321;
             let responses = value.requests.http1 - 1;
@@ -593,7 +593,7 @@ mod tests {
         let error = Snapshot::read(&dir).unwrap_err();
         assert_eq!(
             error.reason(),
-            "pins have layout 7, this metricd reads layout 1"
+            "pins have layout 7, this metricd reads layout 2"
         );
         assert!(error.to_string().contains("of the same version"));
     }

@@ -20,8 +20,7 @@ use prometheus::proto::MetricType::{self, COUNTER, GAUGE, HISTOGRAM};
 use crate::{
     abi::{
         GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Histogram, LatencyKey, LatencyValue,
-        MetricKey, MetricValue, RequestKey, RequestsValue, STATUS_OTHER, direction, protocol,
-        series_kind,
+        MetricKey, MetricValue, RequestKey, STATUS_OTHER, direction, protocol, series_kind,
     },
     maps::{self, Snapshot},
 };
@@ -71,7 +70,7 @@ enum Rows {
     ),
     /// From each status of each series.
     Responses,
-    Latency(fn(&LatencyValue) -> &Histogram),
+    Latency(fn(&LatencyValue) -> Histogram),
     Handshake(fn(&HandshakeValue) -> &Histogram),
     /// Once per scrape.
     Once(&'static [&'static str], fn(&Scrape, &mut Lines)),
@@ -86,12 +85,6 @@ fn happened(samples: &mut Samples, label: &'static str, count: u64) {
     if count > 0 {
         samples.push((label, count as f64));
     }
-}
-
-/// The requests of all protocols.
-fn all(requests: &RequestsValue) -> u64 {
-    let counts = [requests.http1, requests.http2, requests.grpc];
-    counts.into_iter().fold(requests.unknown, u64::wrapping_add)
 }
 
 /// A gauge that another CPU is about to bring back from below zero is shown as what it is.
@@ -195,7 +188,7 @@ const FAMILIES: &[Family] = &[
         rows: Rows::Series(&["protocol"], |key, value, samples| {
             let requests = &value.requests;
             if key.kind == series_kind::OTHER {
-                happened(samples, OTHER, all(requests));
+                happened(samples, OTHER, requests.total());
                 return;
             }
             happened(samples, "unknown", requests.unknown);
@@ -226,8 +219,8 @@ const FAMILIES: &[Family] = &[
         help: "Requests that have begun and neither been answered nor aborted.",
         kind: GAUGE,
         rows: Rows::Series(&[], |_, value, samples| {
-            if all(&value.requests) > 0 || value.in_flight > 0 {
-                samples.push(("", gauge(value.in_flight)));
+            if value.requests.total() > 0 || value.ended > 0 {
+                samples.push(("", value.in_flight() as f64));
             }
         }),
     },
@@ -235,13 +228,13 @@ const FAMILIES: &[Family] = &[
         name: "linkerd_ebpf_request_duration_seconds",
         help: "From the first byte of the request to the last byte of the response.",
         kind: HISTOGRAM,
-        rows: Rows::Latency(|value| &value.duration),
+        rows: Rows::Latency(LatencyValue::duration),
     },
     Family {
         name: "linkerd_ebpf_time_to_first_byte_seconds",
         help: "From the first byte of the request to the first byte of the response.",
         kind: HISTOGRAM,
-        rows: Rows::Latency(|value| &value.ttfb),
+        rows: Rows::Latency(LatencyValue::ttfb),
     },
     Family {
         name: "linkerd_ebpf_request_durations_unknown_total",
@@ -485,7 +478,7 @@ impl Exposition {
                 let histogram = histogram(value);
                 if histogram.count() > 0 {
                     label_latency(lines, &mut self.scratch, key);
-                    lines.histogram(histogram, snapshot.info.bounds_ns());
+                    lines.histogram(&histogram, snapshot.info.bounds_ns());
                 }
             }
             Rows::Handshake(histogram) => {
@@ -657,7 +650,7 @@ fn label_server(
 mod tests {
     use super::*;
     use crate::{
-        abi::{Counters, RequestValue},
+        abi::{Counters, LatencyPair, RequestValue},
         maps::{
             Entries,
             fixture::{info, peer, peers, v4},
@@ -682,7 +675,6 @@ mod tests {
             opened: 9,
             active: 2,
             tls: 1,
-            in_flight: 1,
             untimed: 4,
             ..MetricValue::default()
         };
@@ -692,6 +684,7 @@ mod tests {
         value.closed.fin = 6;
         value.closed.rst = 1;
         value.requests.http1 = 100;
+        value.ended = 99;
         value.aborted.rst = 2;
         value.lost.gap = 1;
 
@@ -726,8 +719,8 @@ mod tests {
         let mut overflowed = few;
         overflowed.requests.unknown = 1;
         overflowed.requests.http1 = 2;
-        // Another CPU has taken one away before this one was added.
-        overflowed.in_flight = u64::MAX;
+        // Read after the requests, one has ended of those that came between.
+        overflowed.ended = 4;
 
         let response = |series, status, protocol, grpc_status, responses| {
             let key = RequestKey {
@@ -764,9 +757,14 @@ mod tests {
             kind: series_kind::OTHER,
             ..HandshakeKey::default()
         };
+        let pair = |duration, ttfb| LatencyPair { duration, ttfb };
         let both = LatencyValue {
-            duration: histogram,
-            ttfb: histogram,
+            buckets: histogram.buckets.map(|n| pair(n, n)),
+            sum_ns: pair(histogram.sum_ns, histogram.sum_ns),
+        };
+        let durations = LatencyValue {
+            buckets: histogram.buckets.map(|n| pair(n, 0)),
+            sum_ns: pair(histogram.sum_ns, 0),
         };
         Snapshot {
             info: info(),
@@ -797,16 +795,7 @@ mod tests {
                 response(inbound, 404, protocol::HTTP1, GRPC_STATUS_NONE, 0),
                 response(other, STATUS_OTHER, 0, 0, 3),
             ],
-            latency: vec![
-                (latency, both),
-                (
-                    full,
-                    LatencyValue {
-                        ttfb: Histogram::default(),
-                        ..both
-                    },
-                ),
-            ],
+            latency: vec![(latency, both), (full, durations)],
             handshake: vec![
                 (
                     handshake,
@@ -923,13 +912,13 @@ mod tests {
             kind: 77,
             ..LatencyKey::default()
         };
-        let histogram = Histogram {
-            buckets: [u64::MAX; crate::abi::BUCKETS],
-            sum_ns: u64::MAX,
+        let pair = LatencyPair {
+            duration: u64::MAX,
+            ttfb: u64::MAX,
         };
         let value = LatencyValue {
-            duration: histogram,
-            ttfb: histogram,
+            buckets: [pair; crate::abi::BUCKETS],
+            sum_ns: pair,
         };
         let text = text(Ok(Arc::new(Snapshot {
             info,

@@ -73,7 +73,7 @@ fn first_request(address: SocketAddr, pin_dir: &Path) -> Result<String> {
             .latency
             .iter()
             .filter(|(key, _)| ours(key.port, key.direction))
-            .map(|(_, value)| value.duration.sum_ns)
+            .map(|(_, value)| value.sum_ns.duration)
             .sum();
         Ok((responses, duration))
     };

@@ -147,7 +147,10 @@ fn metricd_conn(value: &[u8]) -> Conn {
     // Of the brief word: generation, state, flags, seen, l7.
     Conn {
         state: value[offset_of!(types::conn, brief) + 4],
-        busy: at(offset_of!(types::conn, busy), 8) != [0; 8],
+        busy: (0..2).any(|role| {
+            let side = offset_of!(types::conn, side) + role * size_of::<types::side>();
+            at(side + offset_of!(types::side, busy), 4) != [0; 4]
+        }),
         key: at(offset_of!(types::conn, key), 40).to_vec(),
     }
 }

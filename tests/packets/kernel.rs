@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::Parser;
 use libbpf_rs::{MapCore, MapFlags, OpenObject, ProgramInput, ProgramMut};
 use metricd::abi::{
-    Counters, HandshakeKey, HandshakeValue, LatencyKey, LatencyValue, Layout, Merge, MetricKey,
-    MetricValue, RequestKey, RequestValue,
+    Counters, HandshakeKey, HandshakeValue, LatencyEntry, LatencyValue, Layout, Merge, MetricEntry,
+    MetricKey, MetricValue, RequestEntry, RequestKey,
 };
 use metricd::loader;
 use metricd::options::Options;
@@ -73,7 +73,12 @@ impl Kernel {
         // One object a test, for as long as the process.
         let object: &'static mut MaybeUninit<OpenObject> =
             Box::leak(Box::new(MaybeUninit::uninit()));
-        let skel = loader::load(object, &options(flags), loopback).expect("load the programs");
+        // The default's 16,384 would be read over and over.
+        let mut flags = flags.to_vec();
+        if !flags.contains(&"--map-size") {
+            flags.extend(["--map-size", "256"]);
+        }
+        let skel = loader::load(object, &options(&flags), loopback).expect("load the programs");
         Self {
             skel,
             fed: Default::default(),
@@ -170,7 +175,11 @@ impl Kernel {
 
     /// All series with their counters.
     pub fn series(&self) -> Vec<(MetricKey, MetricValue)> {
-        entries(&self.skel.maps.linkerd_metrics_map)
+        elements(&self.skel.maps.linkerd_metrics_map)
+            .into_iter()
+            .map(|entry: MetricEntry| (entry.key, entry.value))
+            .filter(|(key, _)| *key != MetricKey::default())
+            .collect()
     }
 
     /// All series in one.
@@ -181,11 +190,10 @@ impl Kernel {
     /// All responses by status.
     pub fn responses(&self) -> BTreeMap<u16, u64> {
         let mut all = BTreeMap::new();
-        for (key, value) in
-            entries::<RequestKey, RequestValue>(&self.skel.maps.linkerd_requests_map)
-        {
-            if value.responses > 0 {
-                *all.entry(key.status).or_default() += value.responses;
+        for entry in elements::<RequestEntry>(&self.skel.maps.linkerd_requests_map) {
+            if entry.value.responses > 0 {
+                assert_ne!(entry.key, RequestKey::default(), "an element of nobody");
+                *all.entry(entry.key.status).or_default() += entry.value.responses;
             }
         }
         all
@@ -193,9 +201,11 @@ impl Kernel {
 
     /// The histograms of responses in one.
     pub fn latency(&self) -> LatencyValue {
-        merged(&entries::<LatencyKey, _>(
-            &self.skel.maps.linkerd_latency_map,
-        ))
+        let mut total = LatencyValue::default();
+        for entry in elements::<LatencyEntry>(&self.skel.maps.linkerd_latency_map) {
+            total.merge(&entry.value);
+        }
+        total
     }
 
     /// The histograms of connections in one.
@@ -220,26 +230,23 @@ impl Kernel {
                 closed + v.active,
                 "opened = closed + active: {key:?}"
             );
-            assert!(
-                v.active <= v.opened && v.in_flight <= v.requests.http1,
-                "{v:?}"
-            );
+            assert!(v.active <= v.opened && v.ended <= v.requests.http1, "{v:?}");
         }
         let v = self.total();
         let responses: u64 = self.responses().values().sum();
         let a = v.aborted;
         assert_eq!(
             v.requests.http1,
-            responses + a.fin + a.rst + a.idle + a.evicted + v.in_flight,
+            responses + a.fin + a.rst + a.idle + a.evicted + (v.requests.http1 - v.ended),
             "requests = responses + aborted + in flight: {v:?}"
         );
         let timed = self.latency();
         assert_eq!(
             responses,
-            timed.duration.count() + v.untimed,
+            timed.duration().count() + v.untimed,
             "each response is timed or counted as untimed"
         );
-        assert_eq!(timed.duration.count(), timed.ttfb.count());
+        assert_eq!(timed.duration().count(), timed.ttfb().count());
         // On the loopback what is sent and what is received is not told by the hook.
         let [fed_in, fed_out] = self.fed.each_ref().map(|f| {
             (
@@ -380,6 +387,22 @@ pub fn entries<K: Layout, V: Layout>(map: &impl MapCore) -> Vec<(K, V)> {
             )
         })
         .collect()
+}
+
+/// The elements of an array that are in use.
+pub fn elements<V: Layout>(map: &impl MapCore) -> Vec<V> {
+    let unused = vec![0; map.value_size() as usize];
+    let mut seen = 0;
+    let elements = map
+        .lookup_batch(4096, MapFlags::ANY, MapFlags::ANY)
+        .expect("look up a batch")
+        .inspect(|_| seen += 1)
+        .filter(|(_, value)| *value != unused)
+        .map(|(_, value)| V::read(&mut value.as_slice()).unwrap())
+        .collect();
+    // The iterator ends at an error too.
+    assert_eq!(seen, map.max_entries());
+    elements
 }
 
 /// The descriptor of a program, for calls that libbpf-rs does not wrap.

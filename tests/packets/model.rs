@@ -30,7 +30,7 @@ impl L7 {
             requests: total.requests.http1,
             responses,
             aborted: total.aborted,
-            in_flight: total.in_flight,
+            in_flight: total.requests.total().wrapping_sub(total.ended),
             lost: total.lost,
         }
     }

@@ -176,7 +176,7 @@ fn until_the_connection_closes() {
         assert_l7(f, L7::seen(1, &[]));
         f.fin(Server);
         assert_l7(f, L7::seen(1, &[(200, 1)]));
-        assert_eq!(f.seen().latency.duration.count(), 1);
+        assert_eq!(f.seen().latency.duration().count(), 1);
     });
 }
 

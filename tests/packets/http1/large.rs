@@ -67,7 +67,7 @@ fn body_and_head_behind_it() {
     });
 }
 
-/// A response in chunks of one byte, each taking two steps.
+/// A response in chunks of one byte, each a step.
 fn chunks(n: usize) -> Vec<u8> {
     "1\r\nx\r\n".repeat(n).into_bytes()
 }
@@ -78,14 +78,14 @@ fn steps_of_one_packet() {
     with(|tap, f| {
         feed(tap, f, Client, b"GET / HTTP/1.1\r\n\r\n");
         feed(tap, f, Server, head);
-        feed(tap, f, Server, &chunks(STEPS / 2));
+        feed(tap, f, Server, &chunks(STEPS));
         feed(tap, f, Server, b"0\r\n\r\n");
         assert_eq!(L7::of(f), L7::seen(1, &[(200, 1)]));
     });
     with(|tap, f| {
         feed(tap, f, Client, b"GET / HTTP/1.1\r\n\r\n");
         feed(tap, f, Server, head);
-        feed(tap, f, Server, &chunks(STEPS / 2 + 1));
+        feed(tap, f, Server, &chunks(STEPS + 1));
         feed(tap, f, Server, b"0\r\n\r\n");
         assert_eq!(
             L7::of(f),

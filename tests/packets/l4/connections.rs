@@ -198,7 +198,7 @@ fn data_with_the_syn() {
         f.close();
         assert_closed(f, |c| c.fin = 1);
         assert_eq!(f.total().requests.http1, 1);
-        assert_eq!(f.total().in_flight, 0);
+        assert_eq!(f.total().in_flight(), 0);
     });
 }
 
@@ -237,7 +237,7 @@ fn opened_again_before_it_was_closed() {
         next.handshake();
         let total = f.total();
         assert_eq!((total.opened, total.active, total.closed.idle), (2, 1, 1));
-        assert_eq!((total.aborted.idle, total.in_flight), (1, 0));
+        assert_eq!((total.aborted.idle, total.in_flight()), (1, 0));
         next.request("GET / HTTP/1.1\r\n\r\n");
         next.response("HTTP/1.1 204 No Content\r\n\r\n");
         assert_eq!(f.seen().responses[&204], 1);
