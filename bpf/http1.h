@@ -545,7 +545,9 @@ __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 				h->line = LINE_FIRST;
 				h->first_len = len;
 			} else {
-				if (http1_first(skb, s, c, at, len))
+				h->phase = HTTP1_HEAD;
+				h->framing = 0;
+				if (http1_status(skb, s, c, at, len))
 					return STOP;
 				h->line = LINE_SKIP;
 			}
@@ -620,7 +622,9 @@ static __always_inline void http1_lines(struct scratch *s, struct http1 *h)
 		__u64 feeds = scan->feeds, name;
 		__u32 at, end, len, word;
 
-		if (!feeds) {
+		/* The hint is for 5.10: without it clang lets the loop's end fall through into its
+		 * beginning, which that kernel refuses (tests/kernels). */
+		if (unlikely(!feeds)) {
 			word = scan->word;
 #pragma unroll
 			for (int j = 0; j < 4; j++) {
@@ -901,9 +905,10 @@ __noinline int http1_ended(struct __sk_buff *skb)
 }
 
 /*
- * Follows a packet that does not begin where the last one ended, or before which others came too
- * early. Bytes seen before are passed over; bytes that come too early are remembered as a hull,
- * which is no loss if the message turns out to reach over it.
+ * For a packet that does not begin where the last one ended, or before which others came too early:
+ * says whether it is to be followed now, from the packet's position. Bytes seen before are passed
+ * over; bytes that come too early are remembered as a hull, which is no loss if the message turns
+ * out to reach over it.
  */
 __noinline int http1_unordered(struct __sk_buff *skb)
 {
@@ -930,28 +935,48 @@ __noinline int http1_unordered(struct __sk_buff *skb)
 		if (!before(h->next, end))
 			return STOP;
 		p->pos += h->next - seq;
-	} else if (seq != h->next) {
-		gap = seq - h->next;
-		if (h->phase >= HTTP1_BODY && gap <= h->left) {
-			http1_skip(s, h, gap);
-			if (h->phase == HTTP1_END)
-				http1_ended(skb);
-			p->pos = p->payload;
-		} else {
-			if (h->ahead_lo == h->ahead_hi) {
-				h->ahead_lo = seq;
-				h->ahead_hi = end;
-			} else {
-				if (before(seq, h->ahead_lo))
-					h->ahead_lo = seq;
-				if (before(h->ahead_hi, end))
-					h->ahead_hi = end;
-			}
-			return STOP;
-		}
+		return GO_ON;
 	}
-	if (!http1_step(skb))
-		http1_steps(skb);
+	gap = seq - h->next;
+	if (!gap)
+		return GO_ON;
+	if (h->phase >= HTTP1_BODY && gap <= h->left) {
+		http1_skip(s, h, gap);
+		if (h->phase == HTTP1_END)
+			http1_ended(skb);
+		p->pos = p->payload;
+		return GO_ON;
+	}
+	if (h->ahead_lo == h->ahead_hi) {
+		h->ahead_lo = seq;
+		h->ahead_hi = end;
+	} else {
+		if (before(seq, h->ahead_lo))
+			h->ahead_lo = seq;
+		if (before(h->ahead_hi, end))
+			h->ahead_hi = end;
+	}
+	return STOP;
+}
+
+/* Behind such a packet: goes on to the end of what came too early, if the message reaches over it.
+ */
+__noinline int http1_catch_up(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct conn *c;
+	struct http1 *h;
+	struct packet *p;
+	__u32 end, gap;
+
+	if (!s || !skb->len)
+		return STOP;
+	c = http1_conn(s);
+	if (!c)
+		return STOP;
+	p = &s->packet;
+	h = http1_mine(s, c);
+	end = p->seq + (p->tcp_flags & TCP_SYN ? 1 : 0) + (p->end - p->payload);
 	h->next = end;
 	if (h->ahead_lo == h->ahead_hi || before(end, h->ahead_lo))
 		return STOP;
@@ -991,8 +1016,10 @@ __noinline int http1_packet(struct __sk_buff *skb)
 		h->next = p->seq + (p->end - p->payload);
 		if (!http1_consume(skb, s, c))
 			http1_steps(skb);
-	} else {
-		http1_unordered(skb);
+	} else if (!http1_unordered(skb)) {
+		if (!http1_step(skb))
+			http1_steps(skb);
+		http1_catch_up(skb);
 	}
 	if (unlikely((p->tcp_flags & TCP_FIN) && p->role == SERVER && h->phase == HTTP1_CLOSE))
 		http1_ended(skb);
