@@ -208,11 +208,11 @@ struct conn {
 	__u64 opened_ns;
 	__u64 handshake_ns; /* the SYN (outbound) or SYN-ACK (inbound) */
 	struct stream stream[2];
-	__u64 pad2[2];
+	__u64 pad2[2 + 8]; /* an odd number of lines, or slots would share cache sets */
 };
 
 _Static_assert(sizeof(struct side) == 128, "side");
-_Static_assert(sizeof(struct conn) == 512, "conn");
+_Static_assert(sizeof(struct conn) == 576, "conn");
 
 /* What this packet adds to its series, beside itself. */
 struct delta {
