@@ -153,8 +153,10 @@ pub fn load<'a>(
         kind: series_kind::OTHER,
         ..MetricKey::default()
     };
-    let mut series = MetricEntry::default();
-    series.key = other;
+    let series = MetricEntry {
+        key: other,
+        ..MetricEntry::default()
+    };
     put(&maps.linkerd_metrics_map, &0u32, &series)?;
     let mut requests = RequestEntry::default();
     requests.key.series = other;
