@@ -996,7 +996,7 @@ __noinline int http1_catch_up(struct __sk_buff *skb)
 }
 
 /* Follows the packet's payload. The caller holds busy. */
-__noinline int http1_packet(struct __sk_buff *skb)
+static __always_inline int http1_packet(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
 	struct conn *c;

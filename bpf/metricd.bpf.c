@@ -27,17 +27,16 @@ __noinline int add_time(struct __sk_buff *skb, __u32 what, __u64 ns)
 
 /* Follows the packet with its connection, and settles its series. Returns false if the packet's
  * connection is not known. */
-static __always_inline bool follow(struct __sk_buff *skb, struct packet *p, struct conn *c)
+static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, struct conn *c)
 {
+	struct packet *p = &s->packet;
 	struct tcp_result r = {};
 
 	if (likely(p->key.proto == IPPROTO_TCP && !p->fragment)) {
 		if (unlikely(!tcp_in_order(c, p, &r))) {
-			if ((p->tcp_flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
-				packet_now(p);
-			tcp_track(c, p, &r);
-			if (r.turned)
-				c->series = series_find(skb);
+			if (tcp_track_packet(skb))
+				return false;
+			r = s->result;
 		}
 	} else {
 		union brief b = {.word = READ_ONCE(c->brief.word)};
@@ -100,7 +99,7 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	c = conn_find(p);
 	if (unlikely(!c) && opens(p) && !conn_open(skb))
 		c = conn_slot(p->slot);
-	if (unlikely(!c || !follow(skb, p, c))) {
+	if (unlikely(!c || !follow(skb, s, c))) {
 		p->flags = conn_flags(p);
 		p->series = series_find(skb);
 	}

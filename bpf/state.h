@@ -284,8 +284,19 @@ struct scan {
 	__u32 ended;  /* white space has come behind it */
 };
 
+/* What following a segment tells beside the packet's delta. */
+struct tcp_result {
+	__u64 rtt_ns;	 /* 0 is no sample */
+	__u64 opened_ns; /* of a connection that has ended */
+	bool known;	 /* the slot is still this connection's */
+	bool turned;	 /* the next connection of the slot goes the other way */
+	bool parse;	 /* the payload is the caller's to follow: busy is held */
+	bool contended;	 /* another CPU holds busy: the payload has to wait */
+};
+
 struct scratch {
 	struct packet packet;
+	struct tcp_result result;
 	struct scan scan;
 	__u8 buffer[BUFFER + 32];
 	struct metric_key series;      /* where a series is looked for by its key */

@@ -15,16 +15,6 @@
 /* How much of a body is passed over before the parser's place is brought up. */
 #define SKIP_MAX (1U << 30)
 
-/* What following a segment tells beside the packet's delta. */
-struct tcp_result {
-	__u64 rtt_ns;	 /* 0 is no sample */
-	__u64 opened_ns; /* of a connection that has ended */
-	bool known;	 /* the slot is still this connection's */
-	bool turned;	 /* the next connection of the slot goes the other way */
-	bool parse;	 /* the payload is the caller's to follow: busy is held */
-	bool contended;	 /* another CPU holds busy: the payload has to wait */
-};
-
 static __always_inline __u32 tcp_role(const struct packet *p, __u8 flags)
 {
 	bool client_local = flags & CONN_CLIENT_LOCAL;
@@ -245,6 +235,28 @@ static __always_inline void tcp_track(struct conn *c, struct packet *p, struct t
 	}
 unlock:
 	bpf_spin_unlock(&c->lock);
+}
+
+/* The same for the programs: a function of its own, so that the verifier looks at it once. The time
+ * is read where it says. */
+__noinline int tcp_track_packet(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct tcp_result r = {};
+	struct conn *c;
+
+	if (!s || !skb->len)
+		return -1;
+	c = conn_slot(s->packet.slot);
+	if (!c)
+		return -1;
+	if ((s->packet.tcp_flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
+		packet_now(&s->packet);
+	tcp_track(c, &s->packet, &r);
+	if (r.turned)
+		c->series = series_find(skb);
+	s->result = r;
+	return 0;
 }
 
 /* Stops being busy, and carries out a close that came meanwhile. */
