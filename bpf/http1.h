@@ -12,7 +12,7 @@
  * no duration, and with another method than the last's the connection is lost (LOST_PIPELINE)
  *   START_LINE   bytes of a start line
  *
- * The usual packet, a whole head with or without its body, is one step within http1_packet. A call
+ * The usual packet, a whole head with or without its body, is one step within the program. A call
  * costs as much as thirty instructions, so a step makes none that can be avoided. Further steps of
  * a packet are a global function, which the verifier checks once, by itself. State is kept in maps,
  * where the verifier does not multiply it.
