@@ -91,30 +91,16 @@ impl Bench {
 
     /// Nanoseconds a run.
     fn request(&mut self, flags: u8, payload: &[u8], repeat: u32) -> u64 {
-        let frame = frame::tcp(
-            self.client,
-            self.server,
-            self.client_seq,
-            self.server_seq,
-            flags,
-            payload,
-        );
-        let len = payload.len() as u32 + u32::from(flags & SYN != 0);
-        self.client_seq = self.client_seq.wrapping_add(len * repeat);
+        let (seq, ack) = (self.client_seq, self.server_seq);
+        let frame = frame::tcp(self.client, self.server, seq, ack, flags, payload);
+        self.client_seq = seq.wrapping_add(sequence_space(flags, payload) * repeat);
         self.run("bench_ingress", &frame, repeat)
     }
 
     fn response(&mut self, flags: u8, payload: &[u8], repeat: u32) -> u64 {
-        let frame = frame::tcp(
-            self.server,
-            self.client,
-            self.server_seq,
-            self.client_seq,
-            flags,
-            payload,
-        );
-        let len = payload.len() as u32 + u32::from(flags & SYN != 0);
-        self.server_seq = self.server_seq.wrapping_add(len * repeat);
+        let (seq, ack) = (self.server_seq, self.client_seq);
+        let frame = frame::tcp(self.server, self.client, seq, ack, flags, payload);
+        self.server_seq = seq.wrapping_add(sequence_space(flags, payload) * repeat);
         self.run("bench_egress", &frame, repeat)
     }
 
@@ -127,6 +113,11 @@ impl Bench {
         self.response(SYN | ACK, b"", 1);
         self.request(ACK, b"", 1);
     }
+}
+
+/// What a segment takes of the sequence numbers: a SYN takes one.
+fn sequence_space(flags: u8, payload: &[u8]) -> u32 {
+    payload.len() as u32 + u32::from(flags & SYN != 0)
 }
 
 /// Runs `round` in turn with the empty program, and prints what it costs above that.

@@ -71,9 +71,12 @@ static __always_inline __u32 lowest_byte(__u64 marks)
 	return (((marks & -marks) >> 7) * 0x0001020304050607ULL) >> 56;
 }
 
-static __always_inline struct conn *http1_conn(struct scratch *s)
+/* How a global function comes by what its caller had: the scratch, and the packet's connection. */
+static __always_inline struct conn *http1_enter(struct __sk_buff *skb, struct scratch **s)
 {
-	return conn_slot(s->packet.slot);
+	*s = scratch();
+	/* The verifier wants an argument to be used. */
+	return *s && skb->len ? conn_slot((*s)->packet.slot) : NULL;
 }
 
 static __always_inline struct http1 *http1_mine(struct scratch *s, struct conn *c)
@@ -91,14 +94,11 @@ static __always_inline struct http1 *http1_mine(struct scratch *s, struct conn *
  */
 __noinline int http1_lost(struct __sk_buff *skb, __u32 reason)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
+	struct scratch *s;
+	struct conn *c = http1_enter(skb, &s);
 	struct packet *p;
 	__u32 n = 0;
 
-	if (unlikely(!s || !skb->len))
-		return STOP;
-	c = http1_conn(s);
 	if (unlikely(!c))
 		return STOP;
 	p = &s->packet;
@@ -166,12 +166,9 @@ static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, str
 /* The same in the middle of a packet, when its next request is of another run. */
 __noinline int http1_push_early(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
+	struct scratch *s;
+	struct conn *c = http1_enter(skb, &s);
 
-	if (!s || !skb->len)
-		return STOP;
-	c = http1_conn(s);
 	return c ? http1_push(skb, c, &s->packet) : STOP;
 }
 
@@ -456,14 +453,11 @@ static __always_inline void http1_skip(struct scratch *s, struct http1 *h, __u64
 /* A chunk's size, or what there is of it, RFC 9112 section 7.1. */
 __noinline int http1_chunk_size(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
+	struct scratch *s;
+	struct conn *c = http1_enter(skb, &s);
 	struct http1 *h;
 	__u32 i, n;
 
-	if (unlikely(!s || !skb->len))
-		return STOP;
-	c = http1_conn(s);
 	if (unlikely(!c))
 		return STOP;
 	h = http1_mine(s, c);
@@ -520,15 +514,12 @@ __noinline int http1_chunk_size(struct __sk_buff *skb)
  */
 __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
+	struct scratch *s;
+	struct conn *c = http1_enter(skb, &s);
 	struct http1 *h;
 	__u32 len = total - at, from = at;
 	__u64 w;
 
-	if (unlikely(!s || !skb->len))
-		return STOP;
-	c = http1_conn(s);
 	if (unlikely(!c))
 		return STOP;
 	h = http1_mine(s, c);
@@ -731,7 +722,7 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 			}
 		}
 		h->phase = HTTP1_FIRST;
-		h->start_ns = packet_now(&s->packet);
+		h->start_ns = packet_leaves(skb, &s->packet, h->request_ns);
 	}
 
 	scan->carry = carry;
@@ -796,14 +787,12 @@ static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *
 	return s->packet.pos == s->packet.end || c->brief.l7 == L7_OPAQUE ? STOP : GO_ON;
 }
 
+/* The same as a function of its own. */
 __noinline int http1_step(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
+	struct scratch *s;
+	struct conn *c = http1_enter(skb, &s);
 
-	if (!s)
-		return STOP;
-	c = http1_conn(s);
 	return c ? http1_consume(skb, s, c) : STOP;
 }
 
@@ -828,14 +817,11 @@ __noinline int http1_steps(struct __sk_buff *skb)
 /* One round of waiting for the CPU that follows the packet's direction. */
 __noinline int http1_wait(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
+	struct scratch *s;
+	struct conn *c = http1_enter(skb, &s);
 	__u32 role;
 
-	if (!s || !skb->len)
-		return 0;
-	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return 0;
 	role = s->packet.role;
 	bounded(role, 1);
@@ -852,15 +838,12 @@ __noinline int http1_wait(struct __sk_buff *skb)
  */
 __noinline int http1_turn(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
+	struct scratch *s;
+	struct conn *c = http1_enter(skb, &s);
 	struct packet *p;
 	union brief b;
 
-	if (!s || !skb->len)
-		return 0;
-	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return 0;
 	p = &s->packet;
 	for (int i = 0; i < WAIT_ROUNDS; i++) {
@@ -893,15 +876,33 @@ static __always_inline void http1_publish(struct conn *c, struct packet *p, stru
 /* The message at hand ends, where that is rare. */
 __noinline int http1_ended(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
+	struct scratch *s;
+	struct conn *c = http1_enter(skb, &s);
 
-	if (!s || !skb->len)
-		return STOP;
-	c = http1_conn(s);
 	if (c)
 		http1_end(skb, s, c);
 	return GO_ON;
+}
+
+/* Sequence number of the packet's first byte of payload: a SYN takes one. */
+static __always_inline __u32 http1_seq(const struct packet *p)
+{
+	return p->seq + (p->tcp_flags & TCP_SYN ? 1 : 0);
+}
+
+/* Passes over `gap` bytes that are not in the packet, if the message at hand reaches over them. */
+static __always_inline bool http1_pass_over(struct __sk_buff *skb, struct scratch *s,
+					    struct http1 *h, __u32 gap)
+{
+	__u32 pos = s->packet.pos;
+
+	if (h->phase < HTTP1_BODY || gap > h->left)
+		return false;
+	http1_skip(s, h, gap);
+	s->packet.pos = pos;
+	if (h->phase == HTTP1_END)
+		http1_ended(skb);
+	return true;
 }
 
 /*
@@ -912,20 +913,17 @@ __noinline int http1_ended(struct __sk_buff *skb)
  */
 __noinline int http1_unordered(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
+	struct scratch *s;
+	struct conn *c = http1_enter(skb, &s);
 	struct http1 *h;
 	struct packet *p;
 	__u32 seq, end, gap;
 
-	if (!s || !skb->len)
-		return STOP;
-	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return STOP;
 	p = &s->packet;
 	h = http1_mine(s, c);
-	seq = p->seq + (p->tcp_flags & TCP_SYN ? 1 : 0);
+	seq = http1_seq(p);
 	end = seq + (p->end - p->payload);
 	if (h->phase == HTTP1_LOST) {
 		h->next = end;
@@ -940,13 +938,8 @@ __noinline int http1_unordered(struct __sk_buff *skb)
 	gap = seq - h->next;
 	if (!gap)
 		return GO_ON;
-	if (h->phase >= HTTP1_BODY && gap <= h->left) {
-		http1_skip(s, h, gap);
-		if (h->phase == HTTP1_END)
-			http1_ended(skb);
-		p->pos = p->payload;
+	if (http1_pass_over(skb, s, h, gap))
 		return GO_ON;
-	}
 	if (h->ahead_lo == h->ahead_hi) {
 		h->ahead_lo = seq;
 		h->ahead_hi = end;
@@ -963,53 +956,36 @@ __noinline int http1_unordered(struct __sk_buff *skb)
  */
 __noinline int http1_catch_up(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
+	struct scratch *s;
+	struct conn *c = http1_enter(skb, &s);
 	struct http1 *h;
 	struct packet *p;
-	__u32 end, gap;
+	__u32 end;
 
-	if (!s || !skb->len)
-		return STOP;
-	c = http1_conn(s);
-	if (!c)
+	if (unlikely(!c))
 		return STOP;
 	p = &s->packet;
 	h = http1_mine(s, c);
-	end = p->seq + (p->tcp_flags & TCP_SYN ? 1 : 0) + (p->end - p->payload);
+	end = http1_seq(p) + (p->end - p->payload);
 	h->next = end;
 	if (h->ahead_lo == h->ahead_hi || before(end, h->ahead_lo))
 		return STOP;
 	if (before(end, h->ahead_hi)) {
-		gap = h->ahead_hi - end;
-		if (h->phase >= HTTP1_BODY && gap <= h->left) {
-			http1_skip(s, h, gap);
-			if (h->phase == HTTP1_END)
-				http1_ended(skb);
+		if (http1_pass_over(skb, s, h, h->ahead_hi - end))
 			h->next = h->ahead_hi;
-		} else if (h->phase != HTTP1_LOST) {
+		else if (h->phase != HTTP1_LOST)
 			http1_lost(skb, LOST_GAP);
-		}
 	}
 	h->ahead_lo = h->ahead_hi;
 	return STOP;
 }
 
 /* Follows the packet's payload. The caller holds busy. */
-static __always_inline int http1_packet(struct __sk_buff *skb)
+static __always_inline void http1_packet(struct __sk_buff *skb, struct scratch *s, struct conn *c)
 {
-	struct scratch *s = scratch();
-	struct conn *c;
-	struct http1 *h;
-	struct packet *p;
+	struct packet *p = &s->packet;
+	struct http1 *h = http1_mine(s, c);
 
-	if (unlikely(!s))
-		return STOP;
-	c = http1_conn(s);
-	if (unlikely(!c))
-		return STOP;
-	p = &s->packet;
-	h = http1_mine(s, c);
 	p->pos = p->payload;
 	if (likely(p->seq == h->next && h->ahead_lo == h->ahead_hi && h->phase != HTTP1_LOST &&
 		   !(p->tcp_flags & TCP_SYN))) {
@@ -1026,7 +1002,6 @@ static __always_inline int http1_packet(struct __sk_buff *skb)
 	if (p->run_count)
 		http1_push(skb, c, p);
 	http1_publish(c, p, h);
-	return GO_ON;
 }
 
 #endif

@@ -34,7 +34,7 @@ static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, str
 
 	if (likely(p->key.proto == IPPROTO_TCP && !p->fragment)) {
 		if (unlikely(!tcp_in_order(c, p, &r))) {
-			if (tcp_track_packet(skb))
+			if (tcp_track(skb))
 				return false;
 			r = s->result;
 		}
@@ -58,7 +58,7 @@ static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, str
 			count(contended);
 	}
 	if (r.parse) {
-		http1_packet(skb);
+		http1_packet(skb, s, c);
 		if (unlikely(p->unknown)) {
 			series_add_unknown(skb, p->unknown);
 			p->delta.answered += p->unknown;

@@ -45,7 +45,7 @@ enum role {
 };
 
 enum slot_state {
-	SLOT_FREE = 0, /* in linkerd_free_map */
+	SLOT_FREE = 0, /* in linkerd_connection_free_map */
 	SLOT_LIVE = 1,
 	SLOT_CLOSED = 2, /* accounted for; kept so that late packets find their series */
 	SLOT_OWNED = 3,	 /* taken out by one CPU, on its way to live or to free */
@@ -82,7 +82,6 @@ union tagged_seq {
 };
 
 #define CONN_CLIENT_LOCAL (1 << 0)
-#define CONN_OTHER (1 << 1)	   /* its series did not fit at first: it stays in `other` */
 #define CONN_TWICE (1 << 2)	   /* SYN or SYN-ACK was sent again: no RTT sample */
 #define CONN_ADOPTED (1 << 3)	   /* older than the programs */
 #define CONN_ANSWERS_LOST (1 << 4) /* the server's side can't be followed: answers are unknown */
@@ -201,7 +200,7 @@ struct conn {
 	__u64 seen_jiffies;
 	/* By role. */
 	struct side side[2];
-	struct run runs[RUNS]; /* a ring */
+	struct run runs[RUNS]; /* a ring; the client's */
 	/* What its beginning and end need. */
 	struct bpf_spin_lock lock;
 	__u32 pad;
@@ -254,7 +253,7 @@ struct packet {
 	__u32 run_count; /* requests of this packet not yet in conn.runs */
 	__u32 run_method;
 	__u64 run_start_ns;
-	__u8 headers[64];
+	__u8 headers[40]; /* an IPv6 header, the longest that is read at once */
 };
 
 /* One block of a head, behind what was carried over. Its size is a power of two for the masks. */

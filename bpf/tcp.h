@@ -125,19 +125,35 @@ static __always_inline bool tcp_in_order(struct conn *c, struct packet *p, struc
 }
 
 /*
- * Follows a segment that is the beginning or the end of something, or out of
- * order. Takes the slot's lock, under which nothing may be called. The time
- * must have been read for segments with a SYN and until the handshake has
- * ended.
+ * Follows a segment that is the beginning or the end of something, or out of order; the result is
+ * in the scratch. Takes the slot's lock, under which nothing may be called. Returns 0 if the
+ * packet's slot could be looked at. A function of its own, so that the verifier looks at it once.
  */
-static __always_inline void tcp_track(struct conn *c, struct packet *p, struct tcp_result *r)
+__noinline int tcp_track(struct __sk_buff *skb)
 {
-	__u32 payload = p->end - p->payload, len = payload;
+	struct scratch *s = scratch();
+	struct tcp_result *r;
+	struct packet *p;
+	struct conn *c;
+	__u32 payload, len, role, closing = 0;
 	union brief b;
-	__u8 flags = p->tcp_flags;
-	__u32 role, closing = 0;
-	bool client_local, loopback = p->key.ifindex == config.loopback_ifindex;
+	__u8 flags;
+	bool client_local, loopback;
 
+	if (!s || !skb->len)
+		return -1;
+	p = &s->packet;
+	r = &s->result;
+	c = conn_slot(p->slot);
+	if (!c)
+		return -1;
+	__builtin_memset(r, 0, sizeof(*r));
+	payload = len = p->end - p->payload;
+	flags = p->tcp_flags;
+	loopback = p->key.ifindex == config.loopback_ifindex;
+	/* For the handshake's times. */
+	if ((flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
+		packet_now(p);
 	if (flags & TCP_SYN)
 		len++;
 	if (flags & TCP_FIN)
@@ -235,27 +251,8 @@ static __always_inline void tcp_track(struct conn *c, struct packet *p, struct t
 	}
 unlock:
 	bpf_spin_unlock(&c->lock);
-}
-
-/* The same for the programs: a function of its own, so that the verifier looks at it once. The time
- * is read where it says. */
-__noinline int tcp_track_packet(struct __sk_buff *skb)
-{
-	struct scratch *s = scratch();
-	struct tcp_result r = {};
-	struct conn *c;
-
-	if (!s || !skb->len)
-		return -1;
-	c = conn_slot(s->packet.slot);
-	if (!c)
-		return -1;
-	if ((s->packet.tcp_flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
-		packet_now(&s->packet);
-	tcp_track(c, &s->packet, &r);
-	if (r.turned)
+	if (r->turned)
 		c->series = series_find(skb);
-	s->result = r;
 	return 0;
 }
 

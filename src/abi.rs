@@ -429,7 +429,7 @@ counters! {
         handshake_overflow: u64,
         /// New connections for which there was no slot.
         untracked: u64,
-        /// Packets met by a busy mark.
+        /// Packets that waited in vain for another of their direction.
         contended: u64,
         /// Headers that could not be read.
         truncated: u64,
