@@ -7,7 +7,7 @@
 #ifndef METRICD_ABI_H
 #define METRICD_ABI_H
 
-#define LAYOUT_VERSION 2
+#define LAYOUT_VERSION 3
 
 /* Histogram slots: the configured bounds, then +Inf, then unused. A power of
  * two for the search. */
@@ -30,6 +30,8 @@ enum direction {
 enum protocol {
 	PROTOCOL_UNKNOWN = 0,
 	PROTOCOL_HTTP1 = 1,
+	PROTOCOL_HTTP2 = 2,
+	PROTOCOL_GRPC = 3,
 	PROTOCOL_MAX = 4,
 };
 
@@ -48,14 +50,18 @@ enum abort_reason {
 	ABORT_RST = 1,
 	ABORT_IDLE = 2,
 	ABORT_EVICTED = 3,
-	ABORT_MAX = 4,
+	/* HTTP/2 ends a request without ending its connection, RFC 9113 sections 6.4, 6.8 and 7. */
+	ABORT_CANCELLED = 4, /* by the client, or by the server with CANCEL */
+	ABORT_REFUSED = 5,   /* not processed: REFUSED_STREAM, or above GOAWAY's last stream */
+	ABORT_RESET = 6,     /* by the server for another reason */
+	ABORT_MAX = 7,
 };
 
 /* Why the requests of a connection could not be followed any further. */
 enum lost_reason {
 	LOST_GAP = 0,	      /* bytes that the parser needed were never seen in order */
-	LOST_MALFORMED = 1,   /* not what RFC 9112 allows */
-	LOST_BOUND = 2,	      /* more messages or chunks in one packet than http1.h follows */
+	LOST_MALFORMED = 1,   /* not what RFC 9112, 9113 or 7541 allow */
+	LOST_BOUND = 2,	      /* beyond what http1.h, http2.h or the maps hold */
 	LOST_PIPELINE = 3,    /* more outstanding requests than http1.h remembers */
 	LOST_UNSOLICITED = 4, /* a response that no request asked for */
 	LOST_MIDSTREAM = 5,   /* the connection was older than the programs */
@@ -86,7 +92,7 @@ struct closed_value {
 };
 
 struct aborted_value {
-	__u64 fin, rst, idle, evicted; /* by enum abort_reason */
+	__u64 fin, rst, idle, evicted, cancelled, refused, reset; /* by enum abort_reason */
 };
 
 struct lost_value {
@@ -94,7 +100,7 @@ struct lost_value {
 };
 
 struct requests_value {
-	__u64 unknown, http1, http2, grpc; /* by enum protocol; what is followed so far is http1 */
+	__u64 unknown, http1, http2, grpc; /* by enum protocol */
 };
 
 /*
@@ -123,7 +129,7 @@ struct metric_value {
 struct metric_entry {
 	struct metric_key key;
 	struct metric_value value;
-	__u64 pad[5];
+	__u64 pad[2];
 };
 
 /* status: 0 is unknown, STATUS_OTHER what did not fit. */
@@ -221,7 +227,9 @@ struct info {
 	__u32 latency_capacity;
 	__u32 handshake_capacity;
 	__u32 connections_capacity;
-	__u32 bounds;		  /* how many of bounds_ns are set */
+	__u32 http2_capacity;
+	__u32 bounds; /* how many of bounds_ns are set */
+	__u32 pad;
 	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
 	char version[32];	  /* of metricd-init, NUL-terminated */
 };
@@ -239,7 +247,7 @@ struct attachment_value {
 };
 
 _Static_assert(sizeof(struct metric_key) == 40, "metric_key");
-_Static_assert(sizeof(struct metric_value) == 240, "metric_value");
+_Static_assert(sizeof(struct metric_value) == 264, "metric_value");
 _Static_assert(sizeof(struct metric_entry) == 320, "metric_entry");
 _Static_assert(sizeof(struct request_key) == 44, "request_key");
 _Static_assert(sizeof(struct request_entry) == 64, "request_entry");
@@ -249,6 +257,6 @@ _Static_assert(sizeof(struct latency_entry) == 560, "latency_entry");
 _Static_assert(sizeof(struct handshake_key) == 20, "handshake_key");
 _Static_assert(sizeof(struct handshake_value) == 528, "handshake_value");
 _Static_assert(sizeof(struct counters) == 56, "counters");
-_Static_assert(sizeof(struct info) == 320, "info");
+_Static_assert(sizeof(struct info) == 328, "info");
 
 #endif

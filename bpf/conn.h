@@ -17,6 +17,7 @@
 #define SWEEP 4
 #define CLOSED_KEPT_NS (10 * SECOND)
 #define NO_SLOT (~0U)
+#define NO_HTTP2 (~0U) /* of conn.http2 */
 
 static __always_inline struct conn *conn_slot(__u32 slot)
 {
@@ -89,6 +90,7 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 	c->seen_jiffies = p->jiffies;
 	c->opened_ns = p->now;
 	c->handshake_ns = 0;
+	c->http2 = NO_HTTP2;
 #pragma unroll
 	for (int role = CLIENT; role <= SERVER; role++) {
 		struct side *side = &c->side[role];
@@ -98,10 +100,10 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 		side->response = OTHER;
 		side->requests = side->begun = side->answered = 0;
 		side->run_head = side->run_tail = side->tail_seen = 0;
-		side->http1.phase = HTTP1_START;
-		side->http1.line = LINE_NEW;
-		side->http1.carry_len = 0;
-		side->http1.ahead_lo = side->http1.ahead_hi = 0;
+		side->parser.phase = PHASE_START;
+		side->parser.line = LINE_NEW;
+		side->parser.carry_len = 0;
+		side->parser.ahead_lo = side->parser.ahead_hi = 0;
 		stream->hole_lo = stream->hole_hi = 0;
 	}
 #pragma unroll
@@ -151,6 +153,13 @@ static __always_inline bool conn_is_busy(struct conn *c)
 	return READ_ONCE(c->side[CLIENT].busy) | READ_ONCE(c->side[SERVER].busy);
 }
 
+/* Gives back what conn.http2 was. */
+static __always_inline void conn_free_http2(__u32 http2)
+{
+	if (http2 != NO_HTTP2)
+		bpf_map_push_elem(&linkerd_http2_free_map, &http2, 0);
+}
+
 /*
  * Takes the slot's connection out of the table, and accounts for its end if
  * that has not been done. Returns 0 if the slot is now the caller's
@@ -162,7 +171,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 	struct metric_value *v;
 	struct conn_key key;
 	__u64 opened = 0, now;
-	__u32 aborted = 0, series = OTHER;
+	__u32 aborted = 0, series = OTHER, http2 = NO_HTTP2;
 	__u8 flags = 0, state;
 	bool taken = false;
 
@@ -180,6 +189,8 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 			c->brief.generation++;
 			conn_key_copy(&key, &c->key);
 			series = c->series;
+			http2 = c->http2;
+			c->http2 = NO_HTTP2;
 			aborted = conn_outstanding(c);
 			opened = c->opened_ns;
 			flags = c->brief.flags;
@@ -195,6 +206,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 		return -1;
 
 	bpf_map_delete_elem(&linkerd_connection_index_map, &key);
+	conn_free_http2(http2);
 	if (state != SLOT_LIVE)
 		return 0;
 	v = series_value(series);

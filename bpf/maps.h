@@ -56,6 +56,18 @@ FREE_LIST(linkerd_connection_free_map);
 /* In front of the index, by a hash of the key: a guess that the slot itself confirms. */
 ALIGNED_ARRAY(linkerd_connection_cache_map, union conn_ref);
 
+/* --http2-connections: those that speak HTTP/2 have an element here, by conn.http2. */
+ALIGNED_ARRAY(linkerd_http2_map, struct http2);
+FREE_LIST(linkerd_http2_free_map);
+
+/* Few, and none is ever missed for good: what a connection left behind makes room for others. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct http2_stream_key);
+	__type(value, struct http2_stream);
+} linkerd_http2_stream_map SEC(".maps");
+
 MAP(linkerd_counters_map, ARRAY, 0, __u32, struct counters);
 MAP(linkerd_info_map, ARRAY, 0, __u32, struct info);
 

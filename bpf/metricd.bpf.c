@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The two programs. Whatever they see, they let it pass: see PASS. */
-#include "http1.h"
+#include "follow.h"
 #include "iter.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
@@ -53,19 +53,23 @@ static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, str
 	if (unlikely(!config.ordered || READ_ONCE(c->brief.generation) != p->generation))
 		p->series = series_find(skb);
 	if (unlikely(r.contended)) {
-		r.parse = http1_turn(skb);
+		r.parse = follow_turn(skb);
 		if (!r.parse)
 			count(contended);
 	}
 	if (r.parse) {
-		http1_packet(skb, s, c);
+		follow_payload(skb, s, c);
 		if (unlikely(p->unknown)) {
-			series_add_unknown(skb, p->unknown);
+			series_add_unknown(
+			    skb, c->brief.l7 == L7_HTTP2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1,
+			    p->unknown);
 			p->delta.answered += p->unknown;
 			p->delta.untimed += p->unknown;
 		}
 		tcp_release(c, p, &r);
 	}
+	if (unlikely(r.http2))
+		conn_free_http2(r.http2 - 1);
 	if (unlikely(r.rtt_ns))
 		add_time(skb, HANDSHAKE_RTT, r.rtt_ns);
 	if (unlikely(r.opened_ns))

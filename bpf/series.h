@@ -107,8 +107,9 @@ static __always_inline void series_peer(__u8 *peer, const struct metric_key *s)
 
 static __always_inline void series_add_aborted(struct metric_value *v, __u32 reason, __u64 n)
 {
-	bounded(reason, 3);
-	add((__u64 *)&v->aborted + reason, n);
+	bounded(reason, 7);
+	if (reason < ABORT_MAX)
+		add((__u64 *)&v->aborted + reason, n);
 	add(&v->ended, n);
 }
 
@@ -145,6 +146,10 @@ static __always_inline void series_add_packet(struct metric_value *v, struct pac
 		add(&v->requests.http1, d->requests);
 	if (d->answered)
 		add(&v->ended, d->answered);
+	if (d->http2)
+		add(&v->requests.http2, d->http2);
+	if (d->grpc)
+		add(&v->requests.grpc, d->grpc);
 	if (likely(!(d->opened | d->closed | d->tls | d->lost | d->retransmits | d->untimed)))
 		return;
 	if (d->retransmits)
@@ -183,9 +188,21 @@ static __always_inline __u32 latency_find(const struct request_key *r)
 	return element_make(latency, (&key), NOTHING);
 }
 
-/* The number of the element that counts responses of `status` for the packet's connection. */
-__noinline __u32 response_find(struct __sk_buff *skb, __u32 status)
+/* What tells responses of one series apart. */
+union response {
+	__u32 word;
+	struct {
+		__u16 status;
+		__u8 protocol;
+		__u8 grpc_status;
+	};
+};
+
+/* The number of the element that counts such responses (union response) for the packet's
+ * connection. */
+__noinline __u32 response_find(struct __sk_buff *skb, __u32 response)
 {
+	union response what = {.word = response};
 	struct scratch *s = scratch();
 	struct request_key key;
 	__u32 *found, latency;
@@ -195,9 +212,9 @@ __noinline __u32 response_find(struct __sk_buff *skb, __u32 status)
 	if (unlikely(s->packet.series == OTHER))
 		return OTHER;
 	series_key(&key.series, &s->packet.key, s->packet.flags);
-	key.status = status;
-	key.protocol = PROTOCOL_HTTP1;
-	key.grpc_status = GRPC_STATUS_NONE;
+	key.status = what.status;
+	key.protocol = what.protocol;
+	key.grpc_status = what.grpc_status;
 	found = bpf_map_lookup_elem(&linkerd_requests_index_map, &key);
 	if (found)
 		return *found;
@@ -208,9 +225,10 @@ __noinline __u32 response_find(struct __sk_buff *skb, __u32 status)
 }
 
 /* `n` answers whose status is not known, and will not be. */
-static __always_inline void series_add_unknown(struct __sk_buff *skb, __u64 n)
+static __always_inline void series_add_unknown(struct __sk_buff *skb, __u8 protocol, __u64 n)
 {
-	__u32 at = response_find(skb, 0);
+	union response what = {.protocol = protocol, .grpc_status = GRPC_STATUS_NONE};
+	__u32 at = response_find(skb, what.word);
 	struct request_entry *e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
 
 	if (e)

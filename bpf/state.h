@@ -94,26 +94,28 @@ union tagged_seq {
 #define SEEN_ANY_FIN (SEEN_FIN(CLIENT) | SEEN_FIN(SERVER))
 #define SEEN_BOTH_FINS_ACKED (SEEN_FIN_ACKED(CLIENT) | SEEN_FIN_ACKED(SERVER))
 
-/* What a connection carries. Up to L7_HTTP1 it is followed, beyond it is L4 only. */
+/* What a connection carries. It is followed, unless it is L7_OPAQUE: then it is L4 only. */
 enum l7 {
 	L7_UNDECIDED = 0,
 	L7_HTTP1 = 1,
-	L7_OPAQUE = 2,
+	L7_HTTP2 = 2,
+	L7_OPAQUE = 3,
 };
 
-enum http1_phase {
-	HTTP1_START = 0, /* between messages */
+enum phase {
+	PHASE_START = 0, /* between messages; all of HTTP/2 that must be looked at */
 	HTTP1_FIRST = 1, /* in the start line */
 	HTTP1_HEAD = 2,
 	HTTP1_TRAILER = 3,
 	HTTP1_CHUNK_SIZE = 4,
 	HTTP1_CHUNK_EXT = 5, /* behind the digits of a chunk size */
-	HTTP1_LOST = 6,
+	PHASE_LOST = 6,
 	HTTP1_END = 7, /* the message is whole: http1_consume leaves it for START at once */
 	/* From here on the next `left` bytes need not be seen to be followed. */
 	HTTP1_BODY = 8,
 	HTTP1_CHUNK_DATA = 9, /* with the CRLF behind it */
 	HTTP1_CLOSE = 10,     /* to the end of the connection */
+	HTTP2_SKIP = 11,      /* of a frame, or a string in one; then START */
 };
 
 /* What is known of a line of which only a part has come. */
@@ -124,13 +126,14 @@ enum http1_line {
 	LINE_SKIP = 3,	 /* a header that does not matter */
 };
 
-#define HTTP1_CARRY 32
+/* Bytes that are kept of what a packet cuts. */
+#define CARRY 32
 
-/* One direction's parser. */
-struct http1 {
+/* What of one direction's parser is the same for all protocols, and HTTP/1's. */
+struct parser {
 	__u32 next;	/* sequence number of the first byte not yet followed */
 	__u16 status;	/* of the response at hand */
-	__u8 phase;	/* enum http1_phase */
+	__u8 phase;	/* enum phase */
 	__u8 line;	/* enum http1_line */
 	__u64 left;	/* bytes of the body, or the chunk, still to come */
 	__u64 start_ns; /* first byte of the message */
@@ -142,7 +145,7 @@ struct http1 {
 	__u32 first_len;	  /* bytes of a start line that did not fit into carry */
 	__u64 request_ns;	  /* of the request that the response answers; 0 is unknown */
 	__u32 ahead_lo, ahead_hi; /* hull of what came too early, if they differ */
-	__u8 carry[HTTP1_CARRY];
+	__u8 carry[CARRY];
 };
 
 /* What one direction writes: two lines. */
@@ -151,7 +154,7 @@ struct side {
 	union tagged_seq skip; /* payload before it need not be looked at */
 	__u32 busy;
 	__u32 response; /* the server's: in linkerd_requests_map, where it last added */
-	struct http1 http1;
+	struct parser parser;
 	/* The client's. */
 	__u32 requests; /* so far */
 	__u8 run_head;	/* the next run's place, of all so far */
@@ -182,6 +185,92 @@ struct run {
 	union run_part part;
 };
 
+/* What the next bytes of HTTP/2 are. */
+enum http2_token {
+	TOKEN_FRAME = 0,  /* a frame's header */
+	TOKEN_PREFIX = 1, /* what precedes a block: pad length, priority, promised stream */
+	TOKEN_BLOCK = 2,  /* a part of a header block */
+	TOKEN_RST = 3,	  /* the payload of RST_STREAM */
+	TOKEN_GOAWAY = 4,
+	TOKEN_PREFACE = 5,
+};
+
+/* What the next bytes of a header block are. */
+enum hpack_token {
+	FIELD_START = 0,
+	FIELD_NAME = 1,	 /* a string */
+	FIELD_VALUE = 2, /* a string */
+	FIELD_SKIP = 3,	 /* the rest of one */
+};
+
+/* Inserted header fields whose meaning is remembered: the default dynamic table of 4,096 bytes
+ * holds no more. A power of two. */
+#define HPACK_ENTRIES 128
+
+/* Streams that have a place of their own in struct http2. A power of two. */
+#define HTTP2_STREAMS 128
+
+/* A request and its answer. The client's side writes the first line, the server's the second. */
+struct http2_stream {
+	__u32 stream;  /* whose place it is; 0 is nobody's */
+	__u8 protocol; /* enum protocol: PROTOCOL_HTTP1 began as an upgrade */
+	__u8 pad;
+	__u16 route;
+	__u64 start_ns; /* 0 is unknown */
+
+	__u32 answer; /* the stream that the rest is about; STREAM_ENDED */
+	__u16 status; /* 0 is unknown */
+	__u8 grpc_status;
+	__u8 pad2;
+	__u64 first_ns; /* the answer's; 0 if it has not begun */
+};
+
+#define STREAM_ENDED (1U << 31)
+#define STREAM_ID (STREAM_ENDED - 1)
+
+/* One direction of a connection. */
+struct http2_side {
+	/* The frame at hand. */
+	__u32 stream;
+	__u8 flags;
+	__u8 token;    /* enum http2_token */
+	__u8 in_block; /* a header block goes on in the next frame */
+	__u8 ending;   /* its end is the stream's */
+	__u32 left;    /* of its header block fragment, GOAWAY or prefix */
+	__u32 pad;     /* behind that */
+	/* The header block at hand. */
+	__u64 start_ns; /* the first byte of its first frame */
+	__u8 field;	/* enum hpack_token */
+	__u8 after;	/* FIELD_SKIP */
+	__u8 insert;	/* the field goes into the dynamic table */
+	__u8 found;	/* FOUND_… of hpack.h */
+	__u16 name;	/* the field's, as a code of hpack.h */
+	__u16 status;
+	__u32 string_left;
+	__u16 route;
+	__u8 grpc_status;
+	__u8 carry_len;
+	__u8 carry[CARRY]; /* of a field that goes on in the next frame */
+	/* The dynamic table, as far as it matters. */
+	__u32 inserted;
+	__u32 last; /* the highest stream so far */
+	__u16 codes[HPACK_ENTRIES];
+};
+
+/* A connection's HTTP/2, by conn.http2. */
+struct http2 {
+	struct http2_side side[2];
+	struct http2_stream streams[HTTP2_STREAMS]; /* by the stream's number */
+	__u64 pad[4];
+};
+
+/* Streams whose place was taken by one that lives on. */
+struct http2_stream_key {
+	__u32 http2; /* in linkerd_http2_map */
+	__u32 slot, generation;
+	__u32 stream;
+};
+
 /* Packets' worth of outstanding pipelined requests whose start is remembered. A power of two. */
 #define RUNS 8
 
@@ -207,11 +296,14 @@ struct conn {
 	__u64 opened_ns;
 	__u64 handshake_ns; /* the SYN (outbound) or SYN-ACK (inbound) */
 	struct stream stream[2];
-	__u64 pad2[2 + 8]; /* an odd number of lines, or slots would share cache sets */
+	__u32 http2; /* in linkerd_http2_map; NO_HTTP2 */
+	__u32 pad2;
+	__u64 pad3[1 + 8]; /* an odd number of lines, or slots would share cache sets */
 };
 
 _Static_assert(sizeof(struct side) == 128, "side");
 _Static_assert(sizeof(struct conn) == 576, "conn");
+_Static_assert(sizeof(struct http2) == 4800, "http2");
 
 /* What this packet adds to its series, beside itself. */
 struct delta {
@@ -220,12 +312,25 @@ struct delta {
 	__u32 tls;
 	__u32 requests;
 	__u32 answered;
+	__u32 http2; /* requests, likewise below */
+	__u32 grpc;
 	__u32 aborted; /* by `closed` */
 	__u32 untimed;
 	__u32 lost; /* enum lost_reason plus one */
 	__u32 retransmits;
 	__u32 pad;
 };
+
+/* Where the tokens of HTTP/2 are looked for: from `at` to `total` of the buffer. */
+struct window {
+	__u32 at;
+	__u32 total;
+	__u32 carry; /* of which carried over */
+	__u32 done;  /* DONE_…: what the last token has brought to an end */
+};
+
+#define DONE_BLOCK (1 << 0)  /* a header block */
+#define DONE_STREAM (1 << 1) /* the server's side of the stream at hand */
 
 struct packet {
 	struct conn_key key;
@@ -276,7 +381,7 @@ struct scan {
 	__u32 length_len;
 	__u32 coding_end; /* of the transfer-encoding line; 0 is none */
 	__u32 found;	  /* FOUND_… */
-	__u32 line;	  /* http1.line, until that line has ended */
+	__u32 line;	  /* parser.line, until that line has ended */
 	__u32 pad;
 	__u64 number; /* a decimal number as far as it is read */
 	__u32 digits; /* of it, without leading zeros but the first */
@@ -291,12 +396,16 @@ struct tcp_result {
 	bool turned;	 /* the next connection of the slot goes the other way */
 	bool parse;	 /* the payload is the caller's to follow: busy is held */
 	bool contended;	 /* another CPU holds busy: the payload has to wait */
+	__u32 http2;	 /* to be given back, plus one */
 };
 
 struct scratch {
 	struct packet packet;
 	struct tcp_result result;
 	struct scan scan;
+	struct window window;
+	struct http2_stream_key stream_key;
+	struct http2_stream stream;
 	__u8 buffer[BUFFER + 32];
 	struct metric_key series;      /* where a series is looked for by its key */
 	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for conn.h */

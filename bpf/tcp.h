@@ -78,6 +78,8 @@ static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp
 	p->delta.closed = reason + 1;
 	p->delta.aborted = conn_outstanding(c);
 	r->opened_ns = c->brief.flags & CONN_ADOPTED ? 0 : c->opened_ns;
+	r->http2 = c->http2 + 1;
+	c->http2 = NO_HTTP2;
 }
 
 /*
@@ -103,7 +105,7 @@ static __always_inline bool tcp_in_order(struct conn *c, struct packet *p, struc
 			return false;
 		end.seq += len;
 		skip.word = READ_ONCE(c->side[role].skip.word);
-		if (b.l7 <= L7_HTTP1 &&
+		if (b.l7 < L7_OPAQUE &&
 		    (skip.generation != p->generation || skip.seq - end.seq - 1 >= SKIP_MAX)) {
 			if (unlikely(!config.ordered || !conn_busy(c, role)))
 				return false;
@@ -195,7 +197,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 			b.flags |= CONN_TWICE;
 		} else {
 			b.seen |= bit;
-			c->side[role].http1.next = p->seq + 1;
+			c->side[role].parser.next = p->seq + 1;
 			if (bit == SEEN_SYN || !client_local || loopback)
 				c->handshake_ns = p->now;
 			else if (!(b.flags & (CONN_TWICE | CONN_ADOPTED)))
@@ -239,7 +241,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 	c->brief.seen = b.seen;
 	p->flags = b.flags;
 	if (b.state == SLOT_LIVE) {
-		if (b.l7 <= L7_HTTP1 && (payload || (flags & TCP_FIN))) {
+		if (b.l7 < L7_OPAQUE && (payload || (flags & TCP_FIN))) {
 			r->parse = conn_busy(c, role);
 			r->contended = !r->parse;
 		}

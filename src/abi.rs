@@ -9,7 +9,7 @@
 use std::fmt;
 
 /// Of bpf/abi.h; a reader must refuse any other.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 /// Slots of a [`Histogram`].
 pub const BUCKETS: usize = 32;
 /// [`RequestKey::status`] of what did not fit.
@@ -250,12 +250,18 @@ counters! {
 
 counters! {
     /// Requests that never got their whole response, by why.
-    AbortedValue: 32 {
+    AbortedValue: 56 {
         /// The connection ended in order, without the rest.
         fin: u64,
         rst: u64,
         idle: u64,
         evicted: u64,
+        /// HTTP/2: by the client, or by the server with CANCEL.
+        cancelled: u64,
+        /// HTTP/2: not processed, by REFUSED_STREAM or GOAWAY.
+        refused: u64,
+        /// HTTP/2: by the server for another reason.
+        reset: u64,
     }
 }
 
@@ -265,7 +271,7 @@ counters! {
         /// Bytes that the parser needed were never seen in order.
         gap: u64,
         malformed: u64,
-        /// More messages or chunks in one packet than are followed.
+        /// Beyond what is followed in one packet, or what the maps hold.
         bound: u64,
         /// More outstanding requests than are remembered.
         pipeline: u64,
@@ -288,7 +294,7 @@ counters! {
 
 counters! {
     /// The counters of a series; `active` is a gauge.
-    MetricValue: 240 {
+    MetricValue: 264 {
         opened: u64,
         active: u64,
         tls: u64,
@@ -311,7 +317,7 @@ layout! {
     MetricEntry: 320 {
         key: MetricKey,
         value: MetricValue,
-        pad: [u64; 5],
+        pad: [u64; 2],
     }
 }
 
@@ -438,7 +444,7 @@ counters! {
 
 layout! {
     /// What a reader must know; written once by metricd-init.
-    Info: 320 {
+    Info: 328 {
         /// [`LAYOUT_VERSION`] of the writer; 0 until it has written.
         layout: u32,
         /// See [`detail`].
@@ -448,8 +454,10 @@ layout! {
         latency_capacity: u32,
         handshake_capacity: u32,
         connections_capacity: u32,
+        http2_capacity: u32,
         /// How many of `bounds_ns` are set.
         bounds: u32,
+        pad: u32,
         /// Upper, inclusive; the rest `u64::MAX`.
         bounds_ns: [u64; BUCKETS],
         /// Of metricd-init, NUL-terminated.
@@ -627,17 +635,17 @@ mod tests {
         assert_eq!(value.sent.packets, at(88));
         assert_eq!(value.ended, at(112));
         assert_eq!(value.aborted.fin, at(120));
-        assert_eq!(value.closed.evicted, at(184));
-        assert_eq!(value.lost.gap, at(192));
+        assert_eq!(value.closed.evicted, at(208));
+        assert_eq!(value.lost.gap, at(216));
 
         let key: RequestKey = ramp();
         assert_eq!(key.status, u16::from_ne_bytes([40, 41]));
         assert_eq!((key.protocol, key.grpc_status), (42, 43));
 
         let info: Info = ramp();
-        assert_eq!(info.bounds, u32::from_ne_bytes([28, 29, 30, 31]));
-        assert_eq!(info.bounds_ns[0], at(32));
-        assert_eq!(info.version[0], 288usize as u8);
+        assert_eq!(info.bounds, u32::from_ne_bytes([32, 33, 34, 35]));
+        assert_eq!(info.bounds_ns[0], at(40));
+        assert_eq!(info.version[0], 296usize as u8);
     }
 
     #[test]

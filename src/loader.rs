@@ -76,6 +76,7 @@ pub fn load<'a>(
     let (bounds_ns, bounds) = options.bounds_ns()?;
     let metrics = options.map_size.get();
     let connections = options.connections.get();
+    let http2 = options.http2_connections.get().min(connections);
     // Half empty, so that few connections share a place.
     let cache = connections
         .saturating_mul(2)
@@ -132,6 +133,8 @@ pub fn load<'a>(
     maps.linkerd_connection_free_map
         .set_max_entries(connections)?;
     maps.linkerd_connection_cache_map.set_max_entries(cache)?;
+    maps.linkerd_http2_map.set_max_entries(http2)?;
+    maps.linkerd_http2_free_map.set_max_entries(http2)?;
     // TCX wants the attach type at load; clsact and kernels without TCX don't look at it.
     open.progs
         .linkerd_ingress
@@ -146,6 +149,7 @@ pub fn load<'a>(
     )?;
     let maps = &skel.maps;
     fill(&maps.linkerd_connection_free_map, 0..connections)?;
+    fill(&maps.linkerd_http2_free_map, 0..http2)?;
     fill(&maps.linkerd_metrics_free_map, 1..=metrics)?;
     fill(&maps.linkerd_requests_free_map, 1..=metrics)?;
     fill(&maps.linkerd_latency_free_map, 1..=histograms)?;
@@ -184,9 +188,11 @@ pub fn load<'a>(
         latency_capacity: histograms,
         handshake_capacity: histograms,
         connections_capacity: connections,
+        http2_capacity: http2,
         bounds,
         bounds_ns,
         version,
+        ..Info::default()
     };
     put(&maps.linkerd_info_map, &0u32, &info)?;
     Ok(skel)

@@ -432,7 +432,9 @@ pub(crate) mod fixture {
             latency_capacity: 4096,
             handshake_capacity: 2048,
             connections_capacity: 1024,
+            http2_capacity: 512,
             bounds: 4,
+            pad: 0,
             bounds_ns: [u64::MAX; abi::BUCKETS],
             version: [0; 32],
         };
@@ -593,7 +595,7 @@ mod tests {
         let error = Snapshot::read(&dir).unwrap_err();
         assert_eq!(
             error.reason(),
-            "pins have layout 7, this metricd reads layout 2"
+            "pins have layout 7, this metricd reads layout 3"
         );
         assert!(error.to_string().contains("of the same version"));
     }
@@ -609,7 +611,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("whole records of 280 bytes, found 279 bytes"),
+                .contains("whole records of 304 bytes, found 303 bytes"),
             "{error}"
         );
 

@@ -205,13 +205,16 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_requests_aborted_total",
-        help: "Requests that never got their whole response, by how the connection ended.",
+        help: "Requests that never got their whole response, by why.",
         kind: COUNTER,
         rows: Rows::Series(&["reason"], |_, value, samples| {
             happened(samples, "fin", value.aborted.fin);
             happened(samples, "rst", value.aborted.rst);
             happened(samples, "idle", value.aborted.idle);
             happened(samples, "evicted", value.aborted.evicted);
+            happened(samples, "cancelled", value.aborted.cancelled);
+            happened(samples, "refused", value.aborted.refused);
+            happened(samples, "reset", value.aborted.reset);
         }),
     },
     Family {

@@ -69,6 +69,15 @@ pub struct Options {
     )]
     pub connections: NonZeroU32,
 
+    /// Of these, connections that speak HTTP/2 (about 4.7 KB each)
+    #[arg(
+        long,
+        env = "METRICD_HTTP2_CONNECTIONS",
+        value_name = "N",
+        default_value = "512"
+    )]
+    pub http2_connections: NonZeroU32,
+
     /// What a series keeps of who talks to whom
     #[arg(
         long,

@@ -8,8 +8,8 @@ use crate::kernel::{Kernel, Way};
 use crate::model::L7;
 use crate::tap::{self, Tap};
 
-/// HTTP1_STEPS of bpf/http1.h: messages, chunks and blocks of a head in one packet.
-const STEPS: usize = 4096;
+/// The first and STEPS of bpf/parser.h: messages, chunks and blocks of a head in one packet.
+const STEPS: usize = 1 + 4096;
 
 fn feed(tap: &Tap, flow: &Flow, role: Role, payload: &[u8]) {
     let said = &flow.said[role as usize];

@@ -1,0 +1,730 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * HTTP/2, RFC 9113, and gRPC upon it: frames are followed across packets by sequence number, header
+ * blocks field by field (hpack.h), and streams from the request's HEADERS to the end of the answer.
+ *
+ * The packet is read in windows of BLOCK bytes, each of which is taken apart token by token; a
+ * token is at most CARRY bytes, and what is there of one at the end of a packet is carried over.
+ * Payloads that do not matter are passed over without being seen.
+ *
+ * A request is counted by the client's side, and every end by whoever holds the server's side: a
+ * client that cancels takes that too. So no end is counted twice.
+ *
+ * The bounds:
+ *   STEPS          windows, and payloads passed over, in one packet (LOST_BOUND)
+ *   HPACK_ENTRIES  how far back a reference into the dynamic table is understood; beyond it the
+ *                  status of that answer is unknown
+ *   HTTP2_STREAMS  streams with a place of their own; one that finds its place taken, by one that
+ *                  lives on, goes to linkerd_http2_stream_map
+ *   linkerd_http2_map  connections; those beyond it are L4 only (LOST_BOUND)
+ */
+#ifndef METRICD_HTTP2_H
+#define METRICD_HTTP2_H
+
+#include "hpack.h"
+
+#define HTTP2_TOKENS 128 /* of one window */
+#define FRAME_HEADER 9
+
+enum frame_type {
+	FRAME_DATA = 0,
+	FRAME_HEADERS = 1,
+	FRAME_RST_STREAM = 3,
+	FRAME_PUSH_PROMISE = 5,
+	FRAME_SETTINGS = 4,
+	FRAME_PING = 6,
+	FRAME_GOAWAY = 7,
+	FRAME_WINDOW_UPDATE = 8,
+	FRAME_CONTINUATION = 9,
+};
+
+#define FLAG_END_STREAM 0x1
+#define FLAG_END_HEADERS 0x4
+#define FLAG_PADDED 0x8
+#define FLAG_PRIORITY 0x20
+#define FLAG_PROMISE 0x80 /* not on the wire: the frame is a PUSH_PROMISE */
+
+/* Error codes, RFC 9113 section 7. */
+#define ERROR_REFUSED_STREAM 7
+#define ERROR_CANCEL 8
+
+#define PREFACE_LEN 24
+
+static __always_inline struct http2 *http2_of(struct conn *c)
+{
+	__u32 at = c->http2;
+
+	return bpf_map_lookup_elem(&linkerd_http2_map, &at);
+}
+
+static __always_inline struct http2_side *http2_mine(struct scratch *s, struct http2 *x)
+{
+	__u32 role = s->packet.role;
+
+	bounded(role, 1);
+	return &x->side[role];
+}
+
+static __always_inline struct http2_stream *http2_place(struct http2 *x, __u32 stream)
+{
+	__u32 at = stream >> 1;
+
+	bounded(at, (HTTP2_STREAMS - 1));
+	return &x->streams[at];
+}
+
+static __always_inline struct http2_stream_key *http2_key(struct scratch *s, struct conn *c,
+							  __u32 stream)
+{
+	struct http2_stream_key *key = &s->stream_key;
+
+	key->http2 = c->http2;
+	key->slot = s->packet.slot;
+	key->generation = s->packet.generation;
+	key->stream = stream;
+	return key;
+}
+
+/*
+ * Begins to follow the packet's connection as HTTP/2. A function of its own for the loop. Returns
+ * STOP if there is no room.
+ */
+__noinline int http2_open(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x;
+	__u32 at = 0;
+
+	if (!c)
+		return STOP;
+	if (bpf_map_pop_elem(&linkerd_http2_free_map, &at)) {
+		s->packet.delta.lost = LOST_BOUND + 1;
+		return parser_opaque(c);
+	}
+	x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
+	if (!x)
+		return parser_opaque(c);
+#pragma unroll
+	for (int role = CLIENT; role <= SERVER; role++)
+		__builtin_memset(&x->side[role], 0, offsetof(struct http2_side, codes));
+	for (int i = 0; i < HTTP2_STREAMS; i++)
+		x->streams[i].stream = x->streams[i].answer = 0;
+	c->http2 = at;
+	WRITE_ONCE(c->brief.l7, L7_HTTP2);
+	return GO_ON;
+}
+
+/* Is it the preface, as far as it is there: `len` bytes of the buffer? RFC 9113 section 3.4. */
+static __always_inline bool http2_preface(struct scratch *s, __u32 len)
+{
+	__u64 a = buffer8(s, 0) ^ CHARS('P', 'R', 'I', ' ', '*', ' ', 'H', 'T');
+	__u64 b = buffer8(s, 8) ^ CHARS('T', 'P', '/', '2', '.', '0', '\r', '\n');
+	__u64 c = buffer8(s, 16) ^ CHARS('\r', '\n', 'S', 'M', '\r', '\n', '\r', '\n');
+
+	if (likely(len >= PREFACE_LEN))
+		return !(a | b | c);
+	if (len >= 16)
+		return !(a | b | (c & ~(~0ULL << 8 * (len & 7))));
+	if (len >= 8)
+		return !(a | (b & ~(~0ULL << 8 * (len & 7))));
+	return !(a & ~(~0ULL << 8 * (len & 7)));
+}
+
+/* Passes over `n` bytes, in the window or beyond. */
+static __always_inline int http2_pass(struct scratch *s, struct parser *h, __u32 n)
+{
+	struct window *w = &s->window;
+	__u32 there = w->total - w->at;
+
+	if (n <= there) {
+		w->at += n;
+		return TOKEN_NEXT;
+	}
+	w->at = w->total;
+	h->left = n - there;
+	h->phase = HTTP2_SKIP;
+	return TOKEN_LEAVE;
+}
+
+/*
+ * Fetches what is known of a stream into s->stream, and tells if its place was another's. Returns
+ * false if nothing is known of it, or it has ended.
+ */
+static __always_inline bool http2_find(struct scratch *s, struct http2 *x, struct conn *c,
+				       __u32 stream, bool *far)
+{
+	struct http2_stream *r = http2_place(x, stream), *to = &s->stream;
+
+	*far = false;
+	if (unlikely(r->stream != stream)) {
+		r = bpf_map_lookup_elem(&linkerd_http2_stream_map, http2_key(s, c, stream));
+		if (!r)
+			return false;
+		*far = true;
+	}
+	__builtin_memcpy(to, r, sizeof(*to));
+	if ((to->answer & STREAM_ID) != stream) {
+		to->answer = stream;
+		to->status = 0;
+		to->grpc_status = GRPC_STATUS_NONE;
+		to->first_ns = 0;
+	}
+	return !(to->answer & STREAM_ENDED);
+}
+
+/* Keeps what the server's side has learned of the stream in s->stream. */
+static __always_inline void http2_keep(struct scratch *s, struct http2 *x, struct conn *c, bool far)
+{
+	struct http2_stream *from = &s->stream, *r = http2_place(x, from->stream);
+	struct http2_stream_key *key;
+
+	if (likely(!far)) {
+		r->status = from->status;
+		r->grpc_status = from->grpc_status;
+		r->first_ns = from->first_ns;
+		WRITE_ONCE(r->answer, from->answer);
+		return;
+	}
+	key = http2_key(s, c, from->stream);
+	if (from->answer & STREAM_ENDED)
+		bpf_map_delete_elem(&linkerd_http2_stream_map, key);
+	else
+		bpf_map_update_elem(&linkerd_http2_stream_map, key, from, BPF_ANY);
+}
+
+/* A client's stream begins: its request is counted. RFC 9113 section 5.1.1. */
+static __always_inline void http2_request(struct scratch *s, struct http2 *x, struct conn *c,
+					  struct http2_side *t)
+{
+	struct http2_stream *r = http2_place(x, t->stream), *far = &s->stream;
+	struct packet *p = &s->packet;
+	__u8 protocol = t->found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
+
+	t->last = t->stream;
+	if (likely(!r->stream || READ_ONCE(r->answer) == (r->stream | STREAM_ENDED))) {
+		r->protocol = protocol;
+		r->route = t->route;
+		r->start_ns = t->start_ns;
+		WRITE_ONCE(r->stream, t->stream);
+	} else {
+		__builtin_memset(far, 0, sizeof(*far));
+		far->stream = t->stream;
+		far->protocol = protocol;
+		far->route = t->route;
+		far->start_ns = t->start_ns;
+		bpf_map_update_elem(&linkerd_http2_stream_map, http2_key(s, c, t->stream), far,
+				    BPF_ANY);
+	}
+	c->side[CLIENT].requests++;
+	if (protocol == PROTOCOL_GRPC)
+		p->delta.grpc++;
+	else
+		p->delta.http2++;
+	if (unlikely(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST)) {
+		c->side[SERVER].answered++;
+		p->unknown++;
+	}
+}
+
+/* The whole answer of a stream has come. The caller holds the server's side. */
+__noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2_stream *r;
+	union response what;
+	struct http2 *x;
+	bool far;
+
+	if (!c)
+		return 0;
+	x = http2_of(c);
+	if (!x || !http2_find(s, x, c, stream, &far))
+		return 0;
+	r = &s->stream;
+	r->answer |= STREAM_ENDED;
+	http2_keep(s, x, c, far);
+	what.status = r->status;
+	what.protocol = r->protocol;
+	what.grpc_status = r->grpc_status;
+	parser_response(skb, &c->side[SERVER], &s->packet, what, r->first_ns ? r->start_ns : 0,
+			r->first_ns);
+	return 0;
+}
+
+/* A stream ends without its whole answer. The caller holds the server's side. */
+__noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct metric_value *v;
+	struct http2 *x;
+	bool far;
+
+	if (!c)
+		return 0;
+	x = http2_of(c);
+	if (!x || !http2_find(s, x, c, stream, &far))
+		return 0;
+	s->stream.answer |= STREAM_ENDED;
+	http2_keep(s, x, c, far);
+	c->side[SERVER].answered++;
+	v = series_value(s->packet.series);
+	if (v)
+		series_add_aborted(v, reason, 1);
+	return 0;
+}
+
+/* The head of an answer, or its trailers. */
+static __always_inline void http2_answer(struct scratch *s, struct http2 *x, struct conn *c,
+					 struct http2_side *t)
+{
+	struct http2_stream *r = &s->stream;
+	bool far;
+
+	if (!http2_find(s, x, c, t->stream, &far))
+		return;
+	/* 1xx is not the answer yet, RFC 9110 section 15.2. */
+	if (!r->first_ns && (t->found & (FOUND_STATUS | FOUND_UNKNOWN)) &&
+	    !(t->status >= 100 && t->status < 200)) {
+		r->status = t->status;
+		r->first_ns = t->start_ns;
+	}
+	if (t->grpc_status != GRPC_STATUS_NONE)
+		r->grpc_status = t->grpc_status;
+	http2_keep(s, x, c, far);
+	if (t->ending)
+		s->window.done = DONE_STREAM;
+}
+
+/* The header block at hand is whole. */
+__noinline int http2_block(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2_side *t;
+	struct http2 *x;
+
+	if (!c)
+		return 0;
+	x = http2_of(c);
+	if (!x)
+		return 0;
+	t = http2_mine(s, x);
+	/* What the server pushes has even numbers. */
+	if (!(t->stream & 1))
+		return 0;
+	if (s->packet.role == SERVER)
+		http2_answer(s, x, c, t);
+	else if (t->stream > t->last)
+		http2_request(s, x, c, t);
+	return 0;
+}
+
+/* The client cancels a stream: that is the server's side to note, which is taken for it. */
+__noinline int http2_cancel(struct __sk_buff *skb, __u32 stream)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	bool mine = false;
+
+	if (!c)
+		return 0;
+	for (int i = 0; i < WAIT_ROUNDS && !mine; i++) {
+		parser_wait(skb, SERVER);
+		if (!config.ordered)
+			bpf_spin_lock(&c->lock);
+		mine = conn_busy(c, SERVER);
+		if (!config.ordered)
+			bpf_spin_unlock(&c->lock);
+	}
+	/* Else it counts as in flight until the connection ends. */
+	if (!mine) {
+		count(contended);
+		return 0;
+	}
+	http2_abort(skb, stream, ABORT_CANCELLED);
+	if (!config.ordered)
+		bpf_spin_lock(&c->lock);
+	conn_done(c, SERVER);
+	if (!config.ordered)
+		bpf_spin_unlock(&c->lock);
+	return 0;
+}
+
+/* RST_STREAM, RFC 9113 section 6.4: `error` is its code. */
+static __always_inline void http2_rst(struct __sk_buff *skb, __u32 role, __u32 stream, __u32 error)
+{
+	__u32 reason = ABORT_RESET;
+
+	if (!(stream & 1))
+		return;
+	if (role == CLIENT) {
+		http2_cancel(skb, stream);
+		return;
+	}
+	if (error == ERROR_REFUSED_STREAM)
+		reason = ABORT_REFUSED;
+	else if (error == ERROR_CANCEL)
+		reason = ABORT_CANCELLED;
+	http2_abort(skb, stream, reason);
+}
+
+/* GOAWAY of the server, RFC 9113 section 6.8: streams above `last` are not processed. */
+__noinline int http2_goaway(struct __sk_buff *skb, __u32 last)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x;
+
+	if (!c)
+		return 0;
+	x = http2_of(c);
+	if (!x)
+		return 0;
+	for (int i = 0; i < HTTP2_STREAMS; i++) {
+		__u32 stream = READ_ONCE(x->streams[i].stream);
+
+		if (stream > last)
+			http2_abort(skb, stream, ABORT_REFUSED);
+	}
+	return 0;
+}
+
+/* The next frame's header. RFC 9113 section 4.1. */
+static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s, struct parser *h,
+				       struct http2_side *t)
+{
+	struct window *w = &s->window;
+	struct packet *p = &s->packet;
+	__u32 at = w->at, len, type, flags, stream;
+	__u64 bytes;
+
+	if (unlikely(w->total - at < FRAME_HEADER)) {
+		/* The time of a frame is that of its first byte. */
+		if (!t->in_block)
+			t->start_ns = packet_leaves(skb, p, t->start_ns);
+		return TOKEN_CUT;
+	}
+	bytes = bpf_be64_to_cpu(buffer8(s, at));
+	len = bytes >> 40;
+	type = bytes >> 32 & 0xff;
+	flags = bytes >> 24 & 0xff;
+	stream = (bytes << 8 | buffer1(s, at + 8)) & STREAM_ID;
+	at += FRAME_HEADER;
+	w->at = at;
+
+	if (unlikely(t->in_block != (type == FRAME_CONTINUATION) ||
+		     (t->in_block && stream != t->stream)))
+		return TOKEN_STOP;
+	switch (type) {
+	case FRAME_DATA:
+		t->stream = stream;
+		t->ending = p->role == SERVER && (flags & FLAG_END_STREAM);
+		if (http2_pass(s, h, len))
+			return TOKEN_LEAVE;
+		if (t->ending)
+			w->done = DONE_STREAM;
+		return TOKEN_NEXT;
+	case FRAME_HEADERS:
+	case FRAME_PUSH_PROMISE:
+		/* What a PUSH_PROMISE says of a stream is not looked at. */
+		t->stream = type == FRAME_HEADERS ? stream : 0;
+		t->flags = flags & (FLAG_END_HEADERS | FLAG_PADDED |
+				    (type == FRAME_HEADERS ? FLAG_PRIORITY : 0));
+		if (type == FRAME_PUSH_PROMISE)
+			t->flags |= FLAG_PROMISE;
+		if (likely(at - FRAME_HEADER >= w->carry))
+			t->start_ns = packet_leaves(skb, p, t->start_ns);
+		t->ending = p->role == SERVER && type == FRAME_HEADERS && (flags & FLAG_END_STREAM);
+		t->left = len;
+		t->pad = 0;
+		t->field = FIELD_START;
+		t->found = 0;
+		t->status = 0;
+		t->grpc_status = GRPC_STATUS_NONE;
+		t->route = 0;
+		t->token = t->flags & ~FLAG_END_HEADERS ? TOKEN_PREFIX : TOKEN_BLOCK;
+		return TOKEN_NEXT;
+	case FRAME_CONTINUATION:
+		t->flags = flags & FLAG_END_HEADERS;
+		t->left = len + t->carry_len;
+		t->pad = 0;
+		t->token = TOKEN_BLOCK;
+		/* What was kept of a field goes before the rest of it. */
+		return t->carry_len ? TOKEN_LEAVE : TOKEN_NEXT;
+	case FRAME_RST_STREAM:
+		if (len != 4)
+			return TOKEN_STOP;
+		t->stream = stream;
+		t->token = TOKEN_RST;
+		return TOKEN_NEXT;
+	case FRAME_GOAWAY:
+		if (len < 8)
+			return TOKEN_STOP;
+		t->left = len;
+		t->token = TOKEN_GOAWAY;
+		return TOKEN_NEXT;
+	}
+	return http2_pass(s, h, len);
+}
+
+/* What a frame has before its header block: pad length, promised stream, priority. */
+static __always_inline int http2_prefix(struct scratch *s, struct http2_side *t)
+{
+	struct window *w = &s->window;
+	__u32 n = (t->flags & FLAG_PADDED ? 1 : 0) + (t->flags & FLAG_PRIORITY ? 5 : 0) +
+		  (t->flags & FLAG_PROMISE ? 4 : 0);
+	__u32 pad = t->flags & FLAG_PADDED ? buffer1(s, w->at) : 0;
+
+	if (unlikely(t->left < n))
+		return TOKEN_STOP;
+	if (unlikely(w->total - w->at < n))
+		return TOKEN_CUT;
+	w->at += n;
+	t->left -= n;
+	if (unlikely(pad > t->left))
+		return TOKEN_STOP;
+	t->left -= pad;
+	t->pad = pad;
+	t->token = TOKEN_BLOCK;
+	return TOKEN_NEXT;
+}
+
+/* A fragment of a header block has come to its end. */
+static __always_inline int http2_fragment_end(struct scratch *s, struct parser *h,
+					      struct http2_side *t)
+{
+	__u32 pad = t->pad;
+
+	t->token = TOKEN_FRAME;
+	t->pad = 0;
+	t->in_block = !(t->flags & FLAG_END_HEADERS);
+	if (!t->in_block) {
+		if (unlikely(t->field != FIELD_START || t->carry_len))
+			return TOKEN_STOP;
+		s->window.done = DONE_BLOCK;
+	}
+	return http2_pass(s, h, pad);
+}
+
+/* How a global function of the loop over the tokens comes by what it needs. */
+#define HTTP2_ENTER(skb, s, h, t)                                                                  \
+	({                                                                                         \
+		struct conn *c_ = parser_enter(skb, &(s));                                         \
+		struct http2 *x_ = c_ ? http2_of(c_) : NULL;                                       \
+		if (!x_)                                                                           \
+			return TOKEN_STOP;                                                         \
+		h = parser_mine(s, c_);                                                            \
+		t = http2_mine(s, x_);                                                             \
+	})
+
+/* Takes a token off the window, of a header block. */
+__noinline int http2_field(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct http2_side *t;
+	struct parser *h;
+	struct window *w;
+	__u32 avail, at, n;
+	int r;
+
+	HTTP2_ENTER(skb, s, h, t);
+	w = &s->window;
+	at = w->at;
+	avail = w->total - at;
+	if (!t->left)
+		return http2_fragment_end(s, h, t);
+	if (t->field == FIELD_SKIP) {
+		n = t->string_left < t->left ? t->string_left : t->left;
+		t->string_left -= n;
+		t->left -= n;
+		if (!t->string_left)
+			t->field = t->after;
+		return http2_pass(s, h, n);
+	}
+	if (!avail)
+		return TOKEN_CUT;
+	if (t->left < avail)
+		avail = t->left;
+	r = t->field == FIELD_START ? hpack_start(skb, s, t, avail)
+				    : hpack_string(skb, s, t, avail);
+	if (unlikely(r == TOKEN_CUT && avail == t->left)) {
+		/* It goes on in the next frame: RFC 9113 section 4.3. */
+		if ((t->flags & FLAG_END_HEADERS) || avail > CARRY)
+			return TOKEN_STOP;
+		bounded(at, 1023);
+		if (at > BUFFER - CARRY)
+			return TOKEN_STOP;
+		__builtin_memcpy(t->carry, s->buffer + at, CARRY);
+		t->carry_len = avail;
+		t->left = 0;
+		w->at += avail;
+		return TOKEN_NEXT;
+	}
+	return r;
+}
+
+/* Takes a token off the window, of a frame. */
+__noinline int http2_token(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct http2_side *t;
+	struct window *w;
+	struct parser *h;
+	__u32 n;
+
+	HTTP2_ENTER(skb, s, h, t);
+	w = &s->window;
+	if (w->at == w->total)
+		return TOKEN_CUT;
+	if (t->token == TOKEN_FRAME)
+		return http2_frame(skb, s, h, t);
+	if (t->token == TOKEN_PREFIX)
+		return http2_prefix(s, t);
+	n = t->token == TOKEN_RST ? 4 : 8;
+	if (w->total - w->at < n)
+		return TOKEN_CUT;
+	t->token = TOKEN_FRAME;
+	if (n == 4) {
+		http2_rst(skb, s->packet.role, t->stream, bpf_be64_to_cpu(buffer8(s, w->at)) >> 32);
+		w->at += 4;
+		return TOKEN_NEXT;
+	}
+	if (s->packet.role == SERVER)
+		http2_goaway(skb, bpf_be64_to_cpu(buffer8(s, w->at)) >> 32 & STREAM_ID);
+	return http2_pass(s, h, t->left);
+}
+
+/* Behind a payload that was passed over without being seen. */
+static __always_inline void http2_behind(struct __sk_buff *skb, struct http2_side *t)
+{
+	if (t->token == TOKEN_FRAME && t->ending) {
+		t->ending = 0;
+		http2_finish(skb, t->stream);
+	}
+}
+
+/* The same where nothing of it was in a packet. */
+__noinline int http2_passed(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+
+	if (x)
+		http2_behind(skb, http2_mine(s, x));
+	return 0;
+}
+
+/* Consumes a window of the packet, or what is passed over. Returns STOP if there is no more. */
+__noinline int http2_step(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2_side *t;
+	struct parser *h;
+	struct window *w;
+	struct packet *p;
+	struct http2 *x;
+	__u32 avail, carry, n, at;
+	int r = TOKEN_NEXT;
+
+	if (!c)
+		return STOP;
+	x = http2_of(c);
+	if (!x)
+		return STOP;
+	t = http2_mine(s, x);
+	h = parser_mine(s, c);
+	p = &s->packet;
+	w = &s->window;
+	avail = p->end - p->pos;
+	if (!avail || h->phase == PHASE_LOST)
+		return STOP;
+	if (h->phase == HTTP2_SKIP) {
+		parser_skip(s, h, avail);
+		if (h->phase == PHASE_START)
+			http2_behind(skb, t);
+		return p->pos == p->end ? STOP : GO_ON;
+	}
+
+	n = (avail < BLOCK ? avail : BLOCK) - 1;
+	bounded(n, (BLOCK - 1));
+	n++;
+	carry = h->carry_len;
+	if (carry) {
+		__builtin_memcpy(s->buffer, h->carry, CARRY);
+		bounded(carry, 63);
+	}
+	if (bpf_skb_load_bytes(skb, p->pos, s->buffer + carry, n))
+		return parser_lost(skb, LOST_GAP);
+	w->at = 0;
+	w->total = carry + n;
+	w->carry = carry;
+	w->done = 0;
+	for (int i = 0; i < HTTP2_TOKENS; i++) {
+		r = t->token == TOKEN_BLOCK ? http2_field(skb) : http2_token(skb);
+		if (w->done & DONE_BLOCK) {
+			w->done = 0;
+			http2_block(skb);
+		}
+		if (w->done & DONE_STREAM) {
+			w->done = t->ending = 0;
+			http2_finish(skb, t->stream);
+		}
+		if (r != TOKEN_NEXT)
+			break;
+	}
+	at = w->at;
+	n = w->total - at;
+	h->carry_len = 0;
+	if (r == TOKEN_STOP)
+		return parser_lost(skb, LOST_MALFORMED);
+	p->pos += at - w->carry;
+	if (r == TOKEN_CUT) {
+		bounded(at, 1023);
+		if (n > CARRY || at > BUFFER - CARRY)
+			return parser_lost(skb, LOST_BOUND);
+		__builtin_memcpy(h->carry, s->buffer + at, CARRY);
+		h->carry_len = n;
+		p->pos += n;
+	} else if (t->token == TOKEN_BLOCK && t->carry_len && t->left) {
+		/* A header block goes on: what was kept of a field is read again. */
+		__builtin_memcpy(h->carry, t->carry, CARRY);
+		h->carry_len = t->carry_len;
+		t->carry_len = 0;
+	}
+	return p->pos == p->end ? STOP : GO_ON;
+}
+
+/* In two loops, which is less for the verifier to walk through than one. */
+__noinline int http2_some(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return STOP;
+	for (int i = 0; i < SOME; i++) {
+		if (http2_step(skb))
+			return STOP;
+	}
+	return GO_ON;
+}
+
+/* Consumes what is left of the packet. */
+__noinline int http2_steps(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return STOP;
+	for (int i = 0; i < STEPS / SOME; i++) {
+		if (http2_some(skb))
+			return STOP;
+	}
+	return parser_lost(skb, LOST_BOUND);
+}
+
+#endif

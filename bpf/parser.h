@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the parsers of all protocols share. */
+#ifndef METRICD_PARSER_H
+#define METRICD_PARSER_H
+
+#include "tcp.h"
+
+#define STEPS 4096 /* of a parser in one packet */
+#define SOME 64	   /* of them */
+
+#define STOP 1
+#define GO_ON 0
+
+#define BYTES(c) (0x0101010101010101ULL * (c))
+
+/* Eight characters as they are read from memory by a little-endian machine. */
+#define CHARS(a, b, c, d, e, f, g, h)                                                              \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 |   \
+	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
+
+static __always_inline __u64 buffer8(struct scratch *s, __u32 at)
+{
+	bounded(at, 1023);
+	return *(__u64 *)(s->buffer + at);
+}
+
+static __always_inline __u8 buffer1(struct scratch *s, __u32 at)
+{
+	bounded(at, 1023);
+	return s->buffer[at];
+}
+
+/* How a global function comes by what its caller had: the scratch, and the packet's connection. */
+static __always_inline struct conn *parser_enter(struct __sk_buff *skb, struct scratch **s)
+{
+	*s = scratch();
+	/* The verifier wants an argument to be used. */
+	return *s && skb->len ? conn_slot((*s)->packet.slot) : NULL;
+}
+
+static __always_inline struct parser *parser_mine(struct scratch *s, struct conn *c)
+{
+	__u32 role = s->packet.role;
+
+	bounded(role, 1);
+	return &c->side[role].parser;
+}
+
+/*
+ * This direction can't be followed any more. Of the server's, the answers still
+ * to come are unknown, now and for good; of the client's, no more requests are
+ * counted.
+ */
+__noinline int parser_lost(struct __sk_buff *skb, __u32 reason)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct packet *p;
+	__u32 n = 0;
+
+	if (unlikely(!c))
+		return STOP;
+	p = &s->packet;
+	parser_mine(s, c)->phase = PHASE_LOST;
+	if (!p->delta.lost)
+		p->delta.lost = reason + 1;
+	if (p->role == SERVER) {
+		bpf_spin_lock(&c->lock);
+		c->brief.flags |= CONN_ANSWERS_LOST;
+		n = conn_outstanding(c);
+		bpf_spin_unlock(&c->lock);
+		p->unknown += n;
+	}
+	return STOP;
+}
+
+/* Not HTTP/1: whatever it is, it is counted as L4 from here on. */
+static __always_inline int parser_opaque(struct conn *c)
+{
+	c->brief.l7 = L7_OPAQUE;
+	return STOP;
+}
+
+/* Rounds of WAIT_READS looks: together longer than the largest packet takes to follow. */
+#define WAIT_ROUNDS 64
+#define WAIT_READS 1024
+
+/* One round of waiting for the CPU that follows one direction of the packet's connection. */
+__noinline int parser_wait(struct __sk_buff *skb, __u32 role)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+
+	if (unlikely(!c))
+		return 0;
+	bounded(role, 1);
+	for (int i = 0; i < WAIT_READS; i++) {
+		if (!READ_ONCE(c->side[role].busy))
+			break;
+	}
+	return 0;
+}
+
+/* A final response has come to its end; of what is not known when it began the start is 0. */
+static __always_inline void parser_response(struct __sk_buff *skb, struct side *side,
+					    struct packet *p, union response what, __u64 start_ns,
+					    __u64 first_ns)
+{
+	struct request_entry *e;
+	__u32 at = side->response;
+
+	/* The server's side alone adds to it, as long as its answers are not lost. */
+	side->answered++;
+	p->delta.answered++;
+	e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
+	if (unlikely(!e || e->key.status != what.status || e->key.protocol != what.protocol ||
+		     e->key.grpc_status != what.grpc_status)) {
+		at = response_find(skb, what.word);
+		side->response = at;
+		e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
+		if (!e)
+			return;
+	}
+	add(&e->value.responses, 1);
+	if (unlikely(!start_ns)) {
+		p->delta.untimed++;
+		return;
+	}
+	histogram_response(e->latency, packet_now(p) - start_ns, first_ns - start_ns);
+}
+
+/* Skips up to `n` bytes of a part of known length. */
+static __always_inline void parser_skip(struct scratch *s, struct parser *h, __u64 n)
+{
+	if (n < h->left) {
+		if (h->phase != HTTP1_CLOSE)
+			h->left -= n;
+		s->packet.pos += n;
+		return;
+	}
+	s->packet.pos += h->left;
+	h->left = 0;
+	if (h->phase == HTTP1_CHUNK_DATA) {
+		h->phase = HTTP1_CHUNK_SIZE;
+		h->length = 0;
+	} else if (h->phase == HTTP2_SKIP) {
+		h->phase = PHASE_START;
+	} else {
+		h->phase = HTTP1_END;
+	}
+}
+
+#endif
