@@ -31,6 +31,7 @@
 #define FOUND_UNKNOWN (1 << 2) /* a field that may have been any */
 
 #define HPACK_STATIC 61
+#define HPACK_INDEXED 24 /* fields of a byte looked at at once */
 
 /* What a token has come to. */
 #define TOKEN_NEXT 0  /* on to the next one */
@@ -38,28 +39,16 @@
 #define TOKEN_LEAVE 2 /* what follows is not in the window */
 #define TOKEN_STOP 3  /* the connection is lost */
 
-/* The code of a field of the static table, RFC 7541 appendix A. */
+/* Of the fields 8 to 14 of the static table, RFC 7541 appendix A. Volatile, or clang would put it
+ * where libbpf doesn't look. */
+const volatile __u16 hpack_statuses[8] = {200, 204, 206, 304, 400, 404, 500};
+
+/* The code of a field of the static table. */
 static __always_inline __u32 hpack_static(__u32 index)
 {
-	switch (index) {
-	case 8:
-		return CODE_STATUS + 200;
-	case 9:
-		return CODE_STATUS + 204;
-	case 10:
-		return CODE_STATUS + 206;
-	case 11:
-		return CODE_STATUS + 304;
-	case 12:
-		return CODE_STATUS + 400;
-	case 13:
-		return CODE_STATUS + 404;
-	case 14:
-		return CODE_STATUS + 500;
-	case 31:
-		return CODE_CONTENT_TYPE;
-	}
-	return CODE_NOTHING;
+	if (index - 8 <= 14 - 8)
+		return CODE_STATUS + hpack_statuses[index - 8];
+	return index == 31 ? CODE_CONTENT_TYPE : CODE_NOTHING;
 }
 
 /* The code of the field that `index` refers to, or a negative number if there is none. */
@@ -251,6 +240,34 @@ __noinline __u32 hpack_value(struct __sk_buff *skb, __u32 name, __u32 at, __u32 
 	if (name == CODE_STATUS)
 		return CODE_STATUS + (number <= 999 ? number : 0);
 	return CODE_GRPC_STATUS + (number < GRPC_STATUS_NONE ? number : GRPC_STATUS_NONE);
+}
+
+/*
+ * The fields at the window's place that are a byte each: most of most blocks, as they refer to the
+ * tables. Returns TOKEN_STOP if one refers to nothing.
+ */
+static __always_inline int hpack_indexed(struct scratch *s, struct http2_side *t, __u32 avail)
+{
+	struct window *w = &s->window;
+	__u32 at = w->at;
+	int code;
+
+	for (int i = 0; i < HPACK_INDEXED; i++) {
+		__u32 first = buffer1(s, at);
+
+		if (!avail || first <= 0x80 || first == 0xff)
+			break;
+		code = hpack_code(t, first & 0x7f);
+		if (unlikely(code < 0))
+			return TOKEN_STOP;
+		if (code != CODE_NOTHING)
+			hpack_field(t, code);
+		at++;
+		avail--;
+	}
+	t->left -= at - w->at;
+	w->at = at;
+	return TOKEN_NEXT;
 }
 
 /* The first token of a field: RFC 7541 section 6. */

@@ -147,50 +147,41 @@ static __always_inline int http2_pass(struct scratch *s, struct parser *h, __u32
 	return TOKEN_LEAVE;
 }
 
-/*
- * Fetches what is known of a stream into s->stream, and tells if its place was another's. Returns
- * false if nothing is known of it, or it has ended.
- */
-static __always_inline bool http2_find(struct scratch *s, struct http2 *x, struct conn *c,
-				       __u32 stream, bool *far)
+/* What is known of a stream: in its place, or fetched into s->stream, if that was another's. NULL
+ * if nothing is, or it has ended. */
+static __always_inline struct http2_stream *http2_find(struct scratch *s, struct http2 *x,
+						       struct conn *c, __u32 stream)
 {
-	struct http2_stream *r = http2_place(x, stream), *to = &s->stream;
+	struct http2_stream *r = http2_place(x, stream);
 
-	*far = false;
 	if (unlikely(r->stream != stream)) {
 		r = bpf_map_lookup_elem(&linkerd_http2_stream_map, http2_key(s, c, stream));
 		if (!r)
-			return false;
-		*far = true;
+			return NULL;
+		__builtin_memcpy(&s->stream, r, sizeof(*r));
+		r = &s->stream;
 	}
-	__builtin_memcpy(to, r, sizeof(*to));
-	if ((to->answer & STREAM_ID) != stream) {
-		to->answer = stream;
-		to->status = 0;
-		to->grpc_status = GRPC_STATUS_NONE;
-		to->first_ns = 0;
+	if ((r->answer & STREAM_ID) != stream) {
+		r->status = 0;
+		r->grpc_status = GRPC_STATUS_NONE;
+		r->first_ns = 0;
+		WRITE_ONCE(r->answer, stream);
 	}
-	return !(to->answer & STREAM_ENDED);
+	return r->answer & STREAM_ENDED ? NULL : r;
 }
 
-/* Keeps what the server's side has learned of the stream in s->stream. */
-static __always_inline void http2_keep(struct scratch *s, struct http2 *x, struct conn *c, bool far)
+/* Keeps what the server's side has learned of a stream whose place is another's. */
+static __always_inline void http2_keep(struct scratch *s, struct conn *c, struct http2_stream *r)
 {
-	struct http2_stream *from = &s->stream, *r = http2_place(x, from->stream);
 	struct http2_stream_key *key;
 
-	if (likely(!far)) {
-		r->status = from->status;
-		r->grpc_status = from->grpc_status;
-		r->first_ns = from->first_ns;
-		WRITE_ONCE(r->answer, from->answer);
+	if (likely(r != &s->stream))
 		return;
-	}
-	key = http2_key(s, c, from->stream);
-	if (from->answer & STREAM_ENDED)
+	key = http2_key(s, c, r->stream);
+	if (r->answer & STREAM_ENDED)
 		bpf_map_delete_elem(&linkerd_http2_stream_map, key);
 	else
-		bpf_map_update_elem(&linkerd_http2_stream_map, key, from, BPF_ANY);
+		bpf_map_update_elem(&linkerd_http2_stream_map, key, r, BPF_ANY);
 }
 
 /* A client's stream begins: its request is counted. RFC 9113 section 5.1.1. */
@@ -232,19 +223,14 @@ __noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
 {
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
-	struct http2_stream *r;
+	struct http2 *x = c ? http2_of(c) : NULL;
+	struct http2_stream *r = x ? http2_find(s, x, c, stream) : NULL;
 	union response what;
-	struct http2 *x;
-	bool far;
 
-	if (!c)
+	if (!r)
 		return 0;
-	x = http2_of(c);
-	if (!x || !http2_find(s, x, c, stream, &far))
-		return 0;
-	r = &s->stream;
-	r->answer |= STREAM_ENDED;
-	http2_keep(s, x, c, far);
+	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
+	http2_keep(s, c, r);
 	what.status = r->status;
 	what.protocol = r->protocol;
 	what.grpc_status = r->grpc_status;
@@ -258,17 +244,14 @@ __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 {
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+	struct http2_stream *r = x ? http2_find(s, x, c, stream) : NULL;
 	struct metric_value *v;
-	struct http2 *x;
-	bool far;
 
-	if (!c)
+	if (!r)
 		return 0;
-	x = http2_of(c);
-	if (!x || !http2_find(s, x, c, stream, &far))
-		return 0;
-	s->stream.answer |= STREAM_ENDED;
-	http2_keep(s, x, c, far);
+	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
+	http2_keep(s, c, r);
 	c->side[SERVER].answered++;
 	v = series_value(s->packet.series);
 	if (v)
@@ -280,10 +263,9 @@ __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 static __always_inline void http2_answer(struct scratch *s, struct http2 *x, struct conn *c,
 					 struct http2_side *t)
 {
-	struct http2_stream *r = &s->stream;
-	bool far;
+	struct http2_stream *r = http2_find(s, x, c, t->stream);
 
-	if (!http2_find(s, x, c, t->stream, &far))
+	if (!r)
 		return;
 	/* 1xx is not the answer yet, RFC 9110 section 15.2. */
 	if (!r->first_ns && (t->found & (FOUND_STATUS | FOUND_UNKNOWN)) &&
@@ -293,7 +275,7 @@ static __always_inline void http2_answer(struct scratch *s, struct http2 *x, str
 	}
 	if (t->grpc_status != GRPC_STATUS_NONE)
 		r->grpc_status = t->grpc_status;
-	http2_keep(s, x, c, far);
+	http2_keep(s, c, r);
 	if (t->ending)
 		s->window.done = DONE_STREAM;
 }
@@ -534,6 +516,12 @@ __noinline int http2_field(struct __sk_buff *skb)
 	w = &s->window;
 	at = w->at;
 	avail = w->total - at;
+	if (likely(t->field == FIELD_START)) {
+		if (unlikely(hpack_indexed(s, t, avail < t->left ? avail : t->left)))
+			return TOKEN_STOP;
+		at = w->at;
+		avail = w->total - at;
+	}
 	if (!t->left)
 		return http2_fragment_end(s, h, t);
 	if (t->field == FIELD_SKIP) {
@@ -643,14 +631,12 @@ __noinline int http2_step(struct __sk_buff *skb)
 	avail = p->end - p->pos;
 	if (!avail || h->phase == PHASE_LOST)
 		return STOP;
-	if (h->phase == HTTP2_SKIP) {
-		parser_skip(s, h, avail);
-		if (h->phase == PHASE_START)
-			http2_behind(skb, t);
-		return p->pos == p->end ? STOP : GO_ON;
-	}
+	if (h->phase == HTTP2_SKIP)
+		goto skip;
 
-	n = (avail < BLOCK ? avail : BLOCK) - 1;
+	/* A server's heads are far apart. */
+	n = p->role == SERVER ? BLOCK / 4 : BLOCK;
+	n = (avail < n ? avail : n) - 1;
 	bounded(n, (BLOCK - 1));
 	n++;
 	carry = h->carry_len;
@@ -695,6 +681,12 @@ __noinline int http2_step(struct __sk_buff *skb)
 		__builtin_memcpy(h->carry, t->carry, CARRY);
 		h->carry_len = t->carry_len;
 		t->carry_len = 0;
+	}
+	if (h->phase == HTTP2_SKIP) {
+	skip:
+		parser_skip(s, h, p->end - p->pos);
+		if (h->phase == PHASE_START)
+			http2_behind(skb, t);
 	}
 	return p->pos == p->end ? STOP : GO_ON;
 }
