@@ -103,6 +103,7 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 		side->parser.phase = PHASE_START;
 		side->parser.line = LINE_NEW;
 		side->parser.carry_len = 0;
+		side->parser.early = 0;
 		side->parser.ahead_lo = side->parser.ahead_hi = 0;
 		stream->hole_lo = stream->hole_hi = 0;
 	}
@@ -153,11 +154,22 @@ static __always_inline bool conn_is_busy(struct conn *c)
 	return READ_ONCE(c->side[CLIENT].busy) | READ_ONCE(c->side[SERVER].busy);
 }
 
-/* Gives back what conn.http2 was. */
-static __always_inline void conn_free_http2(__u32 http2)
+/* Gives an element of linkerd_early_map back. */
+static __always_inline void early_free(__u32 early)
+{
+	__u32 at = early - 1;
+
+	if (early)
+		bpf_map_push_elem(&linkerd_early_free_map, &at, 0);
+}
+
+/* Gives back what a connection had in other maps. */
+static __always_inline void conn_free(__u32 http2, __u32 early_client, __u32 early_server)
 {
 	if (http2 != NO_HTTP2)
 		bpf_map_push_elem(&linkerd_http2_free_map, &http2, 0);
+	early_free(early_client);
+	early_free(early_server);
 }
 
 /*
@@ -171,7 +183,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 	struct metric_value *v;
 	struct conn_key key;
 	__u64 opened = 0, now;
-	__u32 aborted = 0, series = OTHER, http2 = NO_HTTP2;
+	__u32 aborted = 0, series = OTHER, http2 = NO_HTTP2, early[2] = {};
 	__u8 flags = 0, state;
 	bool taken = false;
 
@@ -191,6 +203,9 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 			series = c->series;
 			http2 = c->http2;
 			c->http2 = NO_HTTP2;
+			early[CLIENT] = c->side[CLIENT].parser.early;
+			early[SERVER] = c->side[SERVER].parser.early;
+			c->side[CLIENT].parser.early = c->side[SERVER].parser.early = 0;
 			aborted = conn_outstanding(c);
 			opened = c->opened_ns;
 			flags = c->brief.flags;
@@ -206,7 +221,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 		return -1;
 
 	bpf_map_delete_elem(&linkerd_connection_index_map, &key);
-	conn_free_http2(http2);
+	conn_free(http2, early[CLIENT], early[SERVER]);
 	if (state != SLOT_LIVE)
 		return 0;
 	v = series_value(series);
@@ -221,7 +236,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 }
 
 /* Gives a slot back that is the caller's. */
-static __always_inline void conn_free(__u32 slot)
+static __always_inline void conn_free_slot(__u32 slot)
 {
 	struct conn *c = conn_slot(slot);
 
@@ -310,7 +325,7 @@ __noinline __u32 conn_take(struct __sk_buff *skb)
 			if (slot == NO_SLOT)
 				slot = at;
 			else
-				conn_free(at);
+				conn_free_slot(at);
 		} else if (r == 1 && (candidate == NO_SLOT || s->silent > silent)) {
 			candidate = at;
 			silent = s->silent;
@@ -381,7 +396,7 @@ __noinline int conn_open(struct __sk_buff *skb)
 	/* Another CPU was faster, or there is no memory. */
 	p->delta.opened = 0;
 	p->delta.lost = 0;
-	conn_free(slot);
+	conn_free_slot(slot);
 	if (conn_find(p))
 		return 0;
 	count(untracked);

@@ -86,8 +86,8 @@ static __always_inline bool follow_over(struct __sk_buff *skb, struct scratch *s
 /*
  * For a packet that does not begin where the last one ended, or before which others came too early:
  * says whether it is to be followed now, from the packet's position. Bytes seen before are passed
- * over; bytes that come too early are remembered as a hull, which is no loss if the message turns
- * out to reach over it.
+ * over; bytes that come too early are kept, or, if they can't be, remembered as a hull, which is no
+ * loss if the message turns out to reach over it.
  */
 __noinline int follow_unordered(struct __sk_buff *skb)
 {
@@ -105,6 +105,8 @@ __noinline int follow_unordered(struct __sk_buff *skb)
 	end = seq + (p->end - p->payload);
 	if (h->phase == PHASE_LOST) {
 		h->next = end;
+		early_free(h->early);
+		h->early = 0;
 		return STOP;
 	}
 	if (before(seq, h->next)) {
@@ -118,6 +120,8 @@ __noinline int follow_unordered(struct __sk_buff *skb)
 		return GO_ON;
 	if (follow_over(skb, s, h, gap))
 		return GO_ON;
+	if (!early_put(skb, seq, h->next))
+		return STOP;
 	if (h->ahead_lo == h->ahead_hi) {
 		h->ahead_lo = seq;
 		h->ahead_hi = end;
@@ -130,8 +134,8 @@ __noinline int follow_unordered(struct __sk_buff *skb)
 	return STOP;
 }
 
-/* Behind such a packet: goes on to the end of what came too early, if the message reaches over it.
- */
+/* Behind such a packet: goes on with what came too early. Returns GO_ON if the parser is to read
+ * what was kept of it. */
 __noinline int follow_catch_up(struct __sk_buff *skb)
 {
 	struct scratch *s;
@@ -144,18 +148,21 @@ __noinline int follow_catch_up(struct __sk_buff *skb)
 		return STOP;
 	p = &s->packet;
 	h = parser_mine(s, c);
-	end = follow_seq(p) + (p->end - p->payload);
+	end = p->early ? p->early_seq + p->end : follow_seq(p) + (p->end - p->payload);
 	h->next = end;
+	if (h->phase == PHASE_LOST)
+		return STOP;
+	if (h->early && early_take(skb, end))
+		return GO_ON;
 	if (h->ahead_lo == h->ahead_hi || before(end, h->ahead_lo))
 		return STOP;
 	if (before(end, h->ahead_hi)) {
-		if (follow_over(skb, s, h, h->ahead_hi - end))
-			h->next = h->ahead_hi;
-		else if (h->phase != PHASE_LOST)
-			parser_lost(skb, LOST_GAP);
+		if (!follow_over(skb, s, h, h->ahead_hi - end))
+			return parser_lost(skb, LOST_GAP);
+		h->next = h->ahead_hi;
 	}
 	h->ahead_lo = h->ahead_hi;
-	return STOP;
+	return h->early && early_take(skb, h->next) ? GO_ON : STOP;
 }
 
 /* Follows the packet's payload. The caller holds busy. */
@@ -165,21 +172,26 @@ static __always_inline void follow_payload(struct __sk_buff *skb, struct scratch
 	struct parser *h = parser_mine(s, c);
 
 	p->pos = p->payload;
-	if (likely(p->seq == h->next && h->ahead_lo == h->ahead_hi && h->phase != PHASE_LOST &&
-		   !(p->tcp_flags & TCP_SYN))) {
+	if (likely(p->seq == h->next && h->ahead_lo == h->ahead_hi && !h->early &&
+		   h->phase != PHASE_LOST && !(p->tcp_flags & TCP_SYN))) {
 		h->next = p->seq + (p->end - p->payload);
 		if (likely(c->brief.l7 != L7_HTTP2) && !http1_consume(skb, s, c, HTTP1_EVENTS))
 			http1_steps(skb);
 		if (unlikely(c->brief.l7 == L7_HTTP2))
 			http2_steps(skb);
 	} else if (!follow_unordered(skb)) {
-		if (likely(c->brief.l7 != L7_HTTP2))
-			http1_steps(skb);
-		if (unlikely(c->brief.l7 == L7_HTTP2))
-			http2_steps(skb);
-		follow_catch_up(skb);
+		for (int i = 0; i < 2 * EARLY_RANGES; i++) {
+			if (c->brief.l7 != L7_HTTP2)
+				http1_steps(skb);
+			if (c->brief.l7 == L7_HTTP2)
+				http2_steps(skb);
+			if (follow_catch_up(skb))
+				break;
+		}
+		p->early = 0;
 	}
-	if (unlikely((p->tcp_flags & TCP_FIN) && p->role == SERVER && h->phase == HTTP1_CLOSE))
+	if (unlikely((READ_ONCE(c->brief.seen) & SEEN_FIN(SERVER)) && p->role == SERVER &&
+		     h->phase == HTTP1_CLOSE))
 		http1_ended(skb);
 	if (p->run_count)
 		http1_push(skb, c, p);

@@ -359,7 +359,7 @@ __noinline int http1_chunk_size(struct __sk_buff *skb)
 	n = (n < CHUNK_LINE ? n : CHUNK_LINE) - 1;
 	bounded(n, (CHUNK_LINE - 1));
 	n++;
-	if (bpf_skb_load_bytes(skb, s->packet.pos, s->buffer, n))
+	if (early_or_packet(skb, s, 0, n))
 		return parser_lost(skb, LOST_GAP);
 	for (i = 0; i < CHUNK_LINE; i++) {
 		__u32 b, digit;
@@ -653,7 +653,7 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 		__builtin_memcpy(s->buffer, h->carry, CARRY);
 		bounded(carry, 63);
 	}
-	if (unlikely(bpf_skb_load_bytes(skb, s->packet.pos, s->buffer + carry, n)))
+	if (unlikely(early_or_packet(skb, s, carry, n)))
 		return parser_lost(skb, LOST_GAP);
 	total = carry + n;
 

@@ -644,7 +644,7 @@ __noinline int http2_step(struct __sk_buff *skb)
 		__builtin_memcpy(s->buffer, h->carry, CARRY);
 		bounded(carry, 63);
 	}
-	if (bpf_skb_load_bytes(skb, p->pos, s->buffer + carry, n))
+	if (early_or_packet(skb, s, carry, n))
 		return parser_lost(skb, LOST_GAP);
 	w->at = 0;
 	w->total = carry + n;

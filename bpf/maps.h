@@ -68,6 +68,10 @@ struct {
 	__type(value, struct http2_stream);
 } linkerd_http2_stream_map SEC(".maps");
 
+/* For the few directions that something is missing in, and not for longer than it is. */
+ALIGNED_ARRAY(linkerd_early_map, struct early);
+FREE_LIST(linkerd_early_free_map);
+
 MAP(linkerd_counters_map, ARRAY, 0, __u32, struct counters);
 MAP(linkerd_info_map, ARRAY, 0, __u32, struct info);
 

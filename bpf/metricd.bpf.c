@@ -68,8 +68,8 @@ static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, str
 		}
 		tcp_release(c, p, &r);
 	}
-	if (unlikely(r.http2))
-		conn_free_http2(r.http2 - 1);
+	if (unlikely(p->delta.closed))
+		conn_free(r.http2 - 1, r.early[CLIENT], r.early[SERVER]);
 	if (unlikely(r.rtt_ns))
 		add_time(skb, HANDSHAKE_RTT, r.rtt_ns);
 	if (unlikely(r.opened_ns))

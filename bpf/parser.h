@@ -3,7 +3,7 @@
 #ifndef METRICD_PARSER_H
 #define METRICD_PARSER_H
 
-#include "tcp.h"
+#include "early.h"
 
 #define STEPS 4096 /* of a parser in one packet */
 #define SOME 64	   /* of them */

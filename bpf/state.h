@@ -142,7 +142,8 @@ struct parser {
 	__u8 framing; /* FRAMING_… of the message at hand */
 	__u8 method;  /* enum method: of the request at hand, or that the response answers */
 	__u8 pad;
-	__u32 first_len;	  /* bytes of a start line that did not fit into carry */
+	__u16 first_len;	  /* bytes of a start line that did not fit into carry */
+	__u16 early;		  /* in linkerd_early_map, plus one; 0 is none */
 	__u64 request_ns;	  /* of the request that the response answers; 0 is unknown */
 	__u32 ahead_lo, ahead_hi; /* hull of what came too early, if they differ */
 	__u8 carry[CARRY];
@@ -274,6 +275,18 @@ struct http2_stream_key {
 /* Packets' worth of outstanding pipelined requests whose start is remembered. A power of two. */
 #define RUNS 8
 
+/* Bytes of one direction that came before others that they follow, until those come. */
+#define EARLY_BYTES (1 << 16) /* from the first that is missing */
+#define EARLY_RANGES 8
+#define EARLY_LOAD 4096 /* taken from the packet at once */
+
+struct early {
+	struct {
+		__u32 lo, hi; /* sequence numbers; none if they are the same */
+	} ranges[EARLY_RANGES];
+	__u8 data[EARLY_BYTES + EARLY_LOAD]; /* by the lower bits of the sequence number */
+};
+
 /* What tells bytes that are new from bytes that were passed over or are sent again. */
 struct stream {
 	__u32 hole_lo, hole_hi; /* hull of what was passed over, if they differ */
@@ -344,6 +357,8 @@ struct packet {
 	__u32 payload;	  /* offset of the transport's payload */
 	__u32 end;	  /* offset of its end */
 	__u32 pos;	  /* how far the parser is */
+	__u32 early;	  /* in linkerd_early_map, plus one, if the parser is to read there… */
+	__u32 early_seq;  /* …from where on */
 	__u32 seq, ack;
 	__u8 tcp_flags;
 	__u8 to_local; /* towards the local end */
@@ -396,7 +411,9 @@ struct tcp_result {
 	bool turned;	 /* the next connection of the slot goes the other way */
 	bool parse;	 /* the payload is the caller's to follow: busy is held */
 	bool contended;	 /* another CPU holds busy: the payload has to wait */
-	__u32 http2;	 /* to be given back, plus one */
+	/* To be given back, plus one. */
+	__u32 http2;
+	__u16 early[2];
 };
 
 struct scratch {

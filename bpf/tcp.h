@@ -80,6 +80,9 @@ static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp
 	r->opened_ns = c->brief.flags & CONN_ADOPTED ? 0 : c->opened_ns;
 	r->http2 = c->http2 + 1;
 	c->http2 = NO_HTTP2;
+	r->early[CLIENT] = c->side[CLIENT].parser.early;
+	r->early[SERVER] = c->side[SERVER].parser.early;
+	c->side[CLIENT].parser.early = c->side[SERVER].parser.early = 0;
 }
 
 /*

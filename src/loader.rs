@@ -20,6 +20,10 @@ use crate::skel::{MetricdSkel, MetricdSkelBuilder};
 /// statuses than a pod has.
 const HISTOGRAMS: u32 = 1024;
 
+/// Directions of connections whose bytes can be kept at a time until those before them come: 68 KB
+/// each.
+const EARLY: u32 = 16;
+
 /// The loopback's index in every network namespace (LOOPBACK_IFINDEX of linux/net_namespace.h).
 pub const LOOPBACK: u32 = 1;
 
@@ -135,6 +139,8 @@ pub fn load<'a>(
     maps.linkerd_connection_cache_map.set_max_entries(cache)?;
     maps.linkerd_http2_map.set_max_entries(http2)?;
     maps.linkerd_http2_free_map.set_max_entries(http2)?;
+    maps.linkerd_early_map.set_max_entries(EARLY)?;
+    maps.linkerd_early_free_map.set_max_entries(EARLY)?;
     // TCX wants the attach type at load; clsact and kernels without TCX don't look at it.
     open.progs
         .linkerd_ingress
@@ -150,6 +156,7 @@ pub fn load<'a>(
     let maps = &skel.maps;
     fill(&maps.linkerd_connection_free_map, 0..connections)?;
     fill(&maps.linkerd_http2_free_map, 0..http2)?;
+    fill(&maps.linkerd_early_free_map, 0..EARLY)?;
     fill(&maps.linkerd_metrics_free_map, 1..=metrics)?;
     fill(&maps.linkerd_requests_free_map, 1..=metrics)?;
     fill(&maps.linkerd_latency_free_map, 1..=histograms)?;

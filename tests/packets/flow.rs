@@ -141,7 +141,8 @@ impl<'a> Flow<'a> {
     }
 
     /// Bytes of the stream from `offset`, be they new or not.
-    pub fn send_at(&self, role: Role, offset: u32, payload: &[u8]) {
+    pub fn send_at(&self, role: Role, offset: u32, payload: impl AsRef<[u8]>) {
+        let payload = payload.as_ref();
         self.segment(role, ACK, self.seq(role, offset), payload);
         let said = &self.said[role as usize];
         said.set(said.get().max(offset + payload.len() as u32));

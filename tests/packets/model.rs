@@ -192,6 +192,9 @@ enum Event {
     Switch,
 }
 
+/// Of bpf/state.h.
+pub const EARLY_RANGES: usize = 8;
+
 /// What is known of one stream.
 #[derive(Debug, Default)]
 struct Side {
@@ -203,8 +206,10 @@ struct Side {
     fired: usize,
     known: usize,
     lost: bool,
-    /// Hull of what came too early.
-    early: Range<usize>,
+    /// What came too early and was kept.
+    early: [Range<usize>; EARLY_RANGES],
+    /// Hull of what was not.
+    ahead: Range<usize>,
     /// By place: what was seen. A FIN is a byte behind the stream.
     seen: Vec<bool>,
     /// Two holes at a time, which the programs take for one, or the like.
@@ -286,27 +291,40 @@ impl Model {
     fn follow(&mut self, role: Role, bytes: Range<usize>) {
         let side = &mut self.sides[role as usize];
         if bytes.start > side.known && !side.skips(bytes.start) {
-            side.early = if side.early.is_empty() {
-                bytes
-            } else {
-                side.early.start.min(bytes.start)..side.early.end.max(bytes.end)
-            };
+            if !side.keep(&bytes) {
+                side.ahead = if side.ahead.is_empty() {
+                    bytes
+                } else {
+                    side.ahead.start.min(bytes.start)..side.ahead.end.max(bytes.end)
+                };
+            }
             return;
         }
         if bytes.end <= side.known {
             return;
         }
         self.known(role, bytes.end);
-        let side = &mut self.sides[role as usize];
-        if !side.early.is_empty() && side.known >= side.early.start {
-            let end = std::mem::take(&mut side.early).end;
-            if end > side.known && !side.lost && !self.opaque {
-                if side.skips(end) {
-                    self.known(role, end);
-                } else {
-                    self.lose(role);
-                    self.l7.lost.gap += 1;
-                }
+        loop {
+            let side = &mut self.sides[role as usize];
+            if side.lost || self.opaque {
+                return;
+            }
+            if let Some(end) = side.take() {
+                self.known(role, end);
+                continue;
+            }
+            if side.ahead.is_empty() || side.known < side.ahead.start {
+                return;
+            }
+            let end = std::mem::take(&mut side.ahead).end;
+            if end <= side.known {
+                continue;
+            }
+            if side.skips(end) {
+                self.known(role, end);
+            } else {
+                self.lose(role);
+                self.l7.lost.gap += 1;
             }
         }
     }
@@ -397,6 +415,32 @@ impl Model {
 }
 
 impl Side {
+    /// Keeps what came too early, if there is room.
+    fn keep(&mut self, bytes: &Range<usize>) -> bool {
+        let mut place = None;
+        for range in &mut self.early {
+            if range.is_empty() {
+                place = Some(range);
+            } else if bytes.end >= range.start && range.end >= bytes.start {
+                *range = range.start.min(bytes.start)..range.end.max(bytes.end);
+                return true;
+            }
+        }
+        place.map(|range| *range = bytes.clone()).is_some()
+    }
+
+    /// The end of what was kept from where the stream is known to.
+    fn take(&mut self) -> Option<usize> {
+        for range in &mut self.early {
+            if range.end <= self.known {
+                *range = 0..0;
+            } else if range.start <= self.known {
+                return Some(std::mem::take(range).end);
+            }
+        }
+        None
+    }
+
     /// Whether the bytes from where the stream is known up to `end` need not be seen.
     fn skips(&self, end: usize) -> bool {
         let known = self.known;

@@ -6,7 +6,7 @@ use super::{GET, NOT_FOUND, OK, assert_l7, lost, with};
 use crate::flow::{Client, Flow, Server, ends};
 use crate::frame::{ACK, PSH};
 use crate::kernel::Shared;
-use crate::model::L7;
+use crate::model::{EARLY_RANGES, L7};
 
 /// Segments passed the hook that were not seen.
 fn skip(f: &Flow, role: crate::flow::Role, n: u32) {
@@ -49,54 +49,98 @@ fn gap_beyond_a_body() {
         f.response("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234");
         let gap = f.said[Server as usize].get();
         skip(f, Server, 6);
-        f.response(NOT_FOUND);
+        f.response(&NOT_FOUND[1..]);
         // Nobody knows yet whether the bytes will come.
         assert_l7(f, L7::seen(2, &[]));
-        // They come, but the rest of the next head was never kept.
-        f.send_at(Server, gap, b"56789H");
-        assert_l7(
-            f,
-            L7::seen(2, &[(0, 1), (200, 1)]).lost(lost(|l| l.gap = 1)),
-        );
-        // From now on each request counts at once, with an unknown answer.
-        f.request(GET);
-        f.response(OK);
-        assert_l7(
-            f,
-            L7::seen(3, &[(0, 2), (200, 1)]).lost(lost(|l| l.gap = 1)),
-        );
+        f.send_at(Server, gap, format!("56789{}", &NOT_FOUND[..1]));
+        assert_l7(f, L7::seen(2, &[(200, 1), (404, 1)]));
     });
 }
 
 #[test]
-fn gap_in_a_response_head() {
+fn gaps_in_heads() {
     with(|f| {
+        let (request, response) = (GET.repeat(2), OK.repeat(2));
+        for (role, text) in [(Client, &request), (Server, &response)] {
+            let from = f.said[role as usize].get();
+            // From behind, but for the first byte.
+            for at in (1..text.len()).rev().step_by(7) {
+                let end = (at + 7).min(text.len());
+                f.send_at(role, from + at as u32, &text[at..end]);
+            }
+            assert_eq!(L7::of(f).in_flight, u64::from(role == Server) * 2);
+            f.send_at(role, from, &text[..8]);
+        }
         f.request(GET);
-        f.response("HTTP/1.1 200 OK\r\nContent-");
-        let gap = f.said[Server as usize].get();
-        skip(f, Server, 9);
-        f.response("2\r\n\r\nhi");
-        f.send_at(Server, gap, b"Length: ");
-        assert_l7(f, L7::seen(1, &[]));
-        f.send_at(Server, gap, b"Length:  ");
-        assert_l7(f, L7::seen(1, &[(0, 1)]).lost(lost(|l| l.gap = 1)));
-        assert_eq!(f.total().untimed, 1);
+        f.response(NOT_FOUND);
+        assert_l7(f, L7::seen(3, &[(200, 2), (404, 1)]));
     });
 }
 
+/// More pieces with gaps between them than are kept.
 #[test]
-fn gap_in_a_request_head() {
-    with(|f| {
-        f.request("GET / HTTP/1.1\r\nA: ");
-        let gap = f.said[Client as usize].get();
-        skip(f, Client, 5);
-        f.request("b\r\n\r\n");
-        f.send_at(Client, gap, b"aaaaa");
-        // The request was seen and its answer is, those behind it are not counted at all.
-        f.response(OK);
-        f.request(GET);
-        assert_l7(f, L7::seen(1, &[(200, 1)]).lost(lost(|l| l.gap = 1)));
-    });
+fn more_gaps_than_are_kept() {
+    for (gaps, kept) in [(EARLY_RANGES, true), (EARLY_RANGES + 1, false)] {
+        with(|f| {
+            f.request(GET);
+            let from = f.said[Server as usize].get();
+            for i in 0..gaps {
+                f.send_at(Server, from + 1 + 2 * i as u32, &OK[1 + 2 * i..][..1]);
+            }
+            f.send_at(Server, from, OK);
+            f.request(GET);
+            f.response(NOT_FOUND);
+            // All of them have come a second time: nothing was needed of what was not kept.
+            assert_l7(f, L7::seen(2, &[(200, 1), (404, 1)]));
+            let from = f.said[Client as usize].get();
+            for i in 0..gaps {
+                f.send_at(Client, from + 1 + 2 * i as u32, &GET[1 + 2 * i..][..1]);
+            }
+            for i in 0..gaps {
+                f.send_at(Client, from + 2 * i as u32, &GET[2 * i..][..1]);
+            }
+            f.send_at(Client, from + 2 * gaps as u32, &GET[2 * gaps..]);
+            // The request counts from its first line on.
+            let seen = L7::seen(3, &[(200, 1), (404, 1)]);
+            assert_l7(
+                f,
+                if kept {
+                    seen
+                } else {
+                    seen.lost(lost(|l| l.gap = 1))
+                },
+            );
+        });
+    }
+}
+
+/// Of bpf/state.h.
+const EARLY_BYTES: usize = 1 << 16;
+
+#[test]
+fn more_bytes_than_are_kept() {
+    for (early, kept) in [(EARLY_BYTES, true), (EARLY_BYTES + 1, false)] {
+        with(|f| {
+            // Requests as many bytes as there may be from the missing byte on, and its own.
+            let mut text = GET.repeat(early / GET.len() - 1);
+            let rest = early - text.len() - "GET / HTTP/1.1\r\nA: \r\n\r\n".len();
+            text += &format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(rest));
+            let requests = (early / GET.len()) as u64;
+            let from = f.said[Client as usize].get();
+            let mut at = 1;
+            for piece in text.as_bytes()[1..].chunks(1400) {
+                f.send_at(Client, from + at, piece);
+                at += piece.len() as u32;
+            }
+            f.send_at(Client, from, &text[..1]);
+            if kept {
+                assert_eq!(L7::of(f).requests, requests);
+            } else {
+                assert_eq!(L7::of(f).lost, lost(|l| l.gap = 1));
+            }
+            f.rst(Client);
+        });
+    }
 }
 
 #[test]

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Bytes that come too early, because those before them were lost or overtaken, are kept until these
+ * come, for the parser to read everything in order. What does not fit is lost, and visibly so, if
+ * the parser turns out to need it (LOST_GAP).
+ *
+ * All of it belongs to who is busy with the direction.
+ */
+#ifndef METRICD_EARLY_H
+#define METRICD_EARLY_H
+
+#include "tcp.h"
+
+static __always_inline struct early *early_of(__u32 early)
+{
+	__u32 at = early - 1;
+
+	return bpf_map_lookup_elem(&linkerd_early_map, &at);
+}
+
+/* Copies the packet's payload to where its sequence numbers belong, of which `seq` is the first. */
+__noinline int early_copy(struct __sk_buff *skb, __u32 early, __u32 seq)
+{
+	struct scratch *s = scratch();
+	struct early *e = early_of(early);
+	__u32 pos, at, n;
+
+	if (!s || !e)
+		return -1;
+	pos = s->packet.payload;
+	for (int i = 0; i <= EARLY_BYTES / EARLY_LOAD; i++) {
+		n = s->packet.end - pos;
+		if (!n)
+			return 0;
+		at = seq & (EARLY_BYTES - 1);
+		if (n > EARLY_LOAD)
+			n = EARLY_LOAD;
+		if (n > EARLY_BYTES - at)
+			n = EARLY_BYTES - at;
+		seq += n;
+		pos += n;
+		/* Positive, in a form that older verifiers see. */
+		n--;
+		bounded(n, (EARLY_LOAD - 1));
+		bounded(at, (EARLY_BYTES - 1));
+		if (bpf_skb_load_bytes(skb, pos - n - 1, e->data + at, n + 1))
+			return -1;
+	}
+	return s->packet.end == pos ? 0 : -1;
+}
+
+/* Keeps the packet's payload, which begins at `seq`, when `next` is awaited. Returns 0 if it could.
+ */
+__noinline int early_put(struct __sk_buff *skb, __u32 seq, __u32 next)
+{
+	struct scratch *s = scratch();
+	struct conn *c = s ? conn_slot(s->packet.slot) : NULL;
+	struct parser *h;
+	struct early *e;
+	__u32 at = 0, end, role, place = EARLY_RANGES;
+
+	if (!c || !skb->len)
+		return -1;
+	role = s->packet.role;
+	bounded(role, 1);
+	h = &c->side[role].parser;
+	end = seq + (s->packet.end - s->packet.payload);
+	if (end - next > EARLY_BYTES)
+		return -1;
+	if (!h->early) {
+		if (bpf_map_pop_elem(&linkerd_early_free_map, &at))
+			return -1;
+		h->early = at + 1;
+		e = early_of(h->early);
+		if (!e)
+			return -1;
+		__builtin_memset(e->ranges, 0, sizeof(e->ranges));
+	}
+	e = early_of(h->early);
+	if (!e)
+		return -1;
+	for (int i = 0; i < EARLY_RANGES; i++) {
+		__u32 lo = e->ranges[i].lo, hi = e->ranges[i].hi;
+
+		if (lo == hi) {
+			place = i;
+		} else if (!before(end, lo) && !before(hi, seq)) {
+			/* It touches this one: they are one. */
+			if (early_copy(skb, h->early, seq))
+				return -1;
+			if (before(seq, lo))
+				e->ranges[i].lo = seq;
+			if (before(hi, end))
+				e->ranges[i].hi = end;
+			return 0;
+		}
+	}
+	if (place == EARLY_RANGES || early_copy(skb, h->early, seq))
+		return -1;
+	bounded(place, (EARLY_RANGES - 1));
+	e->ranges[place].lo = seq;
+	e->ranges[place].hi = end;
+	return 0;
+}
+
+/*
+ * Is what comes at `next` there? Then the parser is to read it: the packet's position and end are
+ * set for that. Returns 1 if so. Gives the element back when nothing is left in it.
+ */
+__noinline int early_take(struct __sk_buff *skb, __u32 next)
+{
+	struct scratch *s = scratch();
+	struct conn *c = s ? conn_slot(s->packet.slot) : NULL;
+	struct packet *p;
+	struct parser *h;
+	struct early *e;
+	__u32 role, left = 0;
+
+	if (!c || !skb->len)
+		return 0;
+	p = &s->packet;
+	role = p->role;
+	bounded(role, 1);
+	h = &c->side[role].parser;
+	e = early_of(h->early);
+	if (!e)
+		return 0;
+	for (int i = 0; i < EARLY_RANGES; i++) {
+		__u32 lo = e->ranges[i].lo, hi = e->ranges[i].hi;
+
+		if (lo == hi)
+			continue;
+		if (!before(next, hi)) {
+			e->ranges[i].lo = e->ranges[i].hi = 0;
+			continue;
+		}
+		if (!before(next, lo)) {
+			p->early = h->early;
+			p->early_seq = next;
+			p->pos = 0;
+			p->end = hi - next;
+			e->ranges[i].lo = e->ranges[i].hi = 0;
+			return 1;
+		}
+		left++;
+	}
+	if (!left) {
+		early_free(h->early);
+		h->early = 0;
+	}
+	return 0;
+}
+
+/* Copies BLOCK bytes of what is kept, from the packet's position, into the buffer, of which `carry`
+ * are there. */
+__noinline int early_load(struct __sk_buff *skb, __u32 carry)
+{
+	struct scratch *s = scratch();
+	struct early *e;
+	__u32 at;
+
+	if (!s || !skb->len)
+		return -1;
+	e = early_of(s->packet.early);
+	if (!e)
+		return -1;
+	bounded(carry, 63);
+	at = s->packet.early_seq + s->packet.pos;
+	for (int i = 0; i < BLOCK; i++) {
+		__u32 from = at + i;
+
+		bounded(from, (EARLY_BYTES - 1));
+		s->buffer[carry + i] = e->data[from];
+	}
+	return 0;
+}
+
+/* `n` bytes of what the parser reads, from the packet's position, into the buffer, of which `carry`
+ * are there. 0 is success. */
+static __always_inline int early_or_packet(struct __sk_buff *skb, struct scratch *s, __u32 carry,
+					   __u32 n)
+{
+	if (unlikely(s->packet.early))
+		return early_load(skb, carry);
+	return bpf_skb_load_bytes(skb, s->packet.pos, s->buffer + carry, n);
+}
+
+#endif
