@@ -31,6 +31,7 @@
 #define FRAMING_LENGTH (1 << 0)
 #define FRAMING_CHUNKED (1 << 1)
 #define FRAMING_CODING (1 << 2) /* a transfer coding that is not chunked */
+#define FRAMING_H2C (1 << 3)	/* no framing, but noted alike: an upgrade to HTTP/2 */
 
 enum method {
 	METHOD_ANY = 0,
@@ -298,6 +299,19 @@ static __always_inline void http1_coding(struct scratch *s, struct parser *h, __
 		h->framing |= FRAMING_CODING;
 }
 
+/* "upgrade:" and its value, `len` bytes at `at`: is it h2c, RFC 7540 section 3.2? */
+static __always_inline void http1_upgrade(struct scratch *s, struct parser *h, __u32 at, __u32 len)
+{
+	__u64 w = buffer8(s, at + 8);
+
+	if ((w & 0xff) == ' ') {
+		w >>= 8;
+		len--;
+	}
+	if (len == 11 && (w & 0xffffff) == CHARS('h', '2', 'c', 0, 0, 0, 0, 0))
+		h->framing |= FRAMING_H2C;
+}
+
 /* The empty line: what follows the head? RFC 9112 section 6.3. */
 static __always_inline int http1_head_end(struct __sk_buff *skb, struct scratch *s, struct conn *c)
 {
@@ -311,6 +325,11 @@ static __always_inline int http1_head_end(struct __sk_buff *skb, struct scratch 
 		}
 		if (unlikely(!http1_pop(c)))
 			return parser_lost(skb, LOST_UNSOLICITED);
+		if (unlikely(h->status == 101 && (h->framing & FRAMING_H2C) &&
+			     !http2_upgrade(skb))) {
+			h->phase = PHASE_START;
+			return GO_ON;
+		}
 		if (unlikely(h->status == 101 ||
 			     (h->method == METHOD_CONNECT && h->status / 100 == 2))) {
 			h->phase = HTTP1_END;
@@ -632,6 +651,9 @@ static __always_inline void http1_lines(struct scratch *s, struct parser *h, int
 					break;
 				}
 				scan->coding_end = at + len;
+			} else if (name == CHARS('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')) {
+				scan->upgrade_at = at;
+				scan->upgrade_len = len;
 			}
 		}
 	}
@@ -679,7 +701,7 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 	scan->at = 0;
 	scan->word = carry & ~7;
 	scan->feeds = line_feeds(buffer8(s, carry & ~7)) & (~0ULL << 8 * (carry & 7));
-	scan->first_len = scan->length_len = scan->coding_end = 0;
+	scan->first_len = scan->length_len = scan->coding_end = scan->upgrade_len = 0;
 	scan->found = 0;
 	scan->line = h->line;
 	http1_lines(s, h, events);
@@ -691,6 +713,8 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 		return STOP;
 	if (scan->coding_end)
 		http1_coding(s, h, scan->coding_end);
+	if (unlikely(scan->upgrade_len))
+		http1_upgrade(s, h, scan->upgrade_at, scan->upgrade_len);
 	h->carry_len = 0;
 	if (likely(scan->found == FOUND_END)) {
 		if (likely(h->phase == HTTP1_HEAD))

@@ -115,6 +115,31 @@ __noinline int http2_open(struct __sk_buff *skb)
 	return GO_ON;
 }
 
+/*
+ * The server has agreed to go on in HTTP/2: the request at hand is stream 1 (RFC 7540 section 3.2),
+ * still HTTP/1.1's, whose answer is yet to come; the client's preface comes next. Returns STOP if
+ * there is no room.
+ */
+__noinline int http2_upgrade(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x;
+
+	if (!c || http2_open(skb))
+		return STOP;
+	x = http2_of(c);
+	if (!x)
+		return STOP;
+	x->streams[0].protocol = PROTOCOL_HTTP1;
+	x->streams[0].route = 0;
+	x->streams[0].start_ns = c->side[SERVER].parser.request_ns;
+	x->streams[0].stream = 1;
+	x->side[CLIENT].last = 1;
+	x->side[CLIENT].token = TOKEN_PREFACE;
+	return GO_ON;
+}
+
 /* Is it the preface, as far as it is there: `len` bytes of the buffer? RFC 9113 section 3.4. */
 static __always_inline bool http2_preface(struct scratch *s, __u32 len)
 {
@@ -571,6 +596,15 @@ __noinline int http2_token(struct __sk_buff *skb)
 		return http2_frame(skb, s, h, t);
 	if (t->token == TOKEN_PREFIX)
 		return http2_prefix(s, t);
+	if (unlikely(t->token == TOKEN_PREFACE)) {
+		if (w->total < PREFACE_LEN)
+			return TOKEN_CUT;
+		if (!http2_preface(s, w->total))
+			return TOKEN_STOP;
+		w->at = PREFACE_LEN;
+		t->token = TOKEN_FRAME;
+		return TOKEN_NEXT;
+	}
 	n = t->token == TOKEN_RST ? 4 : 8;
 	if (w->total - w->at < n)
 		return TOKEN_CUT;
@@ -631,7 +665,7 @@ __noinline int http2_step(struct __sk_buff *skb)
 	avail = p->end - p->pos;
 	if (!avail || h->phase == PHASE_LOST)
 		return STOP;
-	if (h->phase == HTTP2_SKIP)
+	if (h->phase >= HTTP1_BODY)
 		goto skip;
 
 	/* A server's heads are far apart. */
@@ -685,6 +719,9 @@ __noinline int http2_step(struct __sk_buff *skb)
 	if (h->phase == HTTP2_SKIP) {
 	skip:
 		parser_skip(s, h, p->end - p->pos);
+		/* The end of a body, of a request that asked for the upgrade. */
+		if (h->phase == HTTP1_END)
+			h->phase = PHASE_START;
 		if (h->phase == PHASE_START)
 			http2_behind(skb, t);
 	}

@@ -276,7 +276,7 @@ struct http2_stream_key {
 #define RUNS 8
 
 /* Bytes of one direction that came before others that they follow, until those come. */
-#define EARLY_BYTES (1 << 16) /* from the first that is missing */
+#define EARLY_BYTES (1 << 17) /* from the first that is missing */
 #define EARLY_RANGES 8
 #define EARLY_LOAD 4096 /* taken from the packet at once */
 
@@ -397,6 +397,8 @@ struct scan {
 	__u32 coding_end; /* of the transfer-encoding line; 0 is none */
 	__u32 found;	  /* FOUND_… */
 	__u32 line;	  /* parser.line, until that line has ended */
+	__u32 upgrade_at; /* the upgrade line */
+	__u32 upgrade_len;
 	__u32 pad;
 	__u64 number; /* a decimal number as far as it is read */
 	__u32 digits; /* of it, without leading zeros but the first */

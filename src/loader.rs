@@ -20,7 +20,7 @@ use crate::skel::{MetricdSkel, MetricdSkelBuilder};
 /// statuses than a pod has.
 const HISTOGRAMS: u32 = 1024;
 
-/// Directions of connections whose bytes can be kept at a time until those before them come: 68 KB
+/// Directions of connections whose bytes can be kept at a time until those before them come: 132 KB
 /// each.
 const EARLY: u32 = 16;
 

@@ -3,9 +3,6 @@
 
 use std::process::Command;
 
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
-
 use crate::client::{connect, pipeline};
 use crate::exposition::Scrape;
 use crate::fixture::{Family, Pod, Shape};
@@ -103,14 +100,10 @@ fn every_detail_counts_the_same() {
     }
 }
 
-/// 2,000 requests in one write: many a packet, many outstanding. On one CPU, since a veth pair
-/// hands the packets that two CPUs send over in any order, and heads are not put together again
-/// across a gap.
+/// 2,000 requests in one write: many a packet, many outstanding, and not in order: a veth pair hands
+/// over the packets of two CPUs as they come.
 #[test]
 fn a_burst_of_pipelined_requests() {
-    let mut first = CpuSet::new();
-    first.set(0).expect("a CPU");
-    sched_setaffinity(Pid::from_raw(0), &first).expect("sched_setaffinity");
     for shape in [Shape::Plain, Shape::Frames] {
         let pod = Pod::measured(shape, &[]);
         let nginx = Nginx::start(&pod);

@@ -115,7 +115,7 @@ fn more_gaps_than_are_kept() {
 }
 
 /// Of bpf/state.h.
-const EARLY_BYTES: usize = 1 << 16;
+const EARLY_BYTES: usize = 1 << 17;
 
 #[test]
 fn more_bytes_than_are_kept() {
