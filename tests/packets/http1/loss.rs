@@ -128,7 +128,7 @@ fn more_bytes_than_are_kept() {
             }
             f.send_at(Client, from, &text[..1]);
             if kept {
-                assert_eq!(L7::of(f).requests, requests);
+                assert_eq!(L7::of(f).requests.http1, requests);
             } else {
                 assert_eq!(L7::of(f).lost, lost(|l| l.gap = 1));
             }
