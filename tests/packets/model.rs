@@ -461,7 +461,7 @@ impl Side {
     fn keep(&mut self, bytes: &Range<usize>) -> bool {
         let mut place = None;
         for range in &mut self.early {
-            if range.is_empty() {
+            if Range::is_empty(range) {
                 place = Some(range);
             } else if bytes.end >= range.start && range.end >= bytes.start {
                 *range = range.start.min(bytes.start)..range.end.max(bytes.end);
