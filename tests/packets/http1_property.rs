@@ -143,7 +143,7 @@ fn exchange() -> impl Strategy<Value = Exchange> {
 
 /// What becomes of a segment on its way.
 #[derive(Clone, Debug)]
-enum Fate {
+pub enum Fate {
     Passes,
     Twice,
     /// With some of what was sent before.
@@ -171,9 +171,9 @@ enum End {
 }
 
 /// How many segments a stretch of a stream is cut into, and what becomes of them.
-type Cuts = Vec<(Index, Fate)>;
+pub type Cuts = Vec<(Index, Fate)>;
 
-fn cuts() -> impl Strategy<Value = Cuts> {
+pub fn cuts() -> impl Strategy<Value = Cuts> {
     vec((any::<Index>(), fate()), 0..8)
 }
 
@@ -181,7 +181,7 @@ fn cuts() -> impl Strategy<Value = Cuts> {
 const LARGEST: usize = 3000;
 
 /// The segments of a stretch, in the order in which they are seen.
-fn segments(from: usize, to: usize, cuts: &Cuts, ordered: bool) -> Vec<(usize, usize)> {
+pub fn segments(from: usize, to: usize, cuts: &Cuts, ordered: bool) -> Vec<(usize, usize)> {
     let mut at: Vec<(usize, Fate)> = cuts
         .iter()
         .filter(|_| to > from)

@@ -10,8 +10,9 @@ use std::time::Duration;
 use clap::Parser;
 use libbpf_rs::{MapCore, MapFlags, OpenObject, ProgramInput, ProgramMut};
 use metricd::abi::{
-    Counters, HandshakeKey, HandshakeValue, LatencyEntry, LatencyValue, Layout, Merge, MetricEntry,
-    MetricKey, MetricValue, RequestEntry, RequestKey,
+    AbortedValue, Counters, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, LatencyEntry,
+    LatencyValue, Layout, Merge, MetricEntry, MetricKey, MetricValue, RequestEntry, RequestKey,
+    protocol,
 };
 use metricd::loader;
 use metricd::options::Options;
@@ -190,10 +191,24 @@ impl Kernel {
     /// All responses by status.
     pub fn responses(&self) -> BTreeMap<u16, u64> {
         let mut all = BTreeMap::new();
+        for (answer, n) in self.answers() {
+            *all.entry(answer.status).or_default() += n;
+        }
+        all
+    }
+
+    /// All responses by all that is told of them.
+    pub fn answers(&self) -> BTreeMap<Answer, u64> {
+        let mut all = BTreeMap::new();
         for entry in elements::<RequestEntry>(&self.skel.maps.linkerd_requests_map) {
             if entry.value.responses > 0 {
                 assert_ne!(entry.key, RequestKey::default(), "an element of nobody");
-                *all.entry(entry.key.status).or_default() += entry.value.responses;
+                let answer = Answer {
+                    protocol: entry.key.protocol,
+                    status: entry.key.status,
+                    grpc_status: entry.key.grpc_status,
+                };
+                *all.entry(answer).or_default() += entry.value.responses;
             }
         }
         all
@@ -230,14 +245,17 @@ impl Kernel {
                 closed + v.active,
                 "opened = closed + active: {key:?}"
             );
-            assert!(v.active <= v.opened && v.ended <= v.requests.http1, "{v:?}");
+            assert!(
+                v.active <= v.opened && v.ended <= v.requests.total(),
+                "{v:?}"
+            );
         }
         let v = self.total();
         let responses: u64 = self.responses().values().sum();
-        let a = v.aborted;
+        let r = v.requests;
         assert_eq!(
-            v.requests.http1,
-            responses + a.fin + a.rst + a.idle + a.evicted + (v.requests.http1 - v.ended),
+            r.http1 + r.http2 + r.grpc,
+            responses + aborted(&v.aborted) + (r.total() - v.ended),
             "requests = responses + aborted + in flight: {v:?}"
         );
         let timed = self.latency();
@@ -285,7 +303,8 @@ static POOL: Mutex<Vec<Kernel>> = Mutex::new(Vec::new());
 impl Shared {
     pub fn get() -> Self {
         let pooled = POOL.lock().expect("the pool").pop();
-        Self(pooled.or_else(|| Some(Kernel::load(&["--connections", "1024"]))))
+        let load = || Kernel::load(&["--connections", "1024", "--map-size", "512"]);
+        Self(pooled.or_else(|| Some(load())))
     }
 
     /// A port that no other connection has, for long enough.
@@ -315,12 +334,51 @@ impl Drop for Shared {
     }
 }
 
+/// What a response is counted under, beside its series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Answer {
+    pub protocol: u8,
+    pub status: u16,
+    pub grpc_status: u8,
+}
+
+impl Answer {
+    pub fn http1(status: u16) -> Self {
+        Self::of(protocol::HTTP1, status)
+    }
+
+    pub fn http2(status: u16) -> Self {
+        Self::of(protocol::HTTP2, status)
+    }
+
+    pub fn grpc(status: u16, grpc_status: u8) -> Self {
+        Self {
+            grpc_status,
+            ..Self::of(protocol::GRPC, status)
+        }
+    }
+
+    fn of(protocol: u8, status: u16) -> Self {
+        Self {
+            protocol,
+            status,
+            grpc_status: GRPC_STATUS_NONE,
+        }
+    }
+}
+
+/// Requests that never got their whole response, for whatever reason.
+fn aborted(a: &AbortedValue) -> u64 {
+    a.fin + a.rst + a.idle + a.evicted + a.cancelled + a.refused + a.reset
+}
+
 /// All that the programs have counted of traffic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub total: MetricValue,
     /// By status.
     pub responses: BTreeMap<u16, u64>,
+    pub answers: BTreeMap<Answer, u64>,
     pub latency: LatencyValue,
     pub handshake: HandshakeValue,
 }
@@ -330,6 +388,7 @@ impl Seen {
         Self {
             total: kernel.total(),
             responses: kernel.responses(),
+            answers: kernel.answers(),
             latency: kernel.latency(),
             handshake: kernel.handshake(),
         }
@@ -340,12 +399,17 @@ impl Seen {
         self.total = minus(&self.total, &before.total);
         self.latency = minus(&self.latency, &before.latency);
         self.handshake = minus(&self.handshake, &before.handshake);
-        for (status, n) in &before.responses {
-            *self.responses.entry(*status).or_default() -= n;
-        }
-        self.responses.retain(|_, n| *n > 0);
+        subtract(&mut self.responses, &before.responses);
+        subtract(&mut self.answers, &before.answers);
         self
     }
+}
+
+fn subtract<K: Copy + Ord>(counts: &mut BTreeMap<K, u64>, before: &BTreeMap<K, u64>) {
+    for (key, n) in before {
+        *counts.entry(*key).or_default() -= n;
+    }
+    counts.retain(|_, n| *n > 0);
 }
 
 /// The difference of two values that are nothing but 64-bit counters.

@@ -6,6 +6,7 @@ mod frame;
 mod garbage;
 mod http1;
 mod http1_property;
+mod http2;
 mod kernel;
 mod l4;
 mod model;

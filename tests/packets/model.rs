@@ -5,16 +5,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use metricd::abi::{AbortedValue, LostValue};
+use metricd::abi::{AbortedValue, LostValue, Merge, RequestsValue};
 
 use crate::flow::{Client, Flow, Role, Server};
-use crate::kernel::Seen;
+use crate::kernel::{Answer, Seen};
 
 /// What is counted of HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct L7 {
-    pub requests: u64,
-    pub responses: BTreeMap<u16, u64>,
+    pub requests: RequestsValue,
+    pub responses: BTreeMap<Answer, u64>,
     pub aborted: AbortedValue,
     pub in_flight: u64,
     pub lost: LostValue,
@@ -23,27 +23,69 @@ pub struct L7 {
 impl L7 {
     /// What the programs have counted of a connection.
     pub fn of(flow: &Flow) -> Self {
-        let Seen {
-            total, responses, ..
-        } = flow.seen();
+        let Seen { total, answers, .. } = flow.seen();
         Self {
-            requests: total.requests.http1,
-            responses,
+            requests: total.requests,
+            responses: answers,
             aborted: total.aborted,
             in_flight: total.requests.total().wrapping_sub(total.ended),
             lost: total.lost,
         }
     }
 
-    /// Requests and their responses by status; those without are in flight.
-    pub fn seen(requests: u64, responses: &[(u16, u64)]) -> Self {
-        let responses: BTreeMap<_, _> = responses.iter().copied().collect();
+    /// Requests of HTTP/1 and their responses by status; those without are in flight.
+    pub fn seen(http1: u64, responses: &[(u16, u64)]) -> Self {
+        let requests = RequestsValue {
+            http1,
+            ..Default::default()
+        };
+        Self::answered(requests, responses, Answer::http1)
+    }
+
+    /// The same of HTTP/2.
+    pub fn http2(http2: u64, responses: &[(u16, u64)]) -> Self {
+        let requests = RequestsValue {
+            http2,
+            ..Default::default()
+        };
+        Self::answered(requests, responses, Answer::http2)
+    }
+
+    /// The same of gRPC, by status and gRPC status.
+    pub fn grpc(grpc: u64, responses: &[((u16, u8), u64)]) -> Self {
+        let requests = RequestsValue {
+            grpc,
+            ..Default::default()
+        };
+        Self::answered(requests, responses, |(status, grpc_status)| {
+            Answer::grpc(status, grpc_status)
+        })
+    }
+
+    fn answered<A: Copy>(
+        requests: RequestsValue,
+        responses: &[(A, u64)],
+        answer: impl Fn(A) -> Answer,
+    ) -> Self {
+        let responses: BTreeMap<_, _> = responses.iter().map(|(a, n)| (answer(*a), *n)).collect();
         Self {
             requests,
-            in_flight: requests - responses.values().sum::<u64>(),
+            in_flight: requests.total() - responses.values().sum::<u64>(),
             responses,
             ..Self::default()
         }
+    }
+
+    /// Both together.
+    pub fn and(mut self, other: Self) -> Self {
+        self.requests.merge(&other.requests);
+        for (answer, n) in other.responses {
+            *self.responses.entry(answer).or_default() += n;
+        }
+        self.aborted.merge(&other.aborted);
+        self.in_flight += other.in_flight;
+        self.lost.merge(&other.lost);
+        self
     }
 
     pub fn lost(mut self, lost: LostValue) -> Self {
@@ -332,7 +374,7 @@ impl Model {
     /// The stream is known up to `end`.
     fn known(&mut self, role: Role, end: usize) {
         // A server that speaks before there was a request does not speak HTTP.
-        self.opaque |= role == Server && self.l7.requests == 0 && end > 0;
+        self.opaque |= role == Server && self.l7.requests.http1 == 0 && end > 0;
         self.sides[role as usize].known = end;
         loop {
             let side = &mut self.sides[role as usize];
@@ -350,9 +392,9 @@ impl Model {
     fn fire(&mut self, role: Role, event: Event) {
         match event {
             Event::Request => {
-                self.l7.requests += 1;
+                self.l7.requests.http1 += 1;
                 if self.answers_lost {
-                    *self.l7.responses.entry(0).or_default() += 1;
+                    *self.l7.responses.entry(Answer::http1(0)).or_default() += 1;
                 } else {
                     self.l7.in_flight += 1;
                 }
@@ -363,7 +405,7 @@ impl Model {
             }
             Event::Answer => {}
             Event::Done(status) => {
-                *self.l7.responses.entry(status).or_default() += 1;
+                *self.l7.responses.entry(Answer::http1(status)).or_default() += 1;
                 self.l7.in_flight -= 1;
             }
             Event::Switch => self.opaque = true,
@@ -376,7 +418,7 @@ impl Model {
             self.answers_lost = true;
             let n = std::mem::take(&mut self.l7.in_flight);
             if n > 0 {
-                *self.l7.responses.entry(0).or_default() += n;
+                *self.l7.responses.entry(Answer::http1(0)).or_default() += n;
             }
         }
     }
@@ -419,7 +461,7 @@ impl Side {
     fn keep(&mut self, bytes: &Range<usize>) -> bool {
         let mut place = None;
         for range in &mut self.early {
-            if range.is_empty() {
+            if Range::is_empty(range) {
                 place = Some(range);
             } else if bytes.end >= range.start && range.end >= bytes.start {
                 *range = range.start.min(bytes.start)..range.end.max(bytes.end);

@@ -13,11 +13,15 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use crate::flow::{Client, Flow, Role, Server, ends};
+use crate::frame::{ACK, SYN};
 use crate::kernel::{Kernel, Way, program_fd};
 
 const DEVICE: &str = "tap0";
 /// Bytes of struct virtio_net_hdr.
 const VIRTIO: usize = 10;
+/// Bytes of TCP payload in a segment of what `feed` makes.
+const SEGMENT: usize = 1448;
 
 pub struct Tap<'a> {
     kernel: &'a Kernel,
@@ -60,6 +64,31 @@ pub fn with(kernel: &Kernel, test: impl FnOnce(&Tap) + Send) {
             .join()
             .unwrap_or_else(|e| std::panic::resume_unwind(e));
     });
+}
+
+/// The same with a connection whose handshake is done.
+pub fn with_flow(test: impl FnOnce(&Tap, &Flow) + Send) {
+    let kernel = Kernel::load(&["--connections", "64"]);
+    with(&kernel, |tap| {
+        let flow = Flow::new(tap.kernel(), ends(40000));
+        let say = |role, flags, seq| {
+            let frame = flow.frame(role, flags, seq, b"");
+            tap.feed(flow.way(role), &frame, SEGMENT);
+        };
+        say(Client, SYN, flow.isn[0]);
+        say(Server, SYN | ACK, flow.isn[1]);
+        say(Client, ACK, flow.seq(Client, 0));
+        test(tap, &flow);
+    });
+}
+
+/// The next bytes of a stream in one super-packet.
+pub fn feed(tap: &Tap, flow: &Flow, role: Role, payload: impl AsRef<[u8]>) {
+    let payload = payload.as_ref();
+    let said = &flow.said[role as usize];
+    let frame = flow.frame(role, ACK, flow.seq(role, said.get()), payload);
+    tap.feed(flow.way(role), &frame, SEGMENT);
+    said.set(said.get() + payload.len() as u32);
 }
 
 impl Tap<'_> {

@@ -191,7 +191,7 @@ fn reordered_body() {
         f.response(head);
         let at = head.len() as u32;
         for i in [1, 0, 2, 4, 5, 3, 9, 8, 7, 6] {
-            f.send_at(Server, at + i * 300, &[b'x'; 300]);
+            f.send_at(Server, at + i * 300, [b'x'; 300]);
         }
         assert_l7(f, L7::seen(1, &[(200, 1)]));
         f.request(GET);

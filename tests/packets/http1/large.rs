@@ -2,37 +2,13 @@
 //! followed in one packet holds.
 
 use super::{OK, lost};
-use crate::flow::{Client, Flow, Role, Server, ends};
-use crate::frame::ACK;
-use crate::kernel::{Kernel, Way};
+use crate::flow::{Client, Server};
+use crate::kernel::Way;
 use crate::model::L7;
-use crate::tap::{self, Tap};
+use crate::tap::{feed, with_flow as with};
 
 /// The first and STEPS of bpf/parser.h: messages, chunks and blocks of a head in one packet.
 const STEPS: usize = 1 + 4096;
-
-fn feed(tap: &Tap, flow: &Flow, role: Role, payload: &[u8]) {
-    let said = &flow.said[role as usize];
-    let frame = flow.frame(role, ACK, flow.seq(role, said.get()), payload);
-    tap.feed(flow.way(role), &frame, 1448);
-    said.set(said.get() + payload.len() as u32);
-}
-
-/// On the tap device, a connection whose handshake is done.
-fn with(test: impl FnOnce(&Tap, &Flow) + Send) {
-    let kernel = Kernel::load(&["--connections", "64"]);
-    tap::with(&kernel, |tap| {
-        let flow = Flow::new(tap.kernel(), ends(40000));
-        let say = |role, flags, seq| {
-            let frame = flow.frame(role, flags, seq, b"");
-            tap.feed(flow.way(role), &frame, 1448);
-        };
-        say(Client, crate::frame::SYN, flow.isn[0]);
-        say(Server, crate::frame::SYN | ACK, flow.isn[1]);
-        say(Client, ACK, flow.seq(Client, 0));
-        test(tap, &flow);
-    });
-}
 
 #[test]
 fn pipelined_2000() {
@@ -78,14 +54,14 @@ fn steps_of_one_packet() {
     with(|tap, f| {
         feed(tap, f, Client, b"GET / HTTP/1.1\r\n\r\n");
         feed(tap, f, Server, head);
-        feed(tap, f, Server, &chunks(STEPS));
+        feed(tap, f, Server, chunks(STEPS));
         feed(tap, f, Server, b"0\r\n\r\n");
         assert_eq!(L7::of(f), L7::seen(1, &[(200, 1)]));
     });
     with(|tap, f| {
         feed(tap, f, Client, b"GET / HTTP/1.1\r\n\r\n");
         feed(tap, f, Server, head);
-        feed(tap, f, Server, &chunks(STEPS + 1));
+        feed(tap, f, Server, chunks(STEPS + 1));
         feed(tap, f, Server, b"0\r\n\r\n");
         assert_eq!(
             L7::of(f),

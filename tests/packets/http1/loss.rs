@@ -8,20 +8,14 @@ use crate::frame::{ACK, PSH};
 use crate::kernel::Shared;
 use crate::model::{EARLY_RANGES, L7};
 
-/// Segments passed the hook that were not seen.
-fn skip(f: &Flow, role: crate::flow::Role, n: u32) {
-    let said = &f.said[role as usize];
-    said.set(said.get() + n);
-}
-
 #[test]
 fn gap_within_a_body_is_none() {
     with(|f| {
         f.request("POST / HTTP/1.1\r\nContent-Length: 5000\r\n\r\n");
-        skip(f, Client, 2000);
+        f.skip(Client, 2000);
         f.request([b'x'; 3000]);
         f.response("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n800\r\nab");
-        skip(f, Server, 2000);
+        f.skip(Server, 2000);
         f.response([b'x'; 46]);
         f.response("\r\n0\r\n\r\n");
         f.request(GET);
@@ -35,7 +29,7 @@ fn gap_up_to_the_end_of_a_body() {
     with(|f| {
         f.request(GET);
         f.response("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n");
-        skip(f, Server, 5000);
+        f.skip(Server, 5000);
         f.request(GET);
         f.response(NOT_FOUND);
         assert_l7(f, L7::seen(2, &[(200, 1), (404, 1)]));
@@ -48,7 +42,7 @@ fn gap_beyond_a_body() {
         f.request(GET.repeat(2));
         f.response("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234");
         let gap = f.said[Server as usize].get();
-        skip(f, Server, 6);
+        f.skip(Server, 6);
         f.response(&NOT_FOUND[1..]);
         // Nobody knows yet whether the bytes will come.
         assert_l7(f, L7::seen(2, &[]));
@@ -134,7 +128,7 @@ fn more_bytes_than_are_kept() {
             }
             f.send_at(Client, from, &text[..1]);
             if kept {
-                assert_eq!(L7::of(f).requests, requests);
+                assert_eq!(L7::of(f).requests.http1, requests);
             } else {
                 assert_eq!(L7::of(f).lost, lost(|l| l.gap = 1));
             }
@@ -147,7 +141,7 @@ fn more_bytes_than_are_kept() {
 fn gap_never_filled_is_in_flight_until_the_end() {
     with(|f| {
         f.request(GET);
-        skip(f, Server, 10);
+        f.skip(Server, 10);
         f.response(OK);
         assert_l7(f, L7::seen(1, &[]));
         f.close();

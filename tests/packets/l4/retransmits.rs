@@ -25,7 +25,7 @@ fn the_same_or_a_part_or_more() {
     for role in BOTH {
         with(|f| {
             for (n, (at, len)) in [(0, 300), (100, 50), (200, 200)].into_iter().enumerate() {
-                f.send_at(role, at, &vec![b'x'; len]);
+                f.send_at(role, at, vec![b'x'; len]);
                 assert_eq!(counted(f)[role as usize], n as u64 + 1);
             }
             // The new bytes of the last are known now.
@@ -98,10 +98,10 @@ fn reordered_is_not_sent_again() {
     for role in BOTH {
         with(|f| {
             for i in [2, 1, 0, 4, 3, 6, 7, 5] {
-                f.send_at(role, 300 + i * 100, &[b'x'; 100]);
+                f.send_at(role, 300 + i * 100, [b'x'; 100]);
             }
             assert_eq!(counted(f), [0, 0]);
-            f.send_at(role, 500, &[b'x'; 100]);
+            f.send_at(role, 500, [b'x'; 100]);
             assert_eq!(counted(f)[role as usize], 1);
         });
     }
