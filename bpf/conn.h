@@ -166,8 +166,16 @@ static __always_inline void early_free(__u32 early)
 /* Gives back what a connection had in other maps. */
 static __always_inline void conn_free(__u32 http2, __u32 early_client, __u32 early_server)
 {
-	if (http2 != NO_HTTP2)
+	for (int i = 0; i < HTTP2_PAGES; i++) {
+		struct http2 *x = bpf_map_lookup_elem(&linkerd_http2_map, &http2);
+		__u32 next;
+
+		if (!x)
+			break;
+		next = x->next;
 		bpf_map_push_elem(&linkerd_http2_free_map, &http2, 0);
+		http2 = next - 1;
+	}
 	early_free(early_client);
 	early_free(early_server);
 }

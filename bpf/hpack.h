@@ -93,6 +93,7 @@ static __always_inline void hpack_field(struct http2_side *t, __u32 code)
 }
 
 #define INTEGER_NONE (~0ULL)
+#define INTEGER_LEN 6 /* bytes of one of 32 bits: the most that is meant by any */
 
 /* An integer that goes on behind the bits it has in its first byte. */
 __noinline __u64 hpack_long_integer(struct __sk_buff *skb, __u32 mask)
@@ -103,19 +104,19 @@ __noinline __u64 hpack_long_integer(struct __sk_buff *skb, __u32 mask)
 	if (!s || !skb->len)
 		return INTEGER_NONE;
 	w = buffer8(s, s->window.at);
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < INTEGER_LEN - 1; i++) {
 		w >>= 8;
 		value += (w & 0x7f) << (7 * i);
 		if (!(w & 0x80))
-			return value | (__u64)(2 + i) << 32;
+			return value >> 32 ? INTEGER_NONE : value | (__u64)(2 + i) << 32;
 	}
 	return INTEGER_NONE;
 }
 
 /*
  * The integer at the window's place, whose first byte is `first`, of which `bits` count: RFC 7541
- * section 5.1. Returns its value, and its length above; or INTEGER_NONE if it has more than five
- * bytes, which is beyond any frame.
+ * section 5.1. Returns its value, and its length above; or INTEGER_NONE if it has more than 32
+ * bits.
  */
 static __always_inline __u64 hpack_integer(struct __sk_buff *skb, __u32 first, __u32 bits)
 {
@@ -185,15 +186,16 @@ static __always_inline __u32 hpack_digits(__u64 w, __u32 len, bool huffman)
 				break;
 			bits -= 5;
 		} else {
-			digit = (w >> 58) - 0x19 + 3;
-			if (bits < 6 || digit > 9)
+			digit = (w >> 58) - 0x19;
+			if (bits < 6 || digit > 9 - 3)
 				break;
+			digit += 3;
 			w <<= 6;
 			bits -= 6;
 		}
 		value = value * 10 + digit;
 	}
-	return i && bits < 8 ? value : DIGITS_NONE;
+	return i && bits < 8 && w >> (63 - bits) >> 1 == (1U << bits) - 1 ? value : DIGITS_NONE;
 }
 
 /* Is this content type gRPC's? `len` bytes at `at`. */
@@ -209,7 +211,7 @@ static __always_inline bool hpack_grpc(struct scratch *s, __u32 at, __u32 len, b
 			return true;
 		/* Behind it '+', eleven bits, or ';', eight. */
 		next = rest >> 24;
-		return (next & 0xff) == 0xfb || (next & 0xe0ff) == 0xe0ff;
+		return (next & 0xff) == 0xfb || (next & 0xe0ff) == 0x60ff;
 	}
 	if (w != CHARS('a', 'p', 'p', 'l', 'i', 'c', 'a', 't') ||
 	    rest != CHARS('i', 'o', 'n', '/', 'g', 'r', 'p', 'c') || len < 16)
@@ -288,7 +290,7 @@ static __always_inline int hpack_start(struct __sk_buff *skb, struct scratch *s,
 	index = integer;
 	n = integer >> 32;
 	if (unlikely(integer == INTEGER_NONE))
-		return avail < 5 ? TOKEN_CUT : TOKEN_STOP;
+		return avail < INTEGER_LEN ? TOKEN_CUT : TOKEN_STOP;
 	if (unlikely(n > avail))
 		return TOKEN_CUT;
 	if (likely(bits != 5)) {
@@ -317,7 +319,7 @@ static __always_inline int hpack_string(struct __sk_buff *skb, struct scratch *s
 	__u64 integer = hpack_integer(skb, first, 7);
 
 	if (unlikely(integer == INTEGER_NONE))
-		return avail < 5 ? TOKEN_CUT : TOKEN_STOP;
+		return avail < INTEGER_LEN ? TOKEN_CUT : TOKEN_STOP;
 	len = integer;
 	n = integer >> 32;
 	needed = t->field == FIELD_NAME ? 12 : hpack_needed(code);

@@ -299,17 +299,31 @@ static __always_inline void http1_coding(struct scratch *s, struct parser *h, __
 		h->framing |= FRAMING_CODING;
 }
 
-/* "upgrade:" and its value, `len` bytes at `at`: is it h2c, RFC 7540 section 3.2? */
-static __always_inline void http1_upgrade(struct scratch *s, struct parser *h, __u32 at, __u32 len)
+static __always_inline bool http1_blank(struct scratch *s, __u32 at)
 {
-	__u64 w = buffer8(s, at + 8);
+	__u8 b = buffer1(s, at);
 
-	if ((w & 0xff) == ' ') {
-		w >>= 8;
+	return b == ' ' || b == '\t';
+}
+
+/* "upgrade:" and its value, `len` bytes at `at`: is it h2c, RFC 7540 section 3.2? */
+__noinline int http1_upgrade(struct __sk_buff *skb, __u32 at, __u32 len)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+
+	if (!c)
+		return 0;
+	at += 8;
+	len -= 8;
+	for (int i = 0; i < 8 && len && http1_blank(s, at); i++, len--)
+		at++;
+	for (int i = 0; i < 8 && len && http1_blank(s, at + len - 1); i++)
 		len--;
-	}
-	if (len == 11 && (w & 0xffffff) == CHARS('h', '2', 'c', 0, 0, 0, 0, 0))
-		h->framing |= FRAMING_H2C;
+	if (len == 3 &&
+	    ((buffer8(s, at) | BYTES(0x20)) & 0xffffff) == CHARS('h', '2', 'c', 0, 0, 0, 0, 0))
+		parser_mine(s, c)->framing |= FRAMING_H2C;
+	return 0;
 }
 
 /* The empty line: what follows the head? RFC 9112 section 6.3. */
@@ -714,7 +728,7 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 	if (scan->coding_end)
 		http1_coding(s, h, scan->coding_end);
 	if (unlikely(scan->upgrade_len))
-		http1_upgrade(s, h, scan->upgrade_at, scan->upgrade_len);
+		http1_upgrade(skb, scan->upgrade_at, scan->upgrade_len);
 	h->carry_len = 0;
 	if (likely(scan->found == FOUND_END)) {
 		if (likely(h->phase == HTTP1_HEAD))

@@ -14,9 +14,10 @@
  *   STEPS          windows, and payloads passed over, in one packet (LOST_BOUND)
  *   HPACK_ENTRIES  how far back a reference into the dynamic table is understood; beyond it the
  *                  status of that answer is unknown
- *   HTTP2_STREAMS  streams with a place of their own; one that finds its place taken, by one that
- *                  lives on, goes to linkerd_http2_stream_map
- *   linkerd_http2_map  connections; those beyond it are L4 only (LOST_BOUND)
+ *   HTTP2_PAGES    open streams with the same place: those beyond them count as answered, with an
+ *                  unknown status (LOST_BOUND)
+ *   linkerd_http2_map  connections, and more than HTTP2_STREAMS streams of one; those beyond it are
+ *                  L4 only (LOST_BOUND)
  */
 #ifndef METRICD_HTTP2_H
 #define METRICD_HTTP2_H
@@ -73,44 +74,44 @@ static __always_inline struct http2_stream *http2_place(struct http2 *x, __u32 s
 	return &x->streams[at];
 }
 
-static __always_inline struct http2_stream_key *http2_key(struct scratch *s, struct conn *c,
-							  __u32 stream)
+/* An element that is nobody's, emptied; plus one, or 0 if there is none. A function of its own for
+ * the loop. */
+__noinline __u32 http2_take(struct __sk_buff *skb)
 {
-	struct http2_stream_key *key = &s->stream_key;
+	struct http2 *x;
+	__u32 at = 0;
 
-	key->http2 = c->http2;
-	key->slot = s->packet.slot;
-	key->generation = s->packet.generation;
-	key->stream = stream;
-	return key;
+	if (!skb->len || bpf_map_pop_elem(&linkerd_http2_free_map, &at))
+		return 0;
+	x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
+	if (!x)
+		return 0;
+	x->next = 0;
+	for (int i = 0; i < HTTP2_STREAMS; i++)
+		x->streams[i].stream = x->streams[i].answer = 0;
+	return at + 1;
 }
 
 /*
- * Begins to follow the packet's connection as HTTP/2. A function of its own for the loop. Returns
- * STOP if there is no room.
+ * Begins to follow the packet's connection as HTTP/2. Returns STOP if there is no room.
  */
 __noinline int http2_open(struct __sk_buff *skb)
 {
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
 	struct http2 *x;
-	__u32 at = 0;
 
 	if (!c)
 		return STOP;
-	if (bpf_map_pop_elem(&linkerd_http2_free_map, &at)) {
+	c->http2 = http2_take(skb) - 1;
+	x = http2_of(c);
+	if (!x) {
 		s->packet.delta.lost = LOST_BOUND + 1;
 		return parser_opaque(c);
 	}
-	x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
-	if (!x)
-		return parser_opaque(c);
 #pragma unroll
 	for (int role = CLIENT; role <= SERVER; role++)
 		__builtin_memset(&x->side[role], 0, offsetof(struct http2_side, codes));
-	for (int i = 0; i < HTTP2_STREAMS; i++)
-		x->streams[i].stream = x->streams[i].answer = 0;
-	c->http2 = at;
 	WRITE_ONCE(c->brief.l7, L7_HTTP2);
 	return GO_ON;
 }
@@ -172,20 +173,23 @@ static __always_inline int http2_pass(struct scratch *s, struct parser *h, __u32
 	return TOKEN_LEAVE;
 }
 
-/* What is known of a stream: in its place, or fetched into s->stream, if that was another's. NULL
- * if nothing is, or it has ended. */
-static __always_inline struct http2_stream *http2_find(struct scratch *s, struct http2 *x,
-						       struct conn *c, __u32 stream)
+/* What is known of a stream, or NULL if nothing is, or it has ended. Only clients' streams are. */
+static __always_inline struct http2_stream *http2_find(struct http2 *x, __u32 stream)
 {
 	struct http2_stream *r = http2_place(x, stream);
 
-	if (unlikely(r->stream != stream)) {
-		r = bpf_map_lookup_elem(&linkerd_http2_stream_map, http2_key(s, c, stream));
-		if (!r)
+	if (unlikely(!(stream & 1)))
+		return NULL;
+	for (int i = 1; i < HTTP2_PAGES && unlikely(r->stream != stream); i++) {
+		__u32 next = READ_ONCE(x->next) - 1;
+
+		x = bpf_map_lookup_elem(&linkerd_http2_map, &next);
+		if (!x)
 			return NULL;
-		__builtin_memcpy(&s->stream, r, sizeof(*r));
-		r = &s->stream;
+		r = http2_place(x, stream);
 	}
+	if (r->stream != stream)
+		return NULL;
 	if ((r->answer & STREAM_ID) != stream) {
 		r->status = 0;
 		r->grpc_status = GRPC_STATUS_NONE;
@@ -195,52 +199,65 @@ static __always_inline struct http2_stream *http2_find(struct scratch *s, struct
 	return r->answer & STREAM_ENDED ? NULL : r;
 }
 
-/* Keeps what the server's side has learned of a stream whose place is another's. */
-static __always_inline void http2_keep(struct scratch *s, struct conn *c, struct http2_stream *r)
+static __always_inline bool http2_taken(struct http2_stream *r)
 {
-	struct http2_stream_key *key;
+	return r->stream && READ_ONCE(r->answer) != (r->stream | STREAM_ENDED);
+}
 
-	if (likely(r != &s->stream))
-		return;
-	key = http2_key(s, c, r->stream);
-	if (r->answer & STREAM_ENDED)
-		bpf_map_delete_elem(&linkerd_http2_stream_map, key);
-	else
-		bpf_map_update_elem(&linkerd_http2_stream_map, key, r, BPF_ANY);
+/* A place for a new stream whose first one is taken. NULL if there is none. */
+static __always_inline struct http2_stream *http2_further(struct __sk_buff *skb, struct http2 *x,
+							  __u32 stream)
+{
+	struct http2_stream *r;
+
+	for (int i = 1; i < HTTP2_PAGES; i++) {
+		__u32 next = x->next;
+
+		if (!next) {
+			next = http2_take(skb);
+			WRITE_ONCE(x->next, next);
+		}
+		next--;
+		x = bpf_map_lookup_elem(&linkerd_http2_map, &next);
+		if (!x)
+			return NULL;
+		r = http2_place(x, stream);
+		if (!http2_taken(r))
+			return r;
+	}
+	return NULL;
 }
 
 /* A client's stream begins: its request is counted. RFC 9113 section 5.1.1. */
-static __always_inline void http2_request(struct scratch *s, struct http2 *x, struct conn *c,
-					  struct http2_side *t)
+static __always_inline void http2_request(struct __sk_buff *skb, struct scratch *s, struct http2 *x,
+					  struct conn *c, struct http2_side *t)
 {
-	struct http2_stream *r = http2_place(x, t->stream), *far = &s->stream;
+	struct http2_stream *r = http2_place(x, t->stream);
 	struct packet *p = &s->packet;
-	__u8 protocol = t->found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
+	bool grpc = t->found & FOUND_GRPC;
 
 	t->last = t->stream;
-	if (likely(!r->stream || READ_ONCE(r->answer) == (r->stream | STREAM_ENDED))) {
-		r->protocol = protocol;
-		r->route = t->route;
-		r->start_ns = t->start_ns;
-		WRITE_ONCE(r->stream, t->stream);
-	} else {
-		__builtin_memset(far, 0, sizeof(*far));
-		far->stream = t->stream;
-		far->protocol = protocol;
-		far->route = t->route;
-		far->start_ns = t->start_ns;
-		bpf_map_update_elem(&linkerd_http2_stream_map, http2_key(s, c, t->stream), far,
-				    BPF_ANY);
-	}
-	c->side[CLIENT].requests++;
-	if (protocol == PROTOCOL_GRPC)
+	if (grpc)
 		p->delta.grpc++;
 	else
 		p->delta.http2++;
-	if (unlikely(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST)) {
-		c->side[SERVER].answered++;
-		p->unknown++;
+	if (unlikely(http2_taken(r)))
+		r = http2_further(skb, x, t->stream);
+	if (unlikely(!r))
+		p->delta.lost = LOST_BOUND + 1;
+	/* Of the server's lost side more than that there is no answer is not known. */
+	if (unlikely(!r || (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))) {
+		if (grpc)
+			p->unknown_grpc++;
+		else
+			p->unknown++;
+		return;
 	}
+	r->protocol = grpc ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
+	r->route = t->route;
+	r->start_ns = t->start_ns;
+	WRITE_ONCE(r->stream, t->stream);
+	c->side[CLIENT].requests++;
 }
 
 /* The whole answer of a stream has come. The caller holds the server's side. */
@@ -249,13 +266,12 @@ __noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
 	struct http2 *x = c ? http2_of(c) : NULL;
-	struct http2_stream *r = x ? http2_find(s, x, c, stream) : NULL;
+	struct http2_stream *r = x ? http2_find(x, stream) : NULL;
 	union response what;
 
 	if (!r)
 		return 0;
 	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
-	http2_keep(s, c, r);
 	what.status = r->status;
 	what.protocol = r->protocol;
 	what.grpc_status = r->grpc_status;
@@ -270,13 +286,12 @@ __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
 	struct http2 *x = c ? http2_of(c) : NULL;
-	struct http2_stream *r = x ? http2_find(s, x, c, stream) : NULL;
+	struct http2_stream *r = x ? http2_find(x, stream) : NULL;
 	struct metric_value *v;
 
 	if (!r)
 		return 0;
 	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
-	http2_keep(s, c, r);
 	c->side[SERVER].answered++;
 	v = series_value(s->packet.series);
 	if (v)
@@ -285,10 +300,9 @@ __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 }
 
 /* The head of an answer, or its trailers. */
-static __always_inline void http2_answer(struct scratch *s, struct http2 *x, struct conn *c,
-					 struct http2_side *t)
+static __always_inline void http2_answer(struct scratch *s, struct http2 *x, struct http2_side *t)
 {
-	struct http2_stream *r = http2_find(s, x, c, t->stream);
+	struct http2_stream *r = http2_find(x, t->stream);
 
 	if (!r)
 		return;
@@ -300,7 +314,6 @@ static __always_inline void http2_answer(struct scratch *s, struct http2 *x, str
 	}
 	if (t->grpc_status != GRPC_STATUS_NONE)
 		r->grpc_status = t->grpc_status;
-	http2_keep(s, c, r);
 	if (t->ending)
 		s->window.done = DONE_STREAM;
 }
@@ -319,13 +332,14 @@ __noinline int http2_block(struct __sk_buff *skb)
 	if (!x)
 		return 0;
 	t = http2_mine(s, x);
-	/* What the server pushes has even numbers. */
-	if (!(t->stream & 1))
+	/* What the server pushes has even numbers; of a PUSH_PROMISE only the table's changes
+	 * matter. */
+	if (!(t->stream & 1) || (t->flags & FLAG_PROMISE))
 		return 0;
 	if (s->packet.role == SERVER)
-		http2_answer(s, x, c, t);
+		http2_answer(s, x, t);
 	else if (t->stream > t->last)
-		http2_request(s, x, c, t);
+		http2_request(skb, s, x, c, t);
 	return 0;
 }
 
@@ -351,7 +365,9 @@ __noinline int http2_cancel(struct __sk_buff *skb, __u32 stream)
 		count(contended);
 		return 0;
 	}
-	http2_abort(skb, stream, ABORT_CANCELLED);
+	/* What was lost is answered. */
+	if (!(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
+		http2_abort(skb, stream, ABORT_CANCELLED);
 	if (!config.ordered)
 		bpf_spin_lock(&c->lock);
 	conn_done(c, SERVER);
@@ -378,17 +394,12 @@ static __always_inline void http2_rst(struct __sk_buff *skb, __u32 role, __u32 s
 	http2_abort(skb, stream, reason);
 }
 
-/* GOAWAY of the server, RFC 9113 section 6.8: streams above `last` are not processed. */
-__noinline int http2_goaway(struct __sk_buff *skb, __u32 last)
+/* Ends the streams of an element that are above `last`. */
+__noinline int http2_refuse(struct __sk_buff *skb, __u32 at, __u32 last)
 {
-	struct scratch *s;
-	struct conn *c = parser_enter(skb, &s);
-	struct http2 *x;
+	struct http2 *x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
 
-	if (!c)
-		return 0;
-	x = http2_of(c);
-	if (!x)
+	if (!x || !skb->len)
 		return 0;
 	for (int i = 0; i < HTTP2_STREAMS; i++) {
 		__u32 stream = READ_ONCE(x->streams[i].stream);
@@ -396,6 +407,58 @@ __noinline int http2_goaway(struct __sk_buff *skb, __u32 last)
 		if (stream > last)
 			http2_abort(skb, stream, ABORT_REFUSED);
 	}
+	return READ_ONCE(x->next);
+}
+
+/* GOAWAY of the server, RFC 9113 section 6.8: streams above `last` are not processed. */
+__noinline int http2_goaway(struct __sk_buff *skb, __u32 last)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 at;
+
+	if (!c)
+		return 0;
+	at = c->http2 + 1;
+	for (int i = 0; i < HTTP2_PAGES && at; i++)
+		at = http2_refuse(skb, at - 1, last);
+	return 0;
+}
+
+/* The protocol of those among an element's open streams that will have no answer. */
+__noinline int http2_forget(struct __sk_buff *skb, __u32 at)
+{
+	struct http2 *x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
+	struct scratch *s = scratch();
+
+	if (!x || !s || !skb->len)
+		return 0;
+	for (int i = 0; i < HTTP2_STREAMS; i++) {
+		struct http2_stream *r = &x->streams[i];
+
+		if (!http2_taken(r))
+			continue;
+		WRITE_ONCE(r->answer, r->stream | STREAM_ENDED);
+		if (r->protocol == PROTOCOL_GRPC && s->packet.unknown) {
+			s->packet.unknown--;
+			s->packet.unknown_grpc++;
+		}
+	}
+	return READ_ONCE(x->next);
+}
+
+/* The server's side is lost, and p->unknown has its streams: tells them apart by protocol. */
+__noinline int http2_lost(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 at;
+
+	if (!c)
+		return 0;
+	at = c->http2 + 1;
+	for (int i = 0; i < HTTP2_PAGES && at; i++)
+		at = http2_forget(skb, at - 1);
 	return 0;
 }
 
@@ -410,7 +473,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 
 	if (unlikely(w->total - at < FRAME_HEADER)) {
 		/* The time of a frame is that of its first byte. */
-		if (!t->in_block)
+		if (!t->in_block && at >= w->carry)
 			t->start_ns = packet_leaves(skb, p, t->start_ns);
 		return TOKEN_CUT;
 	}
@@ -436,8 +499,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 		return TOKEN_NEXT;
 	case FRAME_HEADERS:
 	case FRAME_PUSH_PROMISE:
-		/* What a PUSH_PROMISE says of a stream is not looked at. */
-		t->stream = type == FRAME_HEADERS ? stream : 0;
+		t->stream = stream;
 		t->flags = flags & (FLAG_END_HEADERS | FLAG_PADDED |
 				    (type == FRAME_HEADERS ? FLAG_PRIORITY : 0));
 		if (type == FRAME_PUSH_PROMISE)
@@ -455,7 +517,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 		t->token = t->flags & ~FLAG_END_HEADERS ? TOKEN_PREFIX : TOKEN_BLOCK;
 		return TOKEN_NEXT;
 	case FRAME_CONTINUATION:
-		t->flags = flags & FLAG_END_HEADERS;
+		t->flags = (flags & FLAG_END_HEADERS) | (t->flags & FLAG_PROMISE);
 		t->left = len + t->carry_len;
 		t->pad = 0;
 		t->token = TOKEN_BLOCK;
@@ -619,25 +681,48 @@ __noinline int http2_token(struct __sk_buff *skb)
 	return http2_pass(s, h, t->left);
 }
 
-/* Behind a payload that was passed over without being seen. */
-static __always_inline void http2_behind(struct __sk_buff *skb, struct http2_side *t)
+/* What the last token has brought to an end. */
+static __always_inline void http2_done(struct __sk_buff *skb, struct window *w,
+				       struct http2_side *t)
 {
-	if (t->token == TOKEN_FRAME && t->ending) {
-		t->ending = 0;
+	if (w->done & DONE_BLOCK) {
+		w->done = 0;
+		http2_block(skb);
+	}
+	if (w->done & DONE_STREAM) {
+		w->done = t->ending = 0;
 		http2_finish(skb, t->stream);
 	}
 }
 
-/* The same where nothing of it was in a packet. */
+/* Has a header block come to its end, and that has not been looked at? */
+static __always_inline bool http2_pending(struct parser *h, struct http2_side *t)
+{
+	return h->phase == PHASE_START && t->token == TOKEN_BLOCK && !t->left;
+}
+
+/* Behind a payload, or a part of one, that was passed over without being seen. */
 __noinline int http2_passed(struct __sk_buff *skb)
 {
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
 	struct http2 *x = c ? http2_of(c) : NULL;
+	struct http2_side *t;
 
-	if (x)
-		http2_behind(skb, http2_mine(s, x));
-	return 0;
+	if (!x)
+		return GO_ON;
+	t = http2_mine(s, x);
+	if (t->token == TOKEN_FRAME && t->ending && !t->in_block) {
+		t->ending = 0;
+		http2_finish(skb, t->stream);
+	}
+	if (http2_pending(parser_mine(s, c), t)) {
+		s->window.at = s->window.total = s->window.done = 0;
+		if (http2_field(skb) == TOKEN_STOP)
+			return parser_lost(skb, LOST_MALFORMED);
+		http2_done(skb, &s->window, t);
+	}
+	return GO_ON;
 }
 
 /* Consumes a window of the packet, or what is passed over. Returns STOP if there is no more. */
@@ -686,14 +771,7 @@ __noinline int http2_step(struct __sk_buff *skb)
 	w->done = 0;
 	for (int i = 0; i < HTTP2_TOKENS; i++) {
 		r = t->token == TOKEN_BLOCK ? http2_field(skb) : http2_token(skb);
-		if (w->done & DONE_BLOCK) {
-			w->done = 0;
-			http2_block(skb);
-		}
-		if (w->done & DONE_STREAM) {
-			w->done = t->ending = 0;
-			http2_finish(skb, t->stream);
-		}
+		http2_done(skb, w, t);
 		if (r != TOKEN_NEXT)
 			break;
 	}
@@ -722,8 +800,10 @@ __noinline int http2_step(struct __sk_buff *skb)
 		/* The end of a body, of a request that asked for the upgrade. */
 		if (h->phase == HTTP1_END)
 			h->phase = PHASE_START;
-		if (h->phase == PHASE_START)
-			http2_behind(skb, t);
+		if (h->phase == PHASE_START && http2_passed(skb))
+			return STOP;
+	} else if (http2_pending(h, t) && http2_passed(skb)) {
+		return STOP;
 	}
 	return p->pos == p->end ? STOP : GO_ON;
 }
@@ -743,17 +823,13 @@ __noinline int http2_some(struct __sk_buff *skb)
 }
 
 /* Consumes what is left of the packet. */
-__noinline int http2_steps(struct __sk_buff *skb)
+static __always_inline void http2_steps(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
-
-	if (!s || !skb->len)
-		return STOP;
 	for (int i = 0; i < STEPS / SOME; i++) {
 		if (http2_some(skb))
-			return STOP;
+			return;
 	}
-	return parser_lost(skb, LOST_BOUND);
+	parser_lost(skb, LOST_BOUND);
 }
 
 #endif

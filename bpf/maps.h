@@ -60,14 +60,6 @@ ALIGNED_ARRAY(linkerd_connection_cache_map, union conn_ref);
 ALIGNED_ARRAY(linkerd_http2_map, struct http2);
 FREE_LIST(linkerd_http2_free_map);
 
-/* Few, and none is ever missed for good: what a connection left behind makes room for others. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct http2_stream_key);
-	__type(value, struct http2_stream);
-} linkerd_http2_stream_map SEC(".maps");
-
 /* For the few directions that something is missing in, and not for longer than it is. */
 ALIGNED_ARRAY(linkerd_early_map, struct early);
 FREE_LIST(linkerd_early_free_map);

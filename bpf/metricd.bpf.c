@@ -25,6 +25,29 @@ __noinline int add_time(struct __sk_buff *skb, __u32 what, __u64 ns)
 	return 0;
 }
 
+/* The packet's requests whose answers will be unknown. */
+__noinline int add_unknown(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct packet *p;
+	bool http2;
+
+	if (!c)
+		return 0;
+	p = &s->packet;
+	http2 = c->brief.l7 == L7_HTTP2;
+	if (http2 && p->role == SERVER)
+		http2_lost(skb);
+	if (p->unknown)
+		series_add_unknown(skb, http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1, p->unknown);
+	if (p->unknown_grpc)
+		series_add_unknown(skb, PROTOCOL_GRPC, p->unknown_grpc);
+	p->delta.answered += p->unknown + p->unknown_grpc;
+	p->delta.untimed += p->unknown + p->unknown_grpc;
+	return 0;
+}
+
 /* Follows the packet with its connection, and settles its series. Returns false if the packet's
  * connection is not known. */
 static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, struct conn *c)
@@ -59,13 +82,8 @@ static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, str
 	}
 	if (r.parse) {
 		follow_payload(skb, s, c);
-		if (unlikely(p->unknown)) {
-			series_add_unknown(
-			    skb, c->brief.l7 == L7_HTTP2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1,
-			    p->unknown);
-			p->delta.answered += p->unknown;
-			p->delta.untimed += p->unknown;
-		}
+		if (unlikely(p->unknown | p->unknown_grpc))
+			add_unknown(skb);
 		tcp_release(c, p, &r);
 	}
 	if (unlikely(p->delta.closed))
@@ -91,7 +109,7 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	p->now = 0;
 	__builtin_memset(&p->delta, 0, sizeof(p->delta));
 	p->run_count = 0;
-	p->unknown = 0;
+	p->unknown = p->unknown_grpc = 0;
 	packet_parse(skb, p);
 
 	p->sent = egress;

@@ -82,7 +82,7 @@ static __always_inline int parser_opaque(struct conn *c)
 }
 
 /* Rounds of WAIT_READS looks: together longer than the largest packet takes to follow. */
-#define WAIT_ROUNDS 64
+#define WAIT_ROUNDS 512
 #define WAIT_READS 1024
 
 /* One round of waiting for the CPU that follows one direction of the packet's connection. */

@@ -208,7 +208,7 @@ enum hpack_token {
  * holds no more. A power of two. */
 #define HPACK_ENTRIES 128
 
-/* Streams that have a place of their own in struct http2. A power of two. */
+/* Places for streams in an element. A power of two. */
 #define HTTP2_STREAMS 128
 
 /* A request and its answer. The client's side writes the first line, the server's the second. */
@@ -258,18 +258,16 @@ struct http2_side {
 	__u16 codes[HPACK_ENTRIES];
 };
 
-/* A connection's HTTP/2, by conn.http2. */
+/* Elements that a connection may have: as many streams whose places are the same may be open. */
+#define HTTP2_PAGES 8
+
+/* A connection's HTTP/2, by conn.http2; of further elements only the streams are used. */
 struct http2 {
 	struct http2_side side[2];
 	struct http2_stream streams[HTTP2_STREAMS]; /* by the stream's number */
-	__u64 pad[4];
-};
-
-/* Streams whose place was taken by one that lives on. */
-struct http2_stream_key {
-	__u32 http2; /* in linkerd_http2_map */
-	__u32 slot, generation;
-	__u32 stream;
+	__u32 next;				    /* the next element, plus one; the client's */
+	__u32 pad;
+	__u64 pad2[3];
 };
 
 /* Packets' worth of outstanding pipelined requests whose start is remembered. A power of two. */
@@ -366,11 +364,12 @@ struct packet {
 	__u8 role; /* the sender's */
 	__u8 kind; /* enum series_kind */
 	__u8 fragment;
-	__u8 sent;	 /* as the pod sees it */
-	__u8 flags;	 /* CONN_… */
-	__u32 series;	 /* in linkerd_metrics_map */
-	__u32 unknown;	 /* requests whose answers will be unknown */
-	__u32 run_count; /* requests of this packet not yet in conn.runs */
+	__u8 sent;	    /* as the pod sees it */
+	__u8 flags;	    /* CONN_… */
+	__u32 series;	    /* in linkerd_metrics_map */
+	__u32 unknown;	    /* requests whose answers will be unknown */
+	__u32 unknown_grpc; /* likewise, gRPC's */
+	__u32 run_count;    /* requests of this packet not yet in conn.runs */
 	__u32 run_method;
 	__u64 run_start_ns;
 	__u8 headers[40]; /* an IPv6 header, the longest that is read at once */
@@ -423,8 +422,6 @@ struct scratch {
 	struct tcp_result result;
 	struct scan scan;
 	struct window window;
-	struct http2_stream_key stream_key;
-	struct http2_stream stream;
 	__u8 buffer[BUFFER + 32];
 	struct metric_key series;      /* where a series is looked for by its key */
 	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for conn.h */

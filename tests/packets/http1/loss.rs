@@ -116,10 +116,11 @@ fn more_bytes_than_are_kept() {
     for (early, kept) in [(EARLY_BYTES, true), (EARLY_BYTES + 1, false)] {
         with(|f| {
             // Requests as many bytes as there may be from the missing byte on, and its own.
-            let mut text = GET.repeat(early / GET.len() - 1);
+            let get = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(100));
+            let mut text = get.repeat(early / get.len() - 1);
             let rest = early - text.len() - "GET / HTTP/1.1\r\nA: \r\n\r\n".len();
             text += &format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(rest));
-            let requests = (early / GET.len()) as u64;
+            let requests = (early / get.len()) as u64;
             let from = f.said[Client as usize].get();
             let mut at = 1;
             for piece in text.as_bytes()[1..].chunks(1400) {
