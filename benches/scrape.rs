@@ -220,6 +220,7 @@ fn responses((series, value): &(MetricKey, MetricValue)) -> (RequestKey, Request
         status: 200,
         protocol: protocol::HTTP1,
         grpc_status: GRPC_STATUS_NONE,
+        ..RequestKey::default()
     };
     let responses = value.requests.http1 - 1;
     (key, RequestValue { responses })

@@ -132,8 +132,10 @@ struct metric_entry {
 	__u64 pad[2];
 };
 
-/* status: 0 is unknown, STATUS_OTHER what did not fit. */
+/* status: 0 is unknown, STATUS_OTHER what did not fit. STATUS_REQUESTS is none: the element counts
+ * requests that began, where they are told apart by route. */
 #define STATUS_OTHER 0xffff
+#define STATUS_REQUESTS 0xfffe
 #define GRPC_STATUS_NONE 0xff
 
 struct request_key {
@@ -141,6 +143,8 @@ struct request_key {
 	__u16 status;
 	__u8 protocol; /* enum protocol */
 	__u8 grpc_status;
+	__u16 route; /* ROUTE_… */
+	__u16 pad;
 };
 
 struct request_value {
@@ -151,8 +155,22 @@ struct request_value {
 struct request_entry {
 	struct request_key key;
 	__u32 latency; /* in linkerd_latency_map */
-	struct request_value value;
-	__u64 pad;
+	__u32 pad;
+	struct request_value value; /* of requests, if the key's status is STATUS_REQUESTS */
+};
+
+/* Routes: numbers of linkerd_route_map, of 14 bits, or one of these. */
+#define ROUTE_NONE 0	   /* they are not told apart */
+#define ROUTE_ROOT 0x3ffc  /* kernel side only: "/", by HPACK's static table */
+#define ROUTE_INDEX 0x3ffd /* kernel side only: "/index.html", likewise */
+#define ROUTE_UNKNOWN 0x3ffe
+#define ROUTE_OTHER 0x3fff /* more than --routes, or too long */
+#define ROUTE_MAX 0x3ff0
+#define ROUTE_TEXT 128
+
+/* An element of linkerd_route_map: a path, filled up with NUL. */
+struct route_entry {
+	char text[ROUTE_TEXT];
 };
 
 struct histogram {
@@ -167,7 +185,7 @@ struct latency_key {
 	__u8 protocol;	   /* enum protocol */
 	__u8 status_class; /* 1 to 5, 0 is unknown */
 	__u8 kind;	   /* enum series_kind */
-	__u16 route;	   /* 0 is none */
+	__u16 route;	   /* ROUTE_… */
 };
 
 /* Two histograms, side by side: most responses fall into the same bucket of both. */
@@ -228,8 +246,8 @@ struct info {
 	__u32 handshake_capacity;
 	__u32 connections_capacity;
 	__u32 http2_capacity;
-	__u32 bounds; /* how many of bounds_ns are set */
-	__u32 pad;
+	__u32 bounds;		  /* how many of bounds_ns are set */
+	__u32 routes;		  /* 0 if they are not told apart */
 	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
 	char version[32];	  /* of metricd-init, NUL-terminated */
 };
@@ -249,7 +267,8 @@ struct attachment_value {
 _Static_assert(sizeof(struct metric_key) == 40, "metric_key");
 _Static_assert(sizeof(struct metric_value) == 264, "metric_value");
 _Static_assert(sizeof(struct metric_entry) == 320, "metric_entry");
-_Static_assert(sizeof(struct request_key) == 44, "request_key");
+_Static_assert(sizeof(struct request_key) == 48, "request_key");
+_Static_assert(sizeof(struct route_entry) == 128, "route_entry");
 _Static_assert(sizeof(struct request_entry) == 64, "request_entry");
 _Static_assert(sizeof(struct latency_key) == 24, "latency_key");
 _Static_assert(sizeof(struct latency_value) == 528, "latency_value");

@@ -59,6 +59,7 @@ struct config {
 				   ended */
 	__u32 connections;	/* slots in linkerd_connection_map */
 	__u32 cache_mask;	/* of linkerd_connection_cache_map: its size less one */
+	__u32 routes;		/* at most; 0 if they are not told apart */
 	__u32 loopback_ifindex; /* 0 where no interface is the loopback */
 	__u8 detail;		/* enum detail */
 	__u8 ipv6;

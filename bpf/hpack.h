@@ -14,7 +14,7 @@
 #ifndef METRICD_HPACK_H
 #define METRICD_HPACK_H
 
-#include "parser.h"
+#include "route.h"
 
 /* Codes. */
 #define CODE_NOTHING 0	       /* does not matter */
@@ -23,7 +23,15 @@
 #define CODE_CONTENT_TYPE 0x900
 #define CODE_GRPC 0x901	   /* a content type of gRPC */
 #define CODE_UNKNOWN 0xa00 /* may be any of these */
-#define CODE_NAME(code) ((code) & ~(((code)&CODE_STATUS) ? 0x3ff : 0xff))
+#define CODE_PATH 0x8000   /* plus the route */
+
+/* The code of the name alone. */
+static __always_inline __u32 hpack_name_of(__u32 code)
+{
+	if (code & CODE_PATH)
+		return CODE_PATH;
+	return code & (code & CODE_STATUS ? ~0x3ff : ~0xff);
+}
 
 /* What a block has told beside its values. */
 #define FOUND_STATUS (1 << 0)
@@ -48,6 +56,8 @@ static __always_inline __u32 hpack_static(__u32 index)
 {
 	if (index - 8 <= 14 - 8)
 		return CODE_STATUS + hpack_statuses[index - 8];
+	if (unlikely(config.routes) && (index == 4 || index == 5))
+		return CODE_PATH | (index == 4 ? ROUTE_ROOT : ROUTE_INDEX);
 	return index == 31 ? CODE_CONTENT_TYPE : CODE_NOTHING;
 }
 
@@ -80,14 +90,16 @@ static __always_inline void hpack_field(struct http2_side *t, __u32 code)
 	}
 	if (likely(code == CODE_NOTHING))
 		return;
-	if (code & CODE_STATUS) {
+	if (code & CODE_PATH) {
+		t->route = code & ~CODE_PATH;
+	} else if (code & CODE_STATUS) {
 		t->status = code & 0x3ff;
 		t->found |= FOUND_STATUS;
 	} else if (code == CODE_GRPC) {
 		t->found |= FOUND_GRPC;
 	} else if (code == CODE_UNKNOWN) {
 		t->found |= FOUND_UNKNOWN;
-	} else if (CODE_NAME(code) == CODE_GRPC_STATUS) {
+	} else if (hpack_name_of(code) == CODE_GRPC_STATUS) {
 		t->grpc_status = code;
 	}
 }
@@ -136,6 +148,8 @@ static __always_inline __u32 hpack_name(struct scratch *s, __u32 at, __u32 len, 
 
 	if (huffman) {
 		/* The same bits each time, as the code is fixed. */
+		if (unlikely(config.routes) && len == 4 && (w & 0xffffffff) == 0x3fd358b9)
+			return CODE_PATH;
 		if (len == 5 && (w & 0xffffffffffULL) == 0xa3368d84b8ULL)
 			return CODE_STATUS;
 		if (len == 8 && w == 0x8fda3412b2c8ca9aULL)
@@ -144,6 +158,9 @@ static __always_inline __u32 hpack_name(struct scratch *s, __u32 at, __u32 len, 
 			return CODE_CONTENT_TYPE;
 		return CODE_NOTHING;
 	}
+	if (unlikely(config.routes) && len == 5 &&
+	    (w & 0xffffffffffULL) == CHARS(':', 'p', 'a', 't', 'h', 0, 0, 0))
+		return CODE_PATH;
 	if (len == 7 && (w & 0x00ffffffffffffffULL) == CHARS(':', 's', 't', 'a', 't', 'u', 's', 0))
 		return CODE_STATUS;
 	if (len == 11 && w == CHARS('g', 'r', 'p', 'c', '-', 's', 't', 'a') &&
@@ -236,6 +253,8 @@ __noinline __u32 hpack_value(struct __sk_buff *skb, __u32 name, __u32 at, __u32 
 
 	if (!s || !skb->len)
 		return CODE_UNKNOWN;
+	if (name == CODE_PATH)
+		return CODE_PATH | route_of(skb, at, len, huffman);
 	if (name == CODE_CONTENT_TYPE)
 		return hpack_grpc(s, at, len, huffman) ? CODE_GRPC : CODE_CONTENT_TYPE;
 	number = hpack_digits(buffer8(s, at), len, huffman);
@@ -301,7 +320,7 @@ static __always_inline int hpack_start(struct __sk_buff *skb, struct scratch *s,
 			hpack_field(t, code);
 		} else {
 			t->insert = bits == 6;
-			t->name = CODE_NAME(code);
+			t->name = hpack_name_of(code);
 			t->field = index ? FIELD_VALUE : FIELD_NAME;
 		}
 	}
@@ -325,6 +344,17 @@ static __always_inline int hpack_string(struct __sk_buff *skb, struct scratch *s
 	needed = t->field == FIELD_NAME ? 12 : hpack_needed(code);
 	if (needed > len)
 		needed = len;
+	if (code == CODE_PATH && t->field == FIELD_VALUE) {
+		/* Too much to be carried over: it is to be at the window's beginning, or unknown.
+		 */
+		needed = len < ROUTE_RAW ? len : ROUTE_RAW;
+		if (n + needed > avail) {
+			if (w->at > w->carry)
+				return TOKEN_LEAVE;
+			needed = 0;
+			code = CODE_PATH | ROUTE_UNKNOWN;
+		}
+	}
 	if (unlikely(n + needed > avail))
 		return TOKEN_CUT;
 	at += n;
@@ -332,7 +362,8 @@ static __always_inline int hpack_string(struct __sk_buff *skb, struct scratch *s
 		t->name = hpack_name(s, at, len, first & HUFFMAN);
 		t->after = FIELD_VALUE;
 	} else {
-		if (unlikely(code != CODE_NOTHING && code != CODE_UNKNOWN))
+		if (unlikely(code != CODE_NOTHING && code != CODE_UNKNOWN &&
+			     code != (CODE_PATH | ROUTE_UNKNOWN)))
 			code = hpack_value(skb, code, at, len, first & HUFFMAN);
 		hpack_field(t, code);
 		t->after = FIELD_START;

@@ -71,6 +71,7 @@ static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, str
 		part.first = side->requests;
 		part.count = n;
 		part.method = p->run_method;
+		part.route = p->run_route;
 		WRITE_ONCE(c->runs[at].start_ns, p->run_start_ns);
 		WRITE_ONCE(c->runs[at].part.word, part.word);
 		side->run_head++;
@@ -80,8 +81,10 @@ static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, str
 		bounded(at, (RUNS - 1));
 		part.word = c->runs[at].part.word;
 		side->requests += n;
-		if (part.method != p->run_method)
+		if (part.method != p->run_method || part.count + n >= 1 << 16)
 			return parser_lost(skb, LOST_PIPELINE);
+		if (part.route != p->run_route)
+			part.route = ROUTE_UNKNOWN;
 		part.count += n;
 		WRITE_ONCE(c->runs[at].start_ns, 0);
 		WRITE_ONCE(c->runs[at].part.word, part.word);
@@ -122,6 +125,7 @@ static __always_inline bool http1_pop(struct conn *c)
 	}
 	side->parser.request_ns = READ_ONCE(c->runs[at].start_ns);
 	side->parser.method = part.method;
+	side->route = part.route;
 	side->begun++;
 	return true;
 }
@@ -135,7 +139,7 @@ static __always_inline void http1_response(struct __sk_buff *skb, struct conn *c
 
 	h->phase = PHASE_START;
 	what.status = h->status;
-	parser_response(skb, side, p, what, h->request_ns, h->start_ns);
+	parser_response(skb, side, p, what, side->route, h->request_ns, h->start_ns);
 }
 
 /* The end of a message of either side. */
@@ -174,6 +178,28 @@ static __always_inline bool http1_method(struct scratch *s, struct parser *h, __
 	return false;
 }
 
+/* The route of the request line of `len` bytes at `at`, of which the request is counted. */
+__noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 route = ROUTE_UNKNOWN, skip = 0;
+
+	if (!c)
+		return ROUTE_UNKNOWN;
+	/* Else only its end is there. */
+	if (parser_mine(s, c)->line == LINE_NEW) {
+		for (int i = 0; i < 24; i++) {
+			if (buffer1(s, at + skip++) == ' ')
+				break;
+		}
+		if (len > skip + 9)
+			route = route_of(skb, at + skip, len - 9 - skip, 0);
+	}
+	route_request(skb, PROTOCOL_HTTP1, route);
+	return route;
+}
+
 /*
  * A request line, or what there is of it, at `at`. Whole: `len` bytes of it, of which the last nine
  * are the version. Counts the request. RFC 9112 section 3.
@@ -184,6 +210,7 @@ static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *
 	struct parser *h = &c->side[CLIENT].parser;
 	struct packet *p = &s->packet;
 	__u64 version = buffer8(s, at + len - 8);
+	__u32 route = ROUTE_NONE;
 
 	if (unlikely((h->line == LINE_NEW && !http1_method(s, h, at)) || len < 12 ||
 		     buffer1(s, at + len - 9) != ' ' ||
@@ -195,13 +222,16 @@ static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *
 	}
 	if (unlikely(c->brief.l7 == L7_UNDECIDED))
 		c->brief.l7 = L7_HTTP1;
-	if (unlikely(p->run_count &&
-		     (p->run_start_ns != h->start_ns || p->run_method != h->method))) {
+	if (unlikely(config.routes))
+		route = http1_route(skb, at, len);
+	if (unlikely(p->run_count && (p->run_start_ns != h->start_ns ||
+				      p->run_method != h->method || p->run_route != route))) {
 		if (http1_push_early(skb))
 			return STOP;
 	}
 	p->run_start_ns = h->start_ns;
 	p->run_method = h->method;
+	p->run_route = route;
 	p->run_count++;
 	p->delta.requests++;
 	return GO_ON;

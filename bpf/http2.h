@@ -133,7 +133,7 @@ __noinline int http2_upgrade(struct __sk_buff *skb)
 	if (!x)
 		return STOP;
 	x->streams[0].protocol = PROTOCOL_HTTP1;
-	x->streams[0].route = 0;
+	x->streams[0].route = c->side[SERVER].route;
 	x->streams[0].start_ns = c->side[SERVER].parser.request_ns;
 	x->streams[0].stream = 1;
 	x->side[CLIENT].last = 1;
@@ -237,6 +237,13 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 	bool grpc = t->found & FOUND_GRPC;
 
 	t->last = t->stream;
+	if (unlikely(config.routes)) {
+		if (t->route == ROUTE_NONE)
+			t->route = ROUTE_UNKNOWN;
+		else if (t->route == ROUTE_ROOT || t->route == ROUTE_INDEX)
+			t->route = route_static(skb, t->route);
+		route_request(skb, grpc ? PROTOCOL_GRPC : PROTOCOL_HTTP2, t->route);
+	}
 	if (grpc)
 		p->delta.grpc++;
 	else
@@ -275,8 +282,8 @@ __noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
 	what.status = r->status;
 	what.protocol = r->protocol;
 	what.grpc_status = r->grpc_status;
-	parser_response(skb, &c->side[SERVER], &s->packet, what, r->first_ns ? r->start_ns : 0,
-			r->first_ns);
+	parser_response(skb, &c->side[SERVER], &s->packet, what, r->route,
+			r->first_ns ? r->start_ns : 0, r->first_ns);
 	return 0;
 }
 
@@ -718,7 +725,7 @@ __noinline int http2_passed(struct __sk_buff *skb)
 	}
 	if (http2_pending(parser_mine(s, c), t)) {
 		s->window.at = s->window.total = s->window.done = 0;
-		if (http2_field(skb) == TOKEN_STOP)
+		if (http2_fragment_end(s, parser_mine(s, c), t) == TOKEN_STOP)
 			return parser_lost(skb, LOST_MALFORMED);
 		http2_done(skb, &s->window, t);
 	}

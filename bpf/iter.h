@@ -54,6 +54,19 @@ struct bpf_iter__bpf_map_elem {
 
 ENTRY_ITERATOR(iter_metrics, metric_entry, kind, direction)
 ENTRY_ITERATOR(iter_requests, request_entry, series.kind, series.direction)
+SEC("iter/bpf_map_elem")
+int iter_route(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct route_entry *e = ctx->value;
+	__u32 *number = ctx->key;
+
+	if (!e || !number || !e->text[0])
+		return 0;
+	bpf_seq_write(ctx->meta->seq, number, sizeof(*number));
+	bpf_seq_write(ctx->meta->seq, e, sizeof(*e));
+	return 0;
+}
+
 ENTRY_ITERATOR(iter_latency, latency_entry, kind, direction)
 ITERATOR(iter_handshake, struct handshake_key, struct handshake_value)
 ITERATOR(iter_counters, __u32, struct counters)

@@ -40,6 +40,12 @@ ALIGNED_ARRAY(linkerd_requests_map, struct request_entry); /* as many: most see 
 GROWING_HASH(linkerd_requests_index_map, struct request_key, __u32);
 FREE_LIST(linkerd_requests_free_map);
 
+/* --routes, by number. */
+MAP(linkerd_route_map, ARRAY, 0, __u32, struct route_entry);
+GROWING_HASH(linkerd_route_index_map, __u64, __u32); /* by a hash of the text */
+FREE_LIST(linkerd_route_free_map);
+MAP(linkerd_route_cache_map, LRU_HASH, 0, __u64, __u32); /* by a hash of the path as it came */
+
 /* By server port, not by peer: few, unless --detail full. */
 ALIGNED_ARRAY(linkerd_latency_map, struct latency_entry);
 GROWING_HASH(linkerd_latency_index_map, struct latency_key, __u32);

@@ -103,8 +103,8 @@ __noinline int parser_wait(struct __sk_buff *skb, __u32 role)
 
 /* A final response has come to its end; of what is not known when it began the start is 0. */
 static __always_inline void parser_response(struct __sk_buff *skb, struct side *side,
-					    struct packet *p, union response what, __u64 start_ns,
-					    __u64 first_ns)
+					    struct packet *p, union response what, __u32 route,
+					    __u64 start_ns, __u64 first_ns)
 {
 	struct request_entry *e;
 	__u32 at = side->response;
@@ -114,8 +114,8 @@ static __always_inline void parser_response(struct __sk_buff *skb, struct side *
 	p->delta.answered++;
 	e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
 	if (unlikely(!e || e->key.status != what.status || e->key.protocol != what.protocol ||
-		     e->key.grpc_status != what.grpc_status)) {
-		at = response_find(skb, what.word);
+		     e->key.grpc_status != what.grpc_status || e->key.route != route)) {
+		at = response_find(skb, what.word, route);
 		side->response = at;
 		e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
 		if (!e)

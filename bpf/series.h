@@ -8,6 +8,7 @@
 
 /* Element 0 of each array. metricd-init has made it before the programs are attached. */
 #define OTHER 0
+#define OTHER_REQUESTS 1 /* of linkerd_requests_map: STATUS_REQUESTS */
 
 static __always_inline void copy16(void *to, const void *from)
 {
@@ -182,6 +183,7 @@ static __always_inline __u32 latency_find(const struct request_key *r)
 	key.direction = r->series.direction;
 	key.protocol = r->protocol;
 	key.status_class = r->status / 100;
+	key.route = r->route;
 	found = bpf_map_lookup_elem(&linkerd_latency_index_map, &key);
 	if (found)
 		return *found;
@@ -198,29 +200,32 @@ union response {
 	};
 };
 
-/* The number of the element that counts such responses (union response) for the packet's
- * connection. */
-__noinline __u32 response_find(struct __sk_buff *skb, __u32 response)
+/* The number of the element that counts such responses (union response), to requests of this
+ * route, for the packet's connection. */
+__noinline __u32 response_find(struct __sk_buff *skb, __u32 response, __u32 route)
 {
 	union response what = {.word = response};
 	struct scratch *s = scratch();
-	struct request_key key;
+	struct request_key *key;
 	__u32 *found, latency;
 
 	if (!s || !skb->len)
 		return OTHER;
 	if (unlikely(s->packet.series == OTHER))
 		return OTHER;
-	series_key(&key.series, &s->packet.key, s->packet.flags);
-	key.status = what.status;
-	key.protocol = what.protocol;
-	key.grpc_status = what.grpc_status;
-	found = bpf_map_lookup_elem(&linkerd_requests_index_map, &key);
+	key = &s->response;
+	series_key(&key->series, &s->packet.key, s->packet.flags);
+	key->status = what.status;
+	key->protocol = what.protocol;
+	key->grpc_status = what.grpc_status;
+	key->route = route;
+	key->pad = 0;
+	found = bpf_map_lookup_elem(&linkerd_requests_index_map, key);
 	if (found)
 		return *found;
-	latency = latency_find(&key);
+	latency = what.status == STATUS_REQUESTS ? OTHER : latency_find(key);
 #define SET_LATENCY(e) (((struct request_entry *)(e))->latency = latency)
-	return element_make(requests, (&key), SET_LATENCY);
+	return element_make(requests, key, SET_LATENCY);
 #undef SET_LATENCY
 }
 
@@ -228,7 +233,7 @@ __noinline __u32 response_find(struct __sk_buff *skb, __u32 response)
 static __always_inline void series_add_unknown(struct __sk_buff *skb, __u8 protocol, __u64 n)
 {
 	union response what = {.protocol = protocol, .grpc_status = GRPC_STATUS_NONE};
-	__u32 at = response_find(skb, what.word);
+	__u32 at = response_find(skb, what.word, config.routes ? ROUTE_UNKNOWN : ROUTE_NONE);
 	struct request_entry *e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
 
 	if (e)

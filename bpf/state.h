@@ -156,14 +156,19 @@ struct side {
 	__u32 busy;
 	__u32 response; /* the server's: in linkerd_requests_map, where it last added */
 	struct parser parser;
+	union {
+		__u32 requests; /* the client's: so far */
+		__u32 begun;	/* the server's: answers, so far */
+	};
+	__u16 route; /* the server's: of the request that the answer at hand is to */
+	__u16 pad2;
 	/* The client's. */
-	__u32 requests; /* so far */
 	__u8 run_head;	/* the next run's place, of all so far */
 	__u8 tail_seen; /* run_tail when last looked at: no line changes hands for it */
 	/* The server's. */
 	__u8 run_tail; /* where the last request was found that an answer has begun to */
 	__u8 pad;
-	__u32 begun, answered;
+	__u32 answered;
 };
 
 /* Which requests a run holds, to be read at once: it tells by itself if it holds the one that is
@@ -172,14 +177,15 @@ union run_part {
 	__u64 word;
 	struct {
 		__u32 first;
-		__u32 count : 24;
-		__u32 method : 8;
+		__u32 count : 16;
+		__u32 method : 2;
+		__u32 route : 14;
 	};
 };
 
 /*
- * Outstanding requests of one method that began in one packet: written by the client's side, read
- * by the server's. Nothing else passes from one to the other.
+ * Outstanding requests of one method and route that began in one packet: written by the client's
+ * side, read by the server's. Nothing else passes from one to the other.
  */
 struct run {
 	__u64 start_ns; /* 0 is unknown */
@@ -370,7 +376,8 @@ struct packet {
 	__u32 unknown;	    /* requests whose answers will be unknown */
 	__u32 unknown_grpc; /* likewise, gRPC's */
 	__u32 run_count;    /* requests of this packet not yet in conn.runs */
-	__u32 run_method;
+	__u16 run_method;
+	__u16 run_route;
 	__u64 run_start_ns;
 	__u8 headers[40]; /* an IPv6 header, the longest that is read at once */
 };
@@ -417,13 +424,27 @@ struct tcp_result {
 	__u16 early[2];
 };
 
+/* A path, on its way to becoming a route. */
+struct route {
+	__u32 at, end; /* of the path in the buffer, in bits */
+	__u32 len;     /* of the text */
+	__u32 segment; /* where in it the segment at hand begins, of which… */
+	__u8 digits, letters, dashes, others; /* …has been seen */
+	__u8 huffman;
+	__u8 too_long;
+	__u16 pad;
+	char text[2 * ROUTE_TEXT + 8];
+};
+
 struct scratch {
 	struct packet packet;
 	struct tcp_result result;
 	struct scan scan;
 	struct window window;
+	struct route route;
 	__u8 buffer[BUFFER + 32];
 	struct metric_key series;      /* where a series is looked for by its key */
+	struct request_key response;   /* likewise responses */
 	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for conn.h */
 	__u32 silent;		       /* jiffies: conn_sweep's second result */
 	__u32 cursor;		       /* where conn.h looks next for idle connections */

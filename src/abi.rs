@@ -14,6 +14,8 @@ pub const LAYOUT_VERSION: u32 = 3;
 pub const BUCKETS: usize = 32;
 /// [`RequestKey::status`] of what did not fit.
 pub const STATUS_OTHER: u16 = 0xffff;
+/// [`RequestKey::status`] of entries that count requests, not responses.
+pub const STATUS_REQUESTS: u16 = 0xfffe;
 /// [`RequestKey::grpc_status`] where there is none.
 pub const GRPC_STATUS_NONE: u8 = 0xff;
 
@@ -63,6 +65,18 @@ pub mod protocol {
             _ => "unknown",
         }
     }
+}
+
+/// Numbers of `linkerd_route_map`, and what is none: [`RequestKey::route`] and its like.
+pub mod route {
+    /// Routes are not told apart.
+    pub const NONE: u16 = 0;
+    /// The path was not in one packet.
+    pub const UNKNOWN: u16 = 0x3ffe;
+    /// More than `--routes`, or too long.
+    pub const OTHER: u16 = 0x3fff;
+    /// The most that there can be.
+    pub const MAX: u32 = 0x3ff0;
 }
 
 /// Which addresses and ports a series keeps: [`Info::detail`].
@@ -322,7 +336,7 @@ layout! {
 }
 
 layout! {
-    RequestKey: 44 {
+    RequestKey: 48 {
         series: MetricKey,
         /// 0 is unknown, [`STATUS_OTHER`] what did not fit.
         status: u16,
@@ -330,6 +344,9 @@ layout! {
         protocol: u8,
         /// Or [`GRPC_STATUS_NONE`].
         grpc_status: u8,
+        /// See [`route`].
+        route: u16,
+        pad: u16,
     }
 }
 
@@ -345,8 +362,9 @@ layout! {
         key: RequestKey,
         /// Element of `linkerd_latency_map`.
         latency: u32,
+        pad: u32,
+        /// Of requests, if the key's status is [`STATUS_REQUESTS`].
         value: RequestValue,
-        pad: u64,
     }
 }
 
@@ -373,8 +391,16 @@ layout! {
         status_class: u8,
         /// See [`series_kind`].
         kind: u8,
-        /// 0 is none.
+        /// See [`route`].
         route: u16,
+    }
+}
+
+layout! {
+    /// An element of `linkerd_route_map`.
+    RouteEntry: 128 {
+        /// The bytes of a path, filled up with NUL.
+        text: [u64; 16],
     }
 }
 
@@ -457,7 +483,8 @@ layout! {
         http2_capacity: u32,
         /// How many of `bounds_ns` are set.
         bounds: u32,
-        pad: u32,
+        /// How many routes are told apart; 0 is that they are not.
+        routes: u32,
         /// Upper, inclusive; the rest `u64::MAX`.
         bounds_ns: [u64; BUCKETS],
         /// Of metricd-init, NUL-terminated.
@@ -495,6 +522,28 @@ impl Info {
     pub fn version(&self) -> String {
         let text = self.version.split(|byte| *byte == 0).next();
         String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
+    }
+}
+
+impl RouteEntry {
+    /// The path, up to the NUL.
+    pub fn path(&self) -> String {
+        let text = self.text.map(u64::to_ne_bytes);
+        let text = text.as_flattened().split(|byte| *byte == 0).next();
+        String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
+    }
+}
+
+impl From<&str> for RouteEntry {
+    /// What is beyond the entry's size is left out.
+    fn from(path: &str) -> Self {
+        let mut text = [[0; 8]; 16];
+        for (to, from) in text.as_flattened_mut().iter_mut().zip(path.bytes()) {
+            *to = from;
+        }
+        Self {
+            text: text.map(u64::from_ne_bytes),
+        }
     }
 }
 
@@ -641,6 +690,7 @@ mod tests {
         let key: RequestKey = ramp();
         assert_eq!(key.status, u16::from_ne_bytes([40, 41]));
         assert_eq!((key.protocol, key.grpc_status), (42, 43));
+        assert_eq!(key.route, u16::from_ne_bytes([44, 45]));
 
         let info: Info = ramp();
         assert_eq!(info.bounds, u32::from_ne_bytes([32, 33, 34, 35]));
@@ -680,7 +730,7 @@ mod tests {
             key.write(&mut bytes);
             RequestValue { responses }.write(&mut bytes);
         }
-        assert_eq!(bytes.len(), 2 * (44 + 8));
+        assert_eq!(bytes.len(), 2 * (48 + 8));
         let records = decode::<RequestKey, RequestValue>(&bytes).unwrap();
         assert_eq!(records.len(), 2);
         assert_eq!((records[1].0.status, records[1].1.responses), (404, 9));

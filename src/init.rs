@@ -67,6 +67,7 @@ fn pin(skel: &mut MetricdSkel, options: &Options) -> Result<()> {
         &maps.linkerd_requests_map,
         &maps.linkerd_latency_map,
         &maps.linkerd_handshake_map,
+        &maps.linkerd_route_map,
         &maps.linkerd_counters_map,
         &maps.linkerd_info_map,
         &maps.linkerd_connection_index_map,
@@ -80,6 +81,7 @@ fn pin(skel: &mut MetricdSkel, options: &Options) -> Result<()> {
     for (program, map) in [
         (&progs.iter_metrics, &maps.linkerd_metrics_map),
         (&progs.iter_requests, &maps.linkerd_requests_map),
+        (&progs.iter_route, &maps.linkerd_route_map),
         (&progs.iter_latency, &maps.linkerd_latency_map),
         (&progs.iter_handshake, &maps.linkerd_handshake_map),
         (&progs.iter_counters, &maps.linkerd_counters_map),

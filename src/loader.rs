@@ -11,7 +11,7 @@ use libbpf_rs::{MapCore, MapFlags, OpenObject, PrintLevel, ProgramAttachType, se
 
 use crate::abi::{
     HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyEntry, Layout, MetricEntry,
-    MetricKey, RequestEntry, STATUS_OTHER, series_kind,
+    MetricKey, RequestEntry, STATUS_OTHER, STATUS_REQUESTS, series_kind,
 };
 use crate::options::{IDLE_OTHER, IDLE_TCP, LARGE_MAP, Options};
 use crate::skel::{MetricdSkel, MetricdSkelBuilder};
@@ -19,6 +19,9 @@ use crate::skel::{MetricdSkel, MetricdSkelBuilder};
 /// Histograms that are kept apart unless `--detail full` keeps them by peer: more server ports and
 /// statuses than a pod has.
 const HISTOGRAMS: u32 = 1024;
+
+/// Paths whose route is remembered.
+const ROUTE_CACHE: u32 = 4096;
 
 /// Directions of connections whose bytes can be kept at a time until those before them come: 132 KB
 /// each.
@@ -91,10 +94,13 @@ pub fn load<'a>(
         let mib = (u64::from(metrics) * entry as u64) >> 20;
         tracing::warn!("a map of {metrics} entries takes {mib} MiB");
     }
+    let routes = options.routes;
     let histograms = match options.detail {
         crate::options::Detail::Full => metrics.max(HISTOGRAMS),
         _ => HISTOGRAMS,
     };
+    // Two statuses of each route, with `other` and `unknown`.
+    let histograms = histograms.saturating_add(2 * routes);
 
     let mut open = MetricdSkelBuilder::default()
         .open(object)
@@ -110,6 +116,7 @@ pub fn load<'a>(
     config.idle_other_ns = IDLE_OTHER.as_nanos() as u64;
     config.connections = connections;
     config.cache_mask = cache - 1;
+    config.routes = routes;
     config.loopback_ifindex = loopback;
     config.detail = options.detail as u8;
     config.ipv6 = u8::from(options.ipv6);
@@ -122,7 +129,7 @@ pub fn load<'a>(
     maps.linkerd_metrics_index_map.set_max_entries(metrics)?;
     maps.linkerd_metrics_free_map.set_max_entries(metrics)?;
     maps.linkerd_requests_map
-        .set_max_entries(metrics.saturating_add(1))?;
+        .set_max_entries(metrics.saturating_add(2))?;
     maps.linkerd_requests_index_map.set_max_entries(metrics)?;
     maps.linkerd_requests_free_map.set_max_entries(metrics)?;
     maps.linkerd_latency_map
@@ -139,6 +146,12 @@ pub fn load<'a>(
     maps.linkerd_connection_cache_map.set_max_entries(cache)?;
     maps.linkerd_http2_map.set_max_entries(http2)?;
     maps.linkerd_http2_free_map.set_max_entries(http2)?;
+    maps.linkerd_route_map.set_max_entries(routes + 1)?;
+    maps.linkerd_route_index_map
+        .set_max_entries(routes.max(1))?;
+    maps.linkerd_route_free_map.set_max_entries(routes.max(1))?;
+    maps.linkerd_route_cache_map
+        .set_max_entries(if routes > 0 { ROUTE_CACHE } else { 1 })?;
     maps.linkerd_early_map.set_max_entries(EARLY)?;
     maps.linkerd_early_free_map.set_max_entries(EARLY)?;
     // TCX wants the attach type at load; clsact and kernels without TCX don't look at it.
@@ -158,7 +171,8 @@ pub fn load<'a>(
     fill(&maps.linkerd_http2_free_map, 0..http2)?;
     fill(&maps.linkerd_early_free_map, 0..EARLY)?;
     fill(&maps.linkerd_metrics_free_map, 1..=metrics)?;
-    fill(&maps.linkerd_requests_free_map, 1..=metrics)?;
+    fill(&maps.linkerd_requests_free_map, 2..=metrics + 1)?;
+    fill(&maps.linkerd_route_free_map, 1..=routes)?;
     fill(&maps.linkerd_latency_free_map, 1..=histograms)?;
     let other = MetricKey {
         kind: series_kind::OTHER,
@@ -173,6 +187,8 @@ pub fn load<'a>(
     requests.key.series = other;
     requests.key.status = STATUS_OTHER;
     put(&maps.linkerd_requests_map, &0u32, &requests)?;
+    requests.key.status = STATUS_REQUESTS;
+    put(&maps.linkerd_requests_map, &1u32, &requests)?;
     let mut latency = LatencyEntry::default();
     latency.key.kind = series_kind::OTHER;
     put(&maps.linkerd_latency_map, &0u32, &latency)?;
@@ -199,7 +215,7 @@ pub fn load<'a>(
         bounds,
         bounds_ns,
         version,
-        ..Info::default()
+        routes,
     };
     put(&maps.linkerd_info_map, &0u32, &info)?;
     Ok(skel)

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::BTreeMap,
     fmt,
     fs::File,
     io::{self, ErrorKind, Read},
@@ -16,14 +17,16 @@ use std::{
 
 use crate::abi::{
     self, Counters, HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyKey, LatencyValue,
-    Layout, Merge, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER, Truncated,
-    series_kind,
+    Layout, Merge, MetricKey, MetricValue, RequestKey, RequestValue, RouteEntry, STATUS_OTHER,
+    STATUS_REQUESTS, Truncated, series_kind,
 };
 
 /// Counters per series.
 pub const METRICS: &str = "linkerd_metrics_map";
 /// Responses by protocol and status.
 pub const REQUESTS: &str = "linkerd_requests_map";
+/// The paths of routes, by number.
+pub const ROUTES: &str = "linkerd_route_map";
 /// Histograms of requests.
 pub const LATENCY: &str = "linkerd_latency_map";
 /// Histograms of connections.
@@ -131,7 +134,12 @@ pub struct Snapshot {
     pub info: Info,
     pub counters: Counters,
     pub metrics: Vec<(MetricKey, MetricValue)>,
+    /// Responses.
     pub requests: Vec<(RequestKey, RequestValue)>,
+    /// Requests by route, where they are told apart.
+    pub asked: Vec<(RequestKey, RequestValue)>,
+    /// The paths of routes.
+    pub routes: BTreeMap<u16, String>,
     pub latency: Vec<(LatencyKey, LatencyValue)>,
     pub handshake: Vec<(HandshakeKey, HandshakeValue)>,
     /// How many entries each map held.
@@ -162,12 +170,20 @@ impl Snapshot {
         let info = reader.info()?;
         let counters = reader.single(COUNTERS)?;
         let mut metrics = reader.records(METRICS)?;
-        let mut requests = reader.records(REQUESTS)?;
+        let mut requests: Vec<(RequestKey, RequestValue)> = reader.records(REQUESTS)?;
+        let mut asked: Vec<_> = requests
+            .extract_if(.., |(key, _)| key.status == STATUS_REQUESTS)
+            .collect();
         let mut latency = reader.records(LATENCY)?;
         let mut handshake = reader.records(HANDSHAKE)?;
+        // Behind all that may refer to them.
+        let routes = match info.routes {
+            0 => BTreeMap::new(),
+            _ => reader.routes()?,
+        };
         let entries = Entries {
             metrics: tidy(&mut metrics),
-            requests: tidy(&mut requests),
+            requests: tidy(&mut requests) + tidy(&mut asked),
             latency: tidy(&mut latency),
             handshake: tidy(&mut handshake),
         };
@@ -176,6 +192,8 @@ impl Snapshot {
             counters,
             metrics,
             requests,
+            asked,
+            routes,
             latency,
             handshake,
             entries,
@@ -191,7 +209,7 @@ impl Snapshot {
 /// [`Unreadable`] as there.
 pub fn probe(pin_dir: &Path) -> Result<(), Unreadable> {
     Reader::new(pin_dir).info()?;
-    for map in [COUNTERS, METRICS, REQUESTS, LATENCY, HANDSHAKE] {
+    for map in [COUNTERS, METRICS, REQUESTS, ROUTES, LATENCY, HANDSHAKE] {
         open(&iter_path(pin_dir, map))?;
     }
     Ok(())
@@ -246,6 +264,14 @@ impl<'a> Reader<'a> {
             });
         }
         Ok(records)
+    }
+
+    fn routes(&mut self) -> Result<BTreeMap<u16, String>, Unreadable> {
+        let records: Vec<(u32, RouteEntry)> = self.records(ROUTES)?;
+        Ok(records
+            .iter()
+            .map(|(number, entry)| (*number as u16, entry.path()))
+            .collect())
     }
 
     /// The value of an array of one.
@@ -394,7 +420,13 @@ pub(crate) mod fixture {
             self.write_map(INFO, &[(0u32, snapshot.info)]);
             self.write_map(COUNTERS, &[(0u32, snapshot.counters)]);
             self.write_map(METRICS, &snapshot.metrics);
-            self.write_map(REQUESTS, &snapshot.requests);
+            let requests = [&snapshot.requests[..], &snapshot.asked].concat();
+            self.write_map(REQUESTS, &requests);
+            let route = |(number, path): (&u16, &String)| {
+                (u32::from(*number), RouteEntry::from(path.as_str()))
+            };
+            let routes: Vec<_> = snapshot.routes.iter().map(route).collect();
+            self.write_map(ROUTES, &routes);
             self.write_map(LATENCY, &snapshot.latency);
             self.write_map(HANDSHAKE, &snapshot.handshake);
         }
@@ -434,7 +466,7 @@ pub(crate) mod fixture {
             connections_capacity: 1024,
             http2_capacity: 512,
             bounds: 4,
-            pad: 0,
+            routes: 0,
             bounds_ns: [u64::MAX; abi::BUCKETS],
             version: [0; 32],
         };
@@ -486,6 +518,7 @@ pub(crate) mod fixture {
                 status: 200,
                 protocol: abi::protocol::HTTP1,
                 grpc_status: abi::GRPC_STATUS_NONE,
+                ..RequestKey::default()
             };
             snapshot.requests.push((key, RequestValue { responses }));
         }

@@ -20,7 +20,7 @@ use prometheus::proto::MetricType::{self, COUNTER, GAUGE, HISTOGRAM};
 use crate::{
     abi::{
         GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Histogram, LatencyKey, LatencyValue,
-        MetricKey, MetricValue, RequestKey, STATUS_OTHER, direction, protocol, series_kind,
+        MetricKey, MetricValue, RequestKey, STATUS_OTHER, direction, protocol, route, series_kind,
     },
     maps::{self, Snapshot},
 };
@@ -68,6 +68,8 @@ enum Rows {
         &'static [&'static str],
         fn(&MetricKey, &MetricValue, &mut Samples),
     ),
+    /// From each protocol of each series, by route where routes are told apart.
+    Requests,
     /// From each status of each series.
     Responses,
     Latency(fn(&LatencyValue) -> Histogram),
@@ -185,17 +187,7 @@ const FAMILIES: &[Family] = &[
         name: "linkerd_ebpf_requests_total",
         help: "Requests that began.",
         kind: COUNTER,
-        rows: Rows::Series(&["protocol"], |key, value, samples| {
-            let requests = &value.requests;
-            if key.kind == series_kind::OTHER {
-                happened(samples, OTHER, requests.total());
-                return;
-            }
-            happened(samples, "unknown", requests.unknown);
-            happened(samples, "http1", requests.http1);
-            happened(samples, "http2", requests.http2);
-            happened(samples, "grpc", requests.grpc);
-        }),
+        rows: Rows::Requests,
     },
     Family {
         name: "linkerd_ebpf_responses_total",
@@ -464,13 +456,43 @@ impl Exposition {
                     lines.value(value);
                 }
             }
+            Rows::Requests if snapshot.info.routes == 0 => {
+                let Some((key, value)) = snapshot.metrics.get(row) else {
+                    return false;
+                };
+                requests(key, value, &mut self.samples);
+                if !self.samples.is_empty() {
+                    label_peer(lines, &mut self.scratch, key);
+                }
+                for (label, value) in self.samples.drain(..) {
+                    lines.label(PEER.len(), label);
+                    lines.label(PEER.len() + 1, if label == OTHER { OTHER } else { "" });
+                    lines.value(value);
+                }
+            }
+            Rows::Requests => {
+                let Some((key, value)) = snapshot.asked.get(row) else {
+                    return false;
+                };
+                if value.responses > 0 {
+                    label_peer(lines, &mut self.scratch, &key.series);
+                    if key.series.kind == series_kind::OTHER {
+                        lines.label(PEER.len(), OTHER);
+                        lines.label(PEER.len() + 1, OTHER);
+                    } else {
+                        lines.label(PEER.len(), protocol::label(key.protocol));
+                        lines.label(PEER.len() + 1, route(snapshot, key.route));
+                    }
+                    lines.value(value.responses as f64);
+                }
+            }
             Rows::Responses => {
                 let Some((key, value)) = snapshot.requests.get(row) else {
                     return false;
                 };
                 if value.responses > 0 {
                     label_peer(lines, &mut self.scratch, &key.series);
-                    label_response(lines, &mut self.scratch, key);
+                    label_response(lines, &mut self.scratch, snapshot, key);
                     lines.value(value.responses as f64);
                 }
             }
@@ -480,7 +502,7 @@ impl Exposition {
                 };
                 let histogram = histogram(value);
                 if histogram.count() > 0 {
-                    label_latency(lines, &mut self.scratch, key);
+                    label_latency(lines, &mut self.scratch, snapshot, key);
                     lines.histogram(&histogram, snapshot.info.bounds_ns());
                 }
             }
@@ -525,7 +547,8 @@ impl Iterator for Exposition {
 fn begin(lines: &mut Lines, family: &Family) {
     let (common, further): (&[&str], &[&str]) = match family.rows {
         Rows::Series(further, _) => (PEER, further),
-        Rows::Responses => (PEER, &["protocol", "status", "grpc_status"]),
+        Rows::Requests => (PEER, &["protocol", "route"]),
+        Rows::Responses => (PEER, &["protocol", "status", "grpc_status", "route"]),
         Rows::Latency(_) => (LATENCY, &[]),
         Rows::Handshake(_) => (HANDSHAKE, &[]),
         Rows::Once(further, _) | Rows::Snapshot(further, _) => (&[], further),
@@ -584,11 +607,33 @@ fn label_peer(lines: &mut Lines, scratch: &mut String, key: &MetricKey) {
     }
 }
 
+/// The requests of a series by protocol, where routes are not told apart.
+fn requests(key: &MetricKey, value: &MetricValue, samples: &mut Samples) {
+    let requests = &value.requests;
+    if key.kind == series_kind::OTHER {
+        happened(samples, OTHER, requests.total());
+        return;
+    }
+    happened(samples, "unknown", requests.unknown);
+    happened(samples, "http1", requests.http1);
+    happened(samples, "http2", requests.http2);
+    happened(samples, "grpc", requests.grpc);
+}
+
+/// The value of the label `route`.
+fn route(snapshot: &Snapshot, number: u16) -> &str {
+    match number {
+        route::NONE => "",
+        route::OTHER => OTHER,
+        number => snapshot.routes.get(&number).map_or("unknown", |r| r),
+    }
+}
+
 /// The labels after [`PEER`] of a response.
-fn label_response(lines: &mut Lines, scratch: &mut String, key: &RequestKey) {
+fn label_response(lines: &mut Lines, scratch: &mut String, snapshot: &Snapshot, key: &RequestKey) {
     let first = PEER.len();
     if key.series.kind == series_kind::OTHER {
-        (first..first + 3).for_each(|number| lines.label(number, OTHER));
+        (first..first + 4).for_each(|number| lines.label(number, OTHER));
         return;
     }
     lines.label(first, protocol::label(key.protocol));
@@ -601,10 +646,11 @@ fn label_response(lines: &mut Lines, scratch: &mut String, key: &RequestKey) {
         GRPC_STATUS_NONE => lines.label(first + 2, ""),
         status => label!(lines, scratch, first + 2, "{status}"),
     }
+    lines.label(first + 3, route(snapshot, key.route));
 }
 
 /// The labels of [`LATENCY`].
-fn label_latency(lines: &mut Lines, scratch: &mut String, key: &LatencyKey) {
+fn label_latency(lines: &mut Lines, scratch: &mut String, snapshot: &Snapshot, key: &LatencyKey) {
     if key.kind == series_kind::OTHER {
         (0..LATENCY.len()).for_each(|number| lines.label(number, OTHER));
         return;
@@ -615,10 +661,7 @@ fn label_latency(lines: &mut Lines, scratch: &mut String, key: &LatencyKey) {
         0 => lines.label(5, "unknown"),
         class => label!(lines, scratch, 5, "{class}xx"),
     }
-    match key.route {
-        0 => lines.label(6, ""),
-        route => label!(lines, scratch, 6, "{route}"),
-    }
+    lines.label(6, route(snapshot, key.route));
 }
 
 /// The labels of [`HANDSHAKE`].
@@ -731,6 +774,7 @@ mod tests {
                 status,
                 protocol,
                 grpc_status,
+                ..RequestKey::default()
             };
             (key, RequestValue { responses })
         };
@@ -784,6 +828,8 @@ mod tests {
                 (ipv6_off, few),
                 (other, overflowed),
             ],
+            asked: vec![],
+            routes: [(3, "/users/{id}".to_string())].into(),
             requests: vec![
                 response(inbound, 200, protocol::HTTP1, GRPC_STATUS_NONE, 95),
                 response(inbound, 0, protocol::HTTP1, GRPC_STATUS_NONE, 1),
@@ -907,6 +953,7 @@ mod tests {
             status: 999,
             protocol: 99,
             grpc_status: 99,
+            ..RequestKey::default()
         };
         let mut info = info();
         info.bounds = u32::MAX;
@@ -930,6 +977,6 @@ mod tests {
             latency: vec![(latency, value)],
             ..Snapshot::default()
         })));
-        assert!(text.contains(r#"direction="unknown",src_ip="",dst_ip="",src_port="",dst_port="",proto="255",protocol="unknown",status="999",grpc_status="99"} 1"#));
+        assert!(text.contains(r#"direction="unknown",src_ip="",dst_ip="",src_port="",dst_port="",proto="255",protocol="unknown",status="999",grpc_status="99",route=""} 1"#));
     }
 }

@@ -78,6 +78,17 @@ pub struct Options {
     )]
     pub http2_connections: NonZeroU32,
 
+    /// Tell up to N routes apart: gRPC methods, and paths with {id} for what looks like one; the
+    /// rest is `other`
+    #[arg(
+        long,
+        env = "METRICD_ROUTES",
+        value_name = "N",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u32).range(..=i64::from(crate::abi::route::MAX))
+    )]
+    pub routes: u32,
+
     /// What a series keeps of who talks to whom
     #[arg(
         long,

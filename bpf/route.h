@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Which method: the path of a request without its query, with `{id}` for segments that look like
+ * one, as a number of linkerd_route_map. Opt-in (--routes), and at most so many; the rest is
+ * ROUTE_OTHER. What this costs is only paid for paths that are new: linkerd_route_cache_map has the
+ * others by a hash of their bytes as they came.
+ *
+ * The bounds: ROUTE_RAW bytes of a path as it came, and ROUTE_TEXT of what is made of it, beyond
+ * which it is ROUTE_OTHER. A path that is not in one packet is ROUTE_UNKNOWN.
+ */
+#ifndef METRICD_ROUTE_H
+#define METRICD_ROUTE_H
+
+#include "huffman.h"
+
+#define ROUTE_RAW 256
+#define ID CHARS('{', 'i', 'd', '}', 0, 0, 0, 0)
+
+/* The segment at hand is at its end: is it an identifier? Digits; hexadecimal digits, eight at
+ * least, of which one is a letter and one is none; or a UUID. */
+static __always_inline void route_segment(struct route *r)
+{
+	__u32 n = r->len - r->segment, at = r->segment;
+
+	if (!n || r->others)
+		return;
+	if (!(r->dashes == 0 && (!r->letters || (r->digits && n >= 8))) &&
+	    !(r->dashes == 4 && n == 36))
+		return;
+	bounded(at, (ROUTE_TEXT - 1));
+	*(__u32 *)(r->text + at) = (__u32)ID;
+	r->len = at + 4;
+}
+
+/* Takes one more character of the path. Returns STOP at its end, or if it is too long. */
+static __always_inline int route_add(struct route *r, __u8 b)
+{
+	__u32 at = r->len;
+
+	if (b == '?' || b == '#')
+		return STOP;
+	if (b == '/')
+		route_segment(r);
+	at = r->len;
+	if (at >= ROUTE_TEXT) {
+		r->too_long = 1;
+		return STOP;
+	}
+	bounded(at, (ROUTE_TEXT - 1));
+	r->text[at] = b;
+	r->len = at + 1;
+	if (b == '/') {
+		r->segment = at + 1;
+		r->digits = r->letters = r->dashes = r->others = 0;
+	} else if (b - '0' <= 9U) {
+		r->digits = 1;
+	} else if ((b | 0x20) - 'a' <= 5U) {
+		r->letters = 1;
+	} else if (b == '-') {
+		r->dashes++;
+	} else {
+		r->others = 1;
+	}
+	return GO_ON;
+}
+
+/* Reads one character of the path. Returns STOP behind the last one. */
+__noinline int route_step(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct route *r;
+	__u32 found, bits, left, at;
+	__u64 w;
+
+	if (!s || !skb->len)
+		return STOP;
+	r = &s->route;
+	at = r->at;
+	left = r->end - at;
+	if (!left)
+		return STOP;
+	if (!r->huffman) {
+		r->at = at + 8;
+		return route_add(r, buffer1(s, at >> 3));
+	}
+	w = bpf_be64_to_cpu(buffer8(s, at >> 3)) << (at & 7);
+	found = huffman_decode(w);
+	bits = found >> 8;
+	if (!bits || bits > left) {
+		/* Less than a byte is left, all ones: the end. */
+		if (left >= 8)
+			r->too_long = 1;
+		return STOP;
+	}
+	r->at = at + bits;
+	return route_add(r, found);
+}
+
+/* A hash of `n` bytes at `at` of the buffer. A function of its own for the loop. */
+__noinline __u64 route_hash(struct __sk_buff *skb, __u32 at, __u32 n, __u64 h)
+{
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return 0;
+	for (__u32 i = 0; i < ROUTE_RAW; i += 8) {
+		__u64 w;
+
+		if (i >= n)
+			break;
+		w = buffer8(s, at + i);
+		if (n - i < 8)
+			w &= ~(~0ULL << 8 * (n - i));
+		h = (h ^ w) * 0x9e3779b97f4a7c15ULL;
+		h ^= h >> 29;
+	}
+	return h;
+}
+
+/* The number of the route whose text is in s->route, which is made if need be and there is room. */
+__noinline __u32 route_number(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct route_entry *e;
+	__u32 number = 0, *found, len;
+	struct route *r;
+	__u64 hash = 0;
+
+	if (!s || !skb->len)
+		return ROUTE_OTHER;
+	r = &s->route;
+	len = r->len;
+	/* What was written beyond the text's end goes; without a branch, for the verifier. */
+#pragma unroll
+	for (int i = 0; i < ROUTE_TEXT; i += 8) {
+		__u32 at = len + i;
+
+		bounded(at, (2 * ROUTE_TEXT - 1));
+		*(__u64 *)(r->text + at) = 0;
+	}
+#pragma unroll
+	for (int i = 0; i < ROUTE_TEXT; i += 8) {
+		hash = (hash ^ *(__u64 *)(r->text + i)) * 0xff51afd7ed558ccdULL;
+		hash ^= hash >> 31;
+	}
+	found = bpf_map_lookup_elem(&linkerd_route_index_map, &hash);
+	if (found)
+		return *found;
+	if (bpf_map_pop_elem(&linkerd_route_free_map, &number))
+		return ROUTE_OTHER;
+	e = bpf_map_lookup_elem(&linkerd_route_map, &number);
+	if (!e)
+		return ROUTE_OTHER;
+	if (!bpf_map_update_elem(&linkerd_route_index_map, &hash, &number, BPF_NOEXIST)) {
+		__builtin_memcpy(e->text, r->text, ROUTE_TEXT);
+		return number;
+	}
+	bpf_map_push_elem(&linkerd_route_free_map, &number, 0);
+	found = bpf_map_lookup_elem(&linkerd_route_index_map, &hash);
+	return found ? *found : ROUTE_OTHER;
+}
+
+/* The route of the path of `len` bytes at `at` of the buffer. */
+__noinline __u32 route_of(struct __sk_buff *skb, __u32 at, __u32 len, __u32 huffman)
+{
+	struct scratch *s = scratch();
+	__u32 number, *found;
+	struct route *r;
+	__u64 hash;
+
+	if (!s || !skb->len)
+		return ROUTE_UNKNOWN;
+	if (len > ROUTE_RAW)
+		len = ROUTE_RAW;
+	hash = route_hash(skb, at, len, huffman + len);
+	found = bpf_map_lookup_elem(&linkerd_route_cache_map, &hash);
+	if (found)
+		return *found;
+	r = &s->route;
+	__builtin_memset(r, 0, offsetof(struct route, text));
+	r->huffman = !!huffman;
+	r->at = at * 8;
+	r->end = (at + len) * 8;
+	for (int i = 0; i < ROUTE_RAW * 8 / 5; i++) {
+		if (route_step(skb))
+			break;
+	}
+	if (r->at == r->end && len == ROUTE_RAW)
+		r->too_long = 1;
+	route_segment(r);
+	number = r->too_long ? ROUTE_OTHER : route_number(skb);
+	bpf_map_update_elem(&linkerd_route_cache_map, &hash, &number, BPF_ANY);
+	return number;
+}
+
+/* Where the buffer has no bytes of a packet. */
+#define ROUTE_ASIDE 1000
+
+/* The routes that HPACK's static table has. */
+__noinline __u32 route_static(struct __sk_buff *skb, __u32 route)
+{
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return ROUTE_UNKNOWN;
+	*(__u64 *)(s->buffer + ROUTE_ASIDE) = CHARS('/', 'i', 'n', 'd', 'e', 'x', '.', 'h');
+	*(__u64 *)(s->buffer + ROUTE_ASIDE + 8) = CHARS('t', 'm', 'l', 0, 0, 0, 0, 0);
+	return route_of(skb, ROUTE_ASIDE, route == ROUTE_ROOT ? 1 : 11, 0);
+}
+
+/* Counts a request of the packet's connection, which has this protocol and route. */
+__noinline int route_request(struct __sk_buff *skb, __u32 protocol, __u32 route)
+{
+	union response what = {
+	    .status = STATUS_REQUESTS, .protocol = protocol, .grpc_status = GRPC_STATUS_NONE};
+	__u32 at = response_find(skb, what.word, route);
+	struct request_entry *e;
+
+	if (at == OTHER)
+		at = OTHER_REQUESTS;
+	e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
+	if (e)
+		add(&e->value.responses, 1);
+	return 0;
+}
+
+#endif
