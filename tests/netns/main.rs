@@ -17,6 +17,7 @@ mod frames;
 mod grpc;
 mod http1;
 mod http2;
+mod http2_faults;
 mod kernel;
 mod l4;
 mod lifecycle;
