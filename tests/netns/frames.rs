@@ -230,6 +230,69 @@ fn many_streams_in_reverse() {
     s.ends_with(&expected.response("404", 250 - ok));
 }
 
+/// Streams that live long, while many others come and go.
+#[test]
+fn a_stream_that_outlives_others() {
+    let mut s = Session::begin();
+    // One that ends before the stream which takes its place is answered, and one after that.
+    s.client(&[whole(1, GET), whole(3, GET)]);
+    s.server(&[head(1, OK), head(3, OK)]);
+    for id in (5..1001).step_by(2) {
+        s.client(&[whole(id, GET)]);
+        if id == 257 {
+            s.server(&[frame(DATA, END_STREAM, 1, b"abc")]);
+        }
+        s.server(&[whole(id, NOT_FOUND)]);
+    }
+    s.shows(
+        &Http::requests(500)
+            .response("404", 498)
+            .response("200", 1)
+            .in_flight(1),
+    );
+    s.server(&[whole(3, b"\x10\x01a\x01b")]);
+    s.ends_with(&Http::requests(500).response("404", 498).response("200", 2));
+}
+
+/// However a parser cuts packets into pieces: a head is whole with its last byte.
+#[test]
+fn heads_of_every_length() {
+    let mut s = Session::begin();
+    let padding = |length: usize| {
+        // A length of 7 bits and more, RFC 7541 section 5.1.
+        let mut field = b"\x10\x01a".to_vec();
+        match length.checked_sub(127) {
+            None => field.push(length as u8),
+            Some(more) => field.extend([127, more as u8 & 127 | 128, (more >> 7) as u8]),
+        }
+        field.resize(field.len() + length, b'x');
+        field
+    };
+    for length in 0..1200 {
+        let (id, field) = (2 * length as u32 + 1, padding(length));
+        s.client(&[whole(id, &[GET, &field].concat())]);
+        s.server(&[whole(id, &[NOT_FOUND, &field].concat())]);
+    }
+    s.shows(&Http::requests(1200).response("404", 1200));
+    s.ends_with(&Http::requests(1200).response("404", 1200));
+}
+
+/// In one packet a stream ends and the one that wanted its place is answered.
+#[test]
+fn a_place_that_becomes_free() {
+    for end in [
+        whole(1, b"\x10\x01a\x01b"),
+        frame(DATA, END_STREAM, 1, b"abc"),
+    ] {
+        let mut s = Session::begin();
+        s.client(&[whole(1, GET)]);
+        s.server(&[head(1, OK)]);
+        s.client(&[whole(257, GET)]);
+        s.server(&[end, whole(257, NOT_FOUND)]);
+        s.ends_with(&Http::requests(2).response("200", 1).response("404", 1));
+    }
+}
+
 /// Streams may be left out; they were never requests.
 #[test]
 fn stream_ids_that_are_skipped() {
@@ -337,6 +400,43 @@ fn goaway_refuses_what_is_above() {
     s.server(&[whole(5, NOT_FOUND), whole(3, OK)]);
     let expected = Http::requests(5).response("200", 2).response("404", 1);
     s.ends_with(&expected.aborted("refused", 2));
+}
+
+#[test]
+fn goaway_with_many_streams() {
+    let mut s = Session::begin();
+    s.client(&Vec::from_iter((0..250).map(|n| whole(2 * n + 1, GET))));
+    s.server(&[goaway(99)]);
+    let refused = Http::requests(250).aborted("refused", 200);
+    s.shows(&refused.clone().in_flight(50));
+    s.server(&Vec::from_iter((0..50).map(|n| whole(2 * n + 1, OK))));
+    s.ends_with(&refused.response("200", 50));
+}
+
+/// What is left of connections with many open streams is in no later one's way.
+#[test]
+fn many_connections_that_end_with_many_streams() {
+    let pod = Pod::measured(Shape::Plain, &[]);
+    let streams = Vec::from_iter((0..250).map(|n| 2 * n + 1));
+    let said = |frames: Vec<Vec<u8>>| frames.concat();
+    let requests = said(streams.iter().map(|&id| whole(id, GET)).collect());
+    let responses = said(streams.iter().map(|&id| whole(id, OK)).collect());
+    let open = 40;
+    for _ in 0..open {
+        let mut pair = pod.pair(PORT);
+        pair.client_says([PREFACE, &settings(), &requests].concat());
+        pair.server_says(settings());
+        reset(pair.client);
+    }
+    let mut pair = pod.pair(PORT);
+    pair.client_says([PREFACE, &settings(), &requests].concat());
+    pair.server_says([settings(), responses].concat());
+    pair.close();
+    let expected = Http::requests(250 * (open + 1)).response("200", 250);
+    let scrape = pod.ended();
+    expected
+        .aborted("rst", 250 * open)
+        .assert_as("http2", &scrape, PORT);
 }
 
 /// The client's GOAWAY is about what the server starts.
