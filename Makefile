@@ -2,15 +2,16 @@
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,CI)
 BIN := target/release
+PYTHON := target/python
 BPFFS := /sys/fs/bpf
 
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
-TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client wrk prometheus ethtool jq procps \
+TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
 	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman runc catatonit
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo setup-test bpffs build run demo test test-long test-kernels lint bench clean
+.PHONY: help setup setup-demo setup-test setup-python bpffs build run demo test test-long test-kernels lint bench clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,12 +26,12 @@ demo: setup setup-demo build bpffs ## The shape of a pod: nginx in a namespace, 
 build: setup ## The release binaries, in target/release
 	cargo build --release --locked
 
-test: setup setup-test build bpffs ## All tests, with everything they need (about 5 minutes)
+test: setup setup-test setup-python build bpffs ## All tests, with everything they need (about 5 minutes)
 	$(SUDO) cargo test --locked
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest
 
-test-long: setup setup-test build bpffs ## The tests at a larger size, and all kernels
+test-long: setup setup-test setup-python build bpffs ## The tests at a larger size, and all kernels
 	$(SUDO) env METRICD_TEST_REQUESTS=1000000 METRICD_TEST_PAIRS=1000000 PROPTEST_CASES=10000 \
 		cargo test --locked -- --include-ignored
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 6.1 6.12 newest
@@ -62,6 +63,13 @@ setup-demo:
 
 setup-test:
 	$(call install,$(TEST_PACKAGES))
+
+setup-python: $(PYTHON)/requirements.txt
+
+$(PYTHON)/requirements.txt: tests/netns/peers/requirements.txt
+	python3 -m venv $(PYTHON)
+	$(PYTHON)/bin/pip install -q -r $<
+	cp $< $@
 
 bpffs:
 	@mountpoint -q $(BPFFS) || $(SUDO) mount -t bpf bpf $(BPFFS)

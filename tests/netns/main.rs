@@ -2,8 +2,9 @@
 //! `metricd-init` attach there, makes traffic, and compares what `metricd` serves with what the
 //! traffic's own ends have counted.
 //!
-//! Needs root and the Debian packages iproute2, iputils-ping, ethtool, nginx-light, nghttp2-client,
-//! curl, openssl and prometheus. A missing one fails the tests that use it.
+//! Needs root, the Debian packages iproute2, iputils-ping, ethtool, nginx-light, nghttp2-client,
+//! nghttp2-server, nodejs, caddy, curl, openssl and prometheus, and what `make setup-python` puts
+//! into target/python. A missing one fails the tests that use it.
 //!
 //! METRICD_TEST_REQUESTS and METRICD_TEST_CONNECTIONS make the load tests shorter or longer.
 
@@ -12,7 +13,11 @@ mod client;
 mod exposition;
 mod faults;
 mod fixture;
+mod frames;
+mod grpc;
 mod http1;
+mod http2;
+mod http2_faults;
 mod kernel;
 mod l4;
 mod lifecycle;
@@ -22,10 +27,12 @@ mod metrics;
 mod netns;
 mod observed;
 mod overflow;
+mod peers;
 mod pins;
 mod process;
 mod prometheus;
 mod server;
+mod streams;
 mod timing;
 mod tunnel;
 mod wire;

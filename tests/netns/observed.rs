@@ -11,6 +11,8 @@ pub struct Http {
     pub requests: u64,
     /// By status.
     pub responses: BTreeMap<String, u64>,
+    /// Those of them that have a gRPC status, by that.
+    pub grpc: BTreeMap<String, u64>,
     /// By reason.
     pub aborted: BTreeMap<String, u64>,
     pub in_flight: u64,
@@ -20,18 +22,31 @@ pub struct Http {
 
 impl Http {
     pub fn of(scrape: &Scrape, port: u16) -> Self {
+        Self::of_protocol("http1", scrape, port)
+    }
+
+    /// What is counted for the port, all of it for this protocol.
+    pub fn of_protocol(protocol: &str, scrape: &Scrape, port: u16) -> Self {
+        for name in ["requests", "responses"] {
+            let name = format!("linkerd_ebpf_{name}_total");
+            let port = port.to_string();
+            let mut protocols = scrape.by("protocol", &name, &[("dst_port", port.as_str())]);
+            protocols.remove(protocol);
+            assert_eq!(protocols, BTreeMap::new(), "{name} of another protocol");
+        }
+        Self::of_port(scrape, port)
+    }
+
+    /// Whatever the protocols.
+    pub fn of_port(scrape: &Scrape, port: u16) -> Self {
         let port = port.to_string();
         let all = [("dst_port", port.as_str())];
-        let http = [("dst_port", port.as_str()), ("protocol", "http1")];
-        let requests = scrape.sum("linkerd_ebpf_requests_total", &all);
-        assert_eq!(
-            requests,
-            scrape.sum("linkerd_ebpf_requests_total", &http),
-            "requests of another protocol"
-        );
+        let mut grpc = scrape.by("grpc_status", "linkerd_ebpf_responses_total", &all);
+        grpc.remove("");
         Self {
-            requests,
+            requests: scrape.sum("linkerd_ebpf_requests_total", &all),
             responses: scrape.by("status", "linkerd_ebpf_responses_total", &all),
+            grpc,
             aborted: scrape.by("reason", "linkerd_ebpf_requests_aborted_total", &all),
             in_flight: scrape.sum("linkerd_ebpf_requests_in_flight", &all),
             lost: scrape.by("reason", "linkerd_ebpf_state_lost_total", &all),
@@ -72,11 +87,27 @@ impl Http {
 
     #[track_caller]
     pub fn assert_in(&self, scrape: &Scrape, port: u16) {
+        self.assert_as("http1", scrape, port);
+    }
+
+    #[track_caller]
+    pub fn assert_as(&self, protocol: &str, scrape: &Scrape, port: u16) {
         assert_eq!(
-            &Self::of(scrape, port),
+            &Self::of_protocol(protocol, scrape, port),
             self,
             "served (left), expected (right)"
         );
+    }
+}
+
+/// As many samples of either time as this many responses should have left.
+#[track_caller]
+pub fn assert_timed(protocol: &str, scrape: &Scrape, port: u16, responses: u64) {
+    let port = port.to_string();
+    let labels = [("dst_port", port.as_str()), ("protocol", protocol)];
+    for name in ["request_duration", "time_to_first_byte"] {
+        let name = format!("linkerd_ebpf_{name}_seconds_count");
+        assert_eq!(scrape.sum(&name, &labels), responses, "{name}");
     }
 }
 

@@ -13,6 +13,7 @@ use crate::process::{PATIENCE, Process, eventually, run};
 
 pub const HTTP: u16 = 80;
 pub const HTTPS: u16 = 443;
+pub const HTTP2: u16 = 82;
 /// On a port of its own, so that asking does not count.
 const STATUS: u16 = 8081;
 
@@ -39,6 +40,8 @@ http {
     server {
         listen 80 backlog=4096;
         listen [::]:80 backlog=4096;
+        listen 82 http2 backlog=4096;
+        listen [::]:82 http2 backlog=4096;
         TLS
         root files;
         access_log access.log counts;
@@ -50,6 +53,7 @@ http {
         location = /204 { return 204; }
         location = /304 { if_modified_since before; }
         location = /404 { return 404; }
+        location = /418 { return 418; }
         # With a text of its own, or nginx would close the connection after it.
         location = /500 { return 500 "no\n"; }
         location = /503 { return 503; }
