@@ -32,7 +32,7 @@ const volatile __u16 huffman_short[256] = {
 
 /*
  * The character that the highest bits of `w` begin with, and above it, from bit 8 on, the length of
- * its code. 0 is one of more than 15 bits, or none: there are such in no path that is one.
+ * its code. 0 is none that ASCII prints.
  */
 static __always_inline __u32 huffman_decode(__u64 w)
 {
@@ -58,6 +58,8 @@ static __always_inline __u32 huffman_decode(__u64 w)
 	n = (w >> 49) - 0x7ffc;
 	if (n <= 2)
 		return 15 << 8 | (CHARS('<', '`', '{', 0, 0, 0, 0, 0) >> 8 * n & 0xff);
+	if (w >> 45 == 0x7fff0)
+		return 19 << 8 | '\\';
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 //! HTTP/2, HPACK and gRPC: what is counted of given segments.
 
-mod block;
+pub mod block;
 mod bounds;
 mod continuation;
 mod cuts;
@@ -22,7 +22,7 @@ mod stretches;
 mod table;
 mod timing;
 mod upgrade;
-mod wire;
+pub mod wire;
 
 use metricd::abi::{AbortedValue, LostValue};
 
@@ -56,19 +56,19 @@ fn with(test: impl FnOnce(&Flow)) {
 }
 
 /// What both sides say before there is a request.
-fn start(flow: &Flow) {
+pub fn start(flow: &Flow) {
     flow.request([&PREFACE, &settings(&[])[..]].concat());
     flow.response([settings(&[(3, 1000)]), settings_ack()].concat());
     flow.request(settings_ack());
 }
 
 /// A request that is all in its HEADERS.
-fn get(stream: u32) -> Vec<u8> {
+pub fn get(stream: u32) -> Vec<u8> {
     headers(stream, END_STREAM, GET)
 }
 
 /// A response likewise.
-fn answer(stream: u32, block: impl AsRef<[u8]>) -> Vec<u8> {
+pub fn answer(stream: u32, block: impl AsRef<[u8]>) -> Vec<u8> {
     headers(stream, END_STREAM, block)
 }
 

@@ -12,7 +12,7 @@ use libbpf_rs::{MapCore, MapFlags, OpenObject, ProgramInput, ProgramMut};
 use metricd::abi::{
     AbortedValue, Counters, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, LatencyEntry,
     LatencyValue, Layout, Merge, MetricEntry, MetricKey, MetricValue, RequestEntry, RequestKey,
-    protocol,
+    RouteEntry, STATUS_REQUESTS, protocol, route,
 };
 use metricd::loader;
 use metricd::options::Options;
@@ -201,7 +201,7 @@ impl Kernel {
     pub fn answers(&self) -> BTreeMap<Answer, u64> {
         let mut all = BTreeMap::new();
         for entry in elements::<RequestEntry>(&self.skel.maps.linkerd_requests_map) {
-            if entry.value.responses > 0 {
+            if entry.value.responses > 0 && entry.key.status != STATUS_REQUESTS {
                 assert_ne!(entry.key, RequestKey::default(), "an element of nobody");
                 let answer = Answer {
                     protocol: entry.key.protocol,
@@ -210,6 +210,29 @@ impl Kernel {
                 };
                 *all.entry(answer).or_default() += entry.value.responses;
             }
+        }
+        all
+    }
+
+    /// Requests by the text of their route, and responses likewise.
+    pub fn routes(&self) -> [BTreeMap<String, u64>; 2] {
+        let texts: BTreeMap<u32, String> =
+            entries::<u32, RouteEntry>(&self.skel.maps.linkerd_route_map)
+                .iter()
+                .map(|(number, entry)| (*number, entry.path()))
+                .collect();
+        let mut all = [BTreeMap::new(), BTreeMap::new()];
+        for entry in elements::<RequestEntry>(&self.skel.maps.linkerd_requests_map) {
+            if entry.value.responses == 0 {
+                continue;
+            }
+            let text = match entry.key.route {
+                route::OTHER => "other".into(),
+                route::UNKNOWN => "unknown".into(),
+                number => texts[&u32::from(number)].clone(),
+            };
+            let answered = usize::from(entry.key.status != STATUS_REQUESTS);
+            *all[answered].entry(text).or_default() += entry.value.responses;
         }
         all
     }

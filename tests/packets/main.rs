@@ -10,5 +10,6 @@ mod http2;
 mod kernel;
 mod l4;
 mod model;
+mod routes;
 mod tap;
 mod verifier;
