@@ -46,7 +46,8 @@ lint: setup ## Formatting and lints of both languages
 
 bench: setup setup-test build bpffs ## What it costs: per packet, per request, per scrape
 	$(SUDO) cargo bench --locked
-	$(SUDO) benches/request $(BIN)
+	$(SUDO) benches/request http1 $(BIN)
+	$(SUDO) benches/request http2 $(BIN)
 
 # Installs those of the packages that are missing.
 define install
