@@ -196,7 +196,7 @@ __noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
 		if (len > skip + 9)
 			route = route_of(skb, at + skip, len - 9 - skip, 0);
 	}
-	route_request(skb, PROTOCOL_HTTP1, route);
+	route_request(skb, PROTOCOL_HTTP1, route, 1);
 	return route;
 }
 

@@ -242,7 +242,7 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 			t->route = ROUTE_UNKNOWN;
 		else if (t->route == ROUTE_ROOT || t->route == ROUTE_INDEX)
 			t->route = route_static(skb, t->route);
-		route_request(skb, grpc ? PROTOCOL_GRPC : PROTOCOL_HTTP2, t->route);
+		route_request(skb, grpc ? PROTOCOL_GRPC : PROTOCOL_HTTP2, t->route, 1);
 	}
 	if (grpc)
 		p->delta.grpc++;
@@ -306,11 +306,65 @@ __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 	return 0;
 }
 
+/*
+ * The client's side is lost, and the server answers a stream that was never seen: it and all before
+ * it were requests (RFC 9113 section 5.1.1), of which nothing else is known. Returns how many. The
+ * caller holds the server's side; the client's writes nothing more.
+ */
+__noinline int http2_infer(struct __sk_buff *skb, __u32 stream, __u32 protocol)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+	struct packet *p;
+	__u32 last, n = 0;
+
+	if (!x)
+		return 0;
+	p = &s->packet;
+	last = x->side[CLIENT].last;
+	if (last < x->side[SERVER].last)
+		last = x->side[SERVER].last;
+	for (int i = 0; i < HTTP2_STREAMS && last < stream; i++) {
+		struct http2_stream *r;
+
+		last += 2;
+		r = http2_place(x, last);
+		if (protocol == PROTOCOL_GRPC)
+			p->delta.grpc++;
+		else
+			p->delta.http2++;
+		n++;
+		if (http2_taken(r)) {
+			p->unknown += protocol != PROTOCOL_GRPC;
+			p->unknown_grpc += protocol == PROTOCOL_GRPC;
+			continue;
+		}
+		r->protocol = protocol;
+		r->route = config.routes ? ROUTE_UNKNOWN : ROUTE_NONE;
+		r->start_ns = 0;
+		WRITE_ONCE(r->stream, last);
+		c->side[CLIENT].requests++;
+	}
+	x->side[SERVER].last = stream;
+	return n;
+}
+
 /* The head of an answer, or its trailers. */
-static __always_inline void http2_answer(struct scratch *s, struct http2 *x, struct http2_side *t)
+static __always_inline void http2_answer(struct __sk_buff *skb, struct scratch *s, struct http2 *x,
+					 struct conn *c, struct http2_side *t)
 {
 	struct http2_stream *r = http2_find(x, t->stream);
+	__u32 protocol, n;
 
+	if (unlikely(!r && READ_ONCE(c->side[CLIENT].parser.phase) == PHASE_LOST &&
+		     t->stream > t->last && t->stream > x->side[CLIENT].last)) {
+		protocol = t->found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
+		n = http2_infer(skb, t->stream, protocol);
+		if (unlikely(config.routes))
+			route_request(skb, protocol, ROUTE_UNKNOWN, n);
+		r = http2_find(x, t->stream);
+	}
 	if (!r)
 		return;
 	/* 1xx is not the answer yet, RFC 9110 section 15.2. */
@@ -344,7 +398,7 @@ __noinline int http2_block(struct __sk_buff *skb)
 	if (!(t->stream & 1) || (t->flags & FLAG_PROMISE))
 		return 0;
 	if (s->packet.role == SERVER)
-		http2_answer(s, x, t);
+		http2_answer(skb, s, x, c, t);
 	else if (t->stream > t->last)
 		http2_request(skb, s, x, c, t);
 	return 0;

@@ -37,7 +37,7 @@ __noinline int add_unknown(struct __sk_buff *skb)
 		return 0;
 	p = &s->packet;
 	http2 = c->brief.l7 == L7_HTTP2;
-	if (http2 && p->role == SERVER)
+	if (http2 && p->role == SERVER && (c->brief.flags & CONN_ANSWERS_LOST))
 		http2_lost(skb);
 	if (p->unknown)
 		series_add_unknown(skb, http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1, p->unknown);

@@ -208,8 +208,8 @@ __noinline __u32 route_static(struct __sk_buff *skb, __u32 route)
 	return route_of(skb, ROUTE_ASIDE, route == ROUTE_ROOT ? 1 : 11, 0);
 }
 
-/* Counts a request of the packet's connection, which has this protocol and route. */
-__noinline int route_request(struct __sk_buff *skb, __u32 protocol, __u32 route)
+/* Counts `n` requests of the packet's connection, which have this protocol and route. */
+__noinline int route_request(struct __sk_buff *skb, __u32 protocol, __u32 route, __u32 n)
 {
 	union response what = {
 	    .status = STATUS_REQUESTS, .protocol = protocol, .grpc_status = GRPC_STATUS_NONE};
@@ -220,7 +220,7 @@ __noinline int route_request(struct __sk_buff *skb, __u32 protocol, __u32 route)
 		at = OTHER_REQUESTS;
 	e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
 	if (e)
-		add(&e->value.responses, 1);
+		add(&e->value.responses, n);
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 //! Bytes that were never seen, or too late.
 
 use super::block::plain;
-use super::wire::{END_STREAM, data, headers};
+use super::wire::{END_STREAM, data, frame, headers};
 use super::{GET, NOT_FOUND, OK, aborted, answer, assert_l7, exchange, get, lost, with};
 use crate::flow::{Client, Flow, Role, Server};
 use crate::model::{EARLY_RANGES, L7};
@@ -135,8 +135,34 @@ fn more_of_the_client_than_are_kept() {
         let block = [&GET[..], &plain("user-agent", "name")].concat();
         too_many_gaps(f, Client, &answer(3, block));
         f.request(get(5));
-        // What was seen is answered, those behind it are not counted at all.
+        // What was not seen is counted when it is answered.
         f.response([answer(1, OK), answer(3, OK), answer(5, OK)].concat());
-        assert_l7(f, L7::http2(1, &[(200, 1)]).lost(lost(|l| l.gap = 1)));
+        assert_l7(f, L7::http2(3, &[(200, 3)]).lost(lost(|l| l.gap = 1)));
+        assert_eq!(f.total().untimed, 2);
+    });
+}
+
+/// What the client said is lost for good, and the server's answers tell how many requests there
+/// were.
+#[test]
+fn stream_ids_give_back_the_requests() {
+    with(|f| {
+        exchange(f, 1);
+        // CONTINUATION without HEADERS.
+        f.request(frame(9, 4, 3, GET));
+        let seen = L7::http2(1, &[(204, 1)]).lost(lost(|l| l.malformed = 1));
+        assert_l7(f, seen);
+        f.request([get(3), get(5), get(7), get(9)].concat());
+        f.response(answer(7, NOT_FOUND));
+        let seen = L7::http2(4, &[(204, 1), (404, 1)]).lost(lost(|l| l.malformed = 1));
+        assert_l7(f, seen);
+        f.response(headers(3, 0, OK));
+        f.response([data(3, END_STREAM, "x"), answer(5, OK)].concat());
+        f.response(answer(9, plain("content-type", "application/grpc")));
+        f.close();
+        let http2 = L7::http2(4, &[(200, 2), (204, 1), (404, 1)]);
+        let grpc = L7::grpc(1, &[((0, metricd::abi::GRPC_STATUS_NONE), 1)]);
+        assert_l7(f, http2.and(grpc).lost(lost(|l| l.malformed = 1)));
+        assert_eq!(f.total().untimed, 4);
     });
 }

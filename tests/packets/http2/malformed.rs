@@ -119,10 +119,10 @@ fn by_the_client() {
                 f.request(get(3));
                 f.send_in(Client, size, &bytes);
                 f.request(get(5));
-                // What was counted is answered, those behind it are not counted at all.
+                // What was not seen is counted when it is answered.
                 f.response(answer(3, OK));
                 f.response(answer(5, OK));
-                let expected = L7::http2(1, &[(200, 1)]).lost(lost(|l| l.malformed = 1));
+                let expected = L7::http2(2, &[(200, 2)]).lost(lost(|l| l.malformed = 1));
                 assert_eq!(L7::of(f), expected, "{what} by {size}");
             });
         }
