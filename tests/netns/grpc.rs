@@ -108,11 +108,26 @@ fn assert_statuses(seen: &Counts, server: &Counts, scrape: &Scrape) {
     http(seen).assert_as("grpc", scrape, PORT);
     assert_timed("grpc", scrape, PORT, CALLS);
     Connections::of(scrape, PORT).assert_ended(2);
+    // Each method, too.
+    let methods: Vec<String> = KINDS.iter().map(|k| format!("/test.Counts/{k}")).collect();
+    let each = |count: u64| BTreeMap::from_iter(methods.iter().map(|m| (m.clone(), count)));
+    for name in [
+        "linkerd_ebpf_requests_total",
+        "linkerd_ebpf_request_duration_seconds_count",
+    ] {
+        let of_grpc = [("protocol", "grpc")];
+        assert_eq!(scrape.by("route", name, &of_grpc), each(CALLS / 4));
+    }
+    for status in 0..17 {
+        let of_status = [("grpc_status", &*status.to_string())];
+        let responses = scrape.by("route", "linkerd_ebpf_responses_total", &of_status);
+        assert_eq!(responses, each(CALLS / 4 / 17), "grpc_status {status}");
+    }
 }
 
 #[test]
 fn statuses_between_grpcio_and_grpcio() {
-    let pod = Pod::measured(Shape::Plain, &[]);
+    let pod = Pod::measured(Shape::Plain, &["--routes", "4"]);
     let server = grpcio(&pod);
     let seen = grpcio_calls(&pod, ROUNDS, "statuses");
     let scrape = pod.ended();
@@ -121,7 +136,7 @@ fn statuses_between_grpcio_and_grpcio() {
 
 #[test]
 fn statuses_between_grpcio_and_h2() {
-    let pod = Pod::measured(Shape::Plain, &[]);
+    let pod = Pod::measured(Shape::Plain, &["--routes", "4"]);
     let server = h2(&pod);
     let seen = grpcio_calls(&pod, ROUNDS, "statuses");
     let scrape = pod.ended();
@@ -130,7 +145,7 @@ fn statuses_between_grpcio_and_h2() {
 
 #[test]
 fn statuses_between_h2_and_grpcio() {
-    let pod = Pod::measured(Shape::Plain, &[]);
+    let pod = Pod::measured(Shape::Plain, &["--routes", "4"]);
     let server = grpcio(&pod);
     let seen = h2_calls(&pod);
     let scrape = pod.ended();
@@ -139,7 +154,7 @@ fn statuses_between_h2_and_grpcio() {
 
 #[test]
 fn statuses_between_h2_and_h2() {
-    let pod = Pod::measured(Shape::Plain, &[]);
+    let pod = Pod::measured(Shape::Plain, &["--routes", "4"]);
     let server = h2(&pod);
     let seen = h2_calls(&pod);
     let scrape = pod.ended();
