@@ -235,6 +235,8 @@ struct http2_stream {
 #define STREAM_ENDED (1U << 31)
 #define STREAM_ID (STREAM_ENDED - 1)
 
+#define FLAG_PROMISE 0x80 /* of http2_side.flags, and not on the wire: a PUSH_PROMISE */
+
 /* One direction of a connection. */
 struct http2_side {
 	/* The frame at hand. */

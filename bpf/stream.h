@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The streams of an HTTP/2 connection, RFC 9113 section 5, from the request's HEADERS to the end of
+ * the answer.
+ *
+ * A request is counted by the client's side, and every end by whoever holds the server's side: a
+ * client that cancels takes that too. So no end is counted twice.
+ *
+ * The bounds:
+ *   HTTP2_PAGES    open streams with the same place: those beyond them count as answered, with an
+ *                  unknown status (LOST_BOUND)
+ *   linkerd_http2_map  connections, and more than HTTP2_STREAMS streams of one; those beyond it are
+ *                  L4 only (LOST_BOUND)
+ */
+#ifndef METRICD_STREAM_H
+#define METRICD_STREAM_H
+
+#include "hpack.h"
+
+/* Error codes, RFC 9113 section 7. */
+#define ERROR_REFUSED_STREAM 7
+#define ERROR_CANCEL 8
+
+static __always_inline struct http2 *http2_of(struct conn *c)
+{
+	__u32 at = c->http2;
+
+	return bpf_map_lookup_elem(&linkerd_http2_map, &at);
+}
+
+static __always_inline struct http2_side *http2_mine(struct scratch *s, struct http2 *x)
+{
+	__u32 role = s->packet.role;
+
+	bounded(role, 1);
+	return &x->side[role];
+}
+
+static __always_inline struct http2_stream *http2_place(struct http2 *x, __u32 stream)
+{
+	__u32 at = stream >> 1;
+
+	bounded(at, (HTTP2_STREAMS - 1));
+	return &x->streams[at];
+}
+
+/* An element that is nobody's, emptied; plus one, or 0 if there is none. A function of its own for
+ * the loop. */
+__noinline __u32 http2_take(struct __sk_buff *skb)
+{
+	struct http2 *x;
+	__u32 at = 0;
+
+	if (!skb->len || bpf_map_pop_elem(&linkerd_http2_free_map, &at))
+		return 0;
+	x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
+	if (!x)
+		return 0;
+	x->next = 0;
+	for (int i = 0; i < HTTP2_STREAMS; i++)
+		x->streams[i].stream = x->streams[i].answer = 0;
+	return at + 1;
+}
+
+/* What is known of a stream, or NULL if nothing is, or it has ended. Only clients' streams are. */
+static __always_inline struct http2_stream *http2_find(struct http2 *x, __u32 stream)
+{
+	struct http2_stream *r = http2_place(x, stream);
+
+	if (unlikely(!(stream & 1)))
+		return NULL;
+	for (int i = 1; i < HTTP2_PAGES && unlikely(r->stream != stream); i++) {
+		__u32 next = READ_ONCE(x->next) - 1;
+
+		x = bpf_map_lookup_elem(&linkerd_http2_map, &next);
+		if (!x)
+			return NULL;
+		r = http2_place(x, stream);
+	}
+	if (r->stream != stream)
+		return NULL;
+	if ((r->answer & STREAM_ID) != stream) {
+		r->status = 0;
+		r->grpc_status = GRPC_STATUS_NONE;
+		r->first_ns = 0;
+		WRITE_ONCE(r->answer, stream);
+	}
+	return r->answer & STREAM_ENDED ? NULL : r;
+}
+
+static __always_inline bool http2_taken(struct http2_stream *r)
+{
+	return r->stream && READ_ONCE(r->answer) != (r->stream | STREAM_ENDED);
+}
+
+/* A place for a new stream whose first one is taken. NULL if there is none. */
+static __always_inline struct http2_stream *http2_further(struct __sk_buff *skb, struct http2 *x,
+							  __u32 stream)
+{
+	struct http2_stream *r;
+
+	for (int i = 1; i < HTTP2_PAGES; i++) {
+		__u32 next = x->next;
+
+		if (!next) {
+			next = http2_take(skb);
+			WRITE_ONCE(x->next, next);
+		}
+		next--;
+		x = bpf_map_lookup_elem(&linkerd_http2_map, &next);
+		if (!x)
+			return NULL;
+		r = http2_place(x, stream);
+		if (!http2_taken(r))
+			return r;
+	}
+	return NULL;
+}
+
+/* A client's stream begins: its request is counted. RFC 9113 section 5.1.1. */
+static __always_inline void http2_request(struct __sk_buff *skb, struct scratch *s, struct http2 *x,
+					  struct conn *c, struct http2_side *t)
+{
+	struct http2_stream *r = http2_place(x, t->stream);
+	struct packet *p = &s->packet;
+	bool grpc = t->found & FOUND_GRPC;
+
+	t->last = t->stream;
+	if (unlikely(config.routes)) {
+		if (t->route == ROUTE_NONE)
+			t->route = ROUTE_UNKNOWN;
+		else if (t->route == ROUTE_ROOT || t->route == ROUTE_INDEX)
+			t->route = route_static(skb, t->route);
+		route_request(skb, grpc ? PROTOCOL_GRPC : PROTOCOL_HTTP2, t->route, 1);
+	}
+	if (grpc)
+		p->delta.grpc++;
+	else
+		p->delta.http2++;
+	if (unlikely(http2_taken(r)))
+		r = http2_further(skb, x, t->stream);
+	if (unlikely(!r))
+		p->delta.lost = LOST_BOUND + 1;
+	/* Of the server's lost side more than that there is no answer is not known. */
+	if (unlikely(!r || (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))) {
+		if (grpc)
+			p->unknown_grpc++;
+		else
+			p->unknown++;
+		return;
+	}
+	r->protocol = grpc ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
+	r->route = t->route;
+	r->start_ns = t->start_ns;
+	WRITE_ONCE(r->stream, t->stream);
+	c->side[CLIENT].requests++;
+}
+
+/* The whole answer of a stream has come. The caller holds the server's side. */
+__noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+	struct http2_stream *r = x ? http2_find(x, stream) : NULL;
+	union response what;
+
+	if (!r)
+		return 0;
+	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
+	what.status = r->status;
+	what.protocol = r->protocol;
+	what.grpc_status = r->grpc_status;
+	parser_response(skb, &c->side[SERVER], &s->packet, what, r->route,
+			r->first_ns ? r->start_ns : 0, r->first_ns);
+	return 0;
+}
+
+/* A stream ends without its whole answer. The caller holds the server's side. */
+__noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+	struct http2_stream *r = x ? http2_find(x, stream) : NULL;
+	struct metric_value *v;
+
+	if (!r)
+		return 0;
+	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
+	c->side[SERVER].answered++;
+	v = series_value(s->packet.series);
+	if (v)
+		series_add_aborted(v, reason, 1);
+	return 0;
+}
+
+/*
+ * The client's side is lost, and the server answers a stream that was never seen: it and all before
+ * it were requests (RFC 9113 section 5.1.1), of which nothing else is known. Returns how many. The
+ * caller holds the server's side; the client's writes nothing more.
+ */
+__noinline int http2_infer(struct __sk_buff *skb, __u32 stream, __u32 protocol)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+	struct packet *p;
+	__u32 last, n = 0;
+
+	if (!x)
+		return 0;
+	p = &s->packet;
+	last = x->side[CLIENT].last;
+	if (last < x->side[SERVER].last)
+		last = x->side[SERVER].last;
+	for (int i = 0; i < HTTP2_STREAMS && last < stream; i++) {
+		struct http2_stream *r;
+
+		last += 2;
+		r = http2_place(x, last);
+		if (protocol == PROTOCOL_GRPC)
+			p->delta.grpc++;
+		else
+			p->delta.http2++;
+		n++;
+		if (http2_taken(r)) {
+			p->unknown += protocol != PROTOCOL_GRPC;
+			p->unknown_grpc += protocol == PROTOCOL_GRPC;
+			continue;
+		}
+		r->protocol = protocol;
+		r->route = config.routes ? ROUTE_UNKNOWN : ROUTE_NONE;
+		r->start_ns = 0;
+		WRITE_ONCE(r->stream, last);
+		c->side[CLIENT].requests++;
+	}
+	x->side[SERVER].last = stream;
+	return n;
+}
+
+/* The head of an answer, or its trailers. */
+static __always_inline void http2_answer(struct __sk_buff *skb, struct scratch *s, struct http2 *x,
+					 struct conn *c, struct http2_side *t)
+{
+	struct http2_stream *r = http2_find(x, t->stream);
+	__u32 protocol, n;
+
+	if (unlikely(!r && READ_ONCE(c->side[CLIENT].parser.phase) == PHASE_LOST &&
+		     t->stream > t->last && t->stream > x->side[CLIENT].last)) {
+		protocol = t->found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
+		n = http2_infer(skb, t->stream, protocol);
+		if (unlikely(config.routes))
+			route_request(skb, protocol, ROUTE_UNKNOWN, n);
+		r = http2_find(x, t->stream);
+	}
+	if (!r)
+		return;
+	/* 1xx is not the answer yet, RFC 9110 section 15.2. */
+	if (!r->first_ns && (t->found & (FOUND_STATUS | FOUND_UNKNOWN)) &&
+	    !(t->status >= 100 && t->status < 200)) {
+		r->status = t->status;
+		r->first_ns = t->start_ns;
+	}
+	if (t->grpc_status != GRPC_STATUS_NONE)
+		r->grpc_status = t->grpc_status;
+	if (t->ending)
+		s->window.done = DONE_STREAM;
+}
+
+/* The header block at hand is whole. */
+__noinline int http2_block(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2_side *t;
+	struct http2 *x;
+
+	if (!c)
+		return 0;
+	x = http2_of(c);
+	if (!x)
+		return 0;
+	t = http2_mine(s, x);
+	/* What the server pushes has even numbers; of a PUSH_PROMISE only the table's changes
+	 * matter. */
+	if (!(t->stream & 1) || (t->flags & FLAG_PROMISE))
+		return 0;
+	if (s->packet.role == SERVER)
+		http2_answer(skb, s, x, c, t);
+	else if (t->stream > t->last)
+		http2_request(skb, s, x, c, t);
+	return 0;
+}
+
+/* The client cancels a stream: that is the server's side to note, which is taken for it. */
+__noinline int http2_cancel(struct __sk_buff *skb, __u32 stream)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	bool mine = false;
+
+	if (!c)
+		return 0;
+	for (int i = 0; i < WAIT_ROUNDS && !mine; i++) {
+		parser_wait(skb, SERVER);
+		if (!config.ordered)
+			bpf_spin_lock(&c->lock);
+		mine = conn_busy(c, SERVER);
+		if (!config.ordered)
+			bpf_spin_unlock(&c->lock);
+	}
+	/* Else it counts as in flight until the connection ends. */
+	if (!mine) {
+		count(contended);
+		return 0;
+	}
+	/* What was lost is answered. */
+	if (!(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
+		http2_abort(skb, stream, ABORT_CANCELLED);
+	if (!config.ordered)
+		bpf_spin_lock(&c->lock);
+	conn_done(c, SERVER);
+	if (!config.ordered)
+		bpf_spin_unlock(&c->lock);
+	return 0;
+}
+
+/* RST_STREAM, RFC 9113 section 6.4: `error` is its code. */
+static __always_inline void http2_rst(struct __sk_buff *skb, __u32 role, __u32 stream, __u32 error)
+{
+	__u32 reason = ABORT_RESET;
+
+	if (!(stream & 1))
+		return;
+	if (role == CLIENT) {
+		http2_cancel(skb, stream);
+		return;
+	}
+	if (error == ERROR_REFUSED_STREAM)
+		reason = ABORT_REFUSED;
+	else if (error == ERROR_CANCEL)
+		reason = ABORT_CANCELLED;
+	http2_abort(skb, stream, reason);
+}
+
+/* Ends the streams of an element that are above `last`. */
+__noinline int http2_refuse(struct __sk_buff *skb, __u32 at, __u32 last)
+{
+	struct http2 *x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
+
+	if (!x || !skb->len)
+		return 0;
+	for (int i = 0; i < HTTP2_STREAMS; i++) {
+		__u32 stream = READ_ONCE(x->streams[i].stream);
+
+		if (stream > last)
+			http2_abort(skb, stream, ABORT_REFUSED);
+	}
+	return READ_ONCE(x->next);
+}
+
+/* GOAWAY of the server, RFC 9113 section 6.8: streams above `last` are not processed. */
+__noinline int http2_goaway(struct __sk_buff *skb, __u32 last)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 at;
+
+	if (!c)
+		return 0;
+	at = c->http2 + 1;
+	for (int i = 0; i < HTTP2_PAGES && at; i++)
+		at = http2_refuse(skb, at - 1, last);
+	return 0;
+}
+
+/* The protocol of those among an element's open streams that will have no answer. */
+__noinline int http2_forget(struct __sk_buff *skb, __u32 at)
+{
+	struct http2 *x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
+	struct scratch *s = scratch();
+
+	if (!x || !s || !skb->len)
+		return 0;
+	for (int i = 0; i < HTTP2_STREAMS; i++) {
+		struct http2_stream *r = &x->streams[i];
+
+		if (!http2_taken(r))
+			continue;
+		WRITE_ONCE(r->answer, r->stream | STREAM_ENDED);
+		if (r->protocol == PROTOCOL_GRPC && s->packet.unknown) {
+			s->packet.unknown--;
+			s->packet.unknown_grpc++;
+		}
+	}
+	return READ_ONCE(x->next);
+}
+
+/* The server's side is lost, and p->unknown has its streams: tells them apart by protocol. */
+__noinline int http2_lost(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 at;
+
+	if (!c)
+		return 0;
+	at = c->http2 + 1;
+	for (int i = 0; i < HTTP2_PAGES && at; i++)
+		at = http2_forget(skb, at - 1);
+	return 0;
+}
+
+#endif
