@@ -65,6 +65,8 @@ __noinline int early_put(struct __sk_buff *skb, __u32 seq, __u32 next)
 	bounded(role, 1);
 	h = &c->side[role].parser;
 	end = seq + (s->packet.end - s->packet.payload);
+	if (end == seq)
+		return 0;
 	if (end - next > EARLY_BYTES)
 		return -1;
 	if (!h->early) {
