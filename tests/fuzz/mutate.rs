@@ -302,6 +302,58 @@ fn is_identity(at: usize, v6: bool) -> bool {
     }
 }
 
+/// Cuts all that is said anew, into packets that a network could make of it: what one side says
+/// until the other speaks may come in another order, twice, or with what was sent before.
+fn network(rng: &mut TestRng, input: &mut Input) {
+    let mut known = vec![[0; 2]; input.conversations.len()];
+    let mut all = Vec::new();
+    let stretches = input
+        .segments
+        .chunk_by(|a, b| (a.conversation, a.role) == (b.conversation, b.role));
+    for stretch in stretches {
+        let Segment {
+            conversation, role, ..
+        } = stretch[0];
+        let from = &mut known[conversation][role as usize];
+        let end = stretch.iter().map(|s| s.bytes.end).max().unwrap_or(0);
+        let len = end.saturating_sub(*from);
+        let mut cuts: Vec<usize> = match below(rng, 4) {
+            0 => (0..len).step_by(1 + below(rng, 30).max(len / 60)).collect(),
+            1 => Vec::new(),
+            _ => (0..few(rng, 7)).map(|_| below(rng, len)).collect(),
+        };
+        cuts.extend([0, len]);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let at = cuts.iter().zip(&cuts[1..]);
+        let mut parts: Vec<_> = at
+            .map(|(a, b)| Segment::new(conversation, role, *from + a..*from + b))
+            .collect();
+        if parts.len() <= 8 && one_in(rng, 2) {
+            for _ in 0..few(rng, 8) {
+                let (a, b) = (below(rng, parts.len()), below(rng, parts.len()));
+                if a < parts.len() && b < parts.len() {
+                    parts.swap(a, b);
+                }
+            }
+        }
+        for mut part in parts {
+            if one_in(rng, 12) {
+                part.bytes.start -= below(rng, part.bytes.start.min(200) + 1);
+            }
+            if one_in(rng, 12) {
+                part.gso = Some((1 + below(rng, 1500), one_in(rng, 2)));
+            }
+            if one_in(rng, 12) {
+                all.push(part.clone());
+            }
+            all.push(part);
+        }
+        *from += len;
+    }
+    input.segments = all;
+}
+
 /// Adds another's conversations, at the same time.
 fn beside(rng: &mut TestRng, input: &mut Input, other: &Input) {
     let first = input.conversations.len();
@@ -338,23 +390,20 @@ pub fn input(rng: &mut TestRng, input: &mut Input, other: &Input) {
     if one_in(rng, 10) {
         beside(rng, input, other);
     }
-    // As often as not the packets are what a network makes of what is said.
-    let sound = !input.wild && one_in(rng, 2);
-    if one_in(rng, 3) {
-        for _ in 0..few(rng, 40) {
-            order(rng, input);
-        }
-    }
     if !one_in(rng, 4) {
         for _ in 0..few(rng, 10) {
             stream(rng, input, other);
         }
     }
-    for _ in 0..few(rng, 6) {
-        order(rng, input);
-    }
-    if !sound {
-        for _ in 0..few(rng, 6) {
+    // As often as not the packets are what a network makes of what is said.
+    if !input.wild && one_in(rng, 2) {
+        network(rng, input);
+    } else {
+        let most = if one_in(rng, 3) { 40 } else { 6 };
+        for _ in 0..few(rng, most) {
+            order(rng, input);
+        }
+        for _ in 0..below(rng, 6) {
             unsound(rng, input);
         }
     }

@@ -1,7 +1,9 @@
 //! Inputs through BPF_PROG_TEST_RUN, and what must hold after each.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 
 use libbpf_rs::{MapCore, MapFlags, MapMut};
 use metricd::abi::{MetricValue, series_kind};
@@ -23,8 +25,12 @@ const EARLY: usize = 8;
 /// The programs, and what is fed to them.
 pub struct Programs {
     tame: Kernel,
-    wild: Kernel,
+    /// Loaded when there is an input for it.
+    wild: OnceCell<Kernel>,
+    /// The next inputs' connections have ports from here on.
     port: u16,
+    /// Inputs that were compared with a calm one.
+    pub compared: u64,
     /// What was counted so far.
     before: Counted,
 }
@@ -95,16 +101,24 @@ struct Delta {
     answers: BTreeMap<Answer, u64>,
 }
 
+fn load(connections: &str, http2: &str) -> Kernel {
+    Kernel::load(&[
+        "--connections",
+        connections,
+        "--http2-connections",
+        http2,
+        "--map-size",
+        "512",
+    ])
+}
+
 impl Programs {
     pub fn load() -> Self {
-        let load = |connections, http2| {
-            let connections = ["--connections", connections, "--map-size", "512"];
-            Kernel::load(&[&connections[..], &["--http2-connections", http2]].concat())
-        };
         let mut programs = Self {
             tame: load("64", "24"),
-            wild: load(&WILD_SLOTS.to_string(), "4"),
+            wild: OnceCell::new(),
             port: 0,
+            compared: 0,
             before: Counted::default(),
         };
         // What these are counted under has a place from now on.
@@ -116,14 +130,17 @@ impl Programs {
     /// how far it made which counters move.
     pub fn play(&mut self, input: &Input) -> Vec<u32> {
         if input.wild {
-            self.feed(&self.wild, input, self.port);
-            self.flush();
+            let slots = WILD_SLOTS.to_string();
+            let kernel = self.wild.get_or_init(|| load(&slots, "4"));
+            feed(kernel, input, self.port);
+            flush(kernel);
             return Vec::new();
         }
         let first = self.tame(input);
         if let Some(calm) = calm(input) {
             let second = self.tame(&calm);
             compare(&first, &second);
+            self.compared += 1;
         }
         let size = |n: &u64| (u64::BITS - n.leading_zeros()).min(3);
         first.words.iter().map(size).collect()
@@ -132,7 +149,7 @@ impl Programs {
     /// What is counted of an input.
     fn tame(&mut self, input: &Input) -> Delta {
         self.port = (self.port + 3) % 99;
-        self.feed(&self.tame, input, self.port);
+        feed(&self.tame, input, self.port);
         self.tame.check();
         let counted = Counted::of(&self.tame);
         let delta = counted.since(&self.before);
@@ -190,72 +207,71 @@ impl Programs {
         self.tame.check();
         self.before = Counted::of(&self.tame);
     }
+}
 
-    /// Feeds all packets, then ends all connections.
-    fn feed(&self, kernel: &Kernel, input: &Input, port: u16) {
-        let mut flows = Vec::new();
-        for (i, conversation) in input.conversations.iter().enumerate() {
-            let port = 40_000 + port + i as u16;
-            let flow = Lane {
-                kernel,
-                ends: if conversation.v6 {
-                    ends6(port)
-                } else {
-                    ends(port)
-                },
-                inbound: conversation.inbound,
-                said: [0; 2],
-            };
-            if conversation.handshake {
-                flow.control(Client, SYN);
-                flow.control(Server, SYN | ACK);
-                flow.control(Client, ACK);
-            }
-            flows.push(flow);
+/// Feeds all packets, then ends all connections.
+fn feed(kernel: &Kernel, input: &Input, port: u16) {
+    let mut flows = Vec::new();
+    for (i, conversation) in input.conversations.iter().enumerate() {
+        let port = 40_000 + port + i as u16;
+        let flow = Lane {
+            kernel,
+            ends: if conversation.v6 {
+                ends6(port)
+            } else {
+                ends(port)
+            },
+            inbound: conversation.inbound,
+            said: [0; 2],
+        };
+        if conversation.handshake {
+            flow.control(Client, SYN);
+            flow.control(Server, SYN | ACK);
+            flow.control(Client, ACK);
         }
-        for segment in &input.segments {
-            let stream = &input.conversations[segment.conversation].streams;
-            let payload = &stream[segment.role as usize][segment.bytes.clone()];
-            flows[segment.conversation].segment(segment, payload);
-        }
-        for flow in flows {
-            // What goes out is believed wherever the stream is.
-            let local = if flow.inbound { Server } else { Client };
-            flow.control(local, RST | ACK);
-        }
+        flows.push(flow);
     }
+    for segment in &input.segments {
+        let stream = &input.conversations[segment.conversation].streams;
+        let payload = &stream[segment.role as usize][segment.bytes.clone()];
+        flows[segment.conversation].segment(segment, payload);
+    }
+    for flow in flows {
+        // What goes out is believed wherever the stream is.
+        let local = if flow.inbound { Server } else { Client };
+        flow.control(local, RST | ACK);
+    }
+}
 
-    /// Makes the slots of nobody knows whom others', and ends these.
-    fn flush(&self) {
-        let kernel = &self.wild;
-        let lanes: Vec<Lane> = (0..4 * WILD_SLOTS)
-            .map(|i| Lane {
-                kernel,
-                ends: [1, 2].map(|last| End {
-                    ip: IpAddr::from([10, 1, 0, last]),
-                    port: if last == 2 { 80 } else { 50_000 + i },
-                }),
-                inbound: true,
-                said: [0; 2],
-            })
-            .collect();
-        lanes.iter().for_each(|lane| lane.control(Client, SYN));
-        lanes
-            .iter()
-            .for_each(|lane| lane.control(Server, RST | ACK));
-        kernel.check();
-        let total = kernel.total();
-        assert_eq!(
-            total.active, 0,
-            "active when all was closed or evicted: {total:?}"
-        );
-        assert_eq!(
-            total.requests.total(),
-            total.ended,
-            "in flight when all was closed or evicted: {total:?}"
-        );
-        elements_are_back(kernel);
-    }
+/// Makes the slots of nobody knows whom others', and ends these.
+fn flush(kernel: &Kernel) {
+    let lanes: Vec<Lane> = (0..4 * WILD_SLOTS)
+        .map(|i| Lane {
+            kernel,
+            ends: [1, 2].map(|last| End {
+                ip: IpAddr::from([10, 1, 0, last]),
+                port: if last == 2 { 80 } else { 50_000 + i },
+            }),
+            inbound: true,
+            said: [0; 2],
+        })
+        .collect();
+    lanes.iter().for_each(|lane| lane.control(Client, SYN));
+    lanes
+        .iter()
+        .for_each(|lane| lane.control(Server, RST | ACK));
+    kernel.check();
+    let total = kernel.total();
+    assert_eq!(
+        total.active, 0,
+        "active when all was closed or evicted: {total:?}"
+    );
+    assert_eq!(
+        total.requests.total(),
+        total.ended,
+        "in flight when all was closed or evicted: {total:?}"
+    );
+    elements_are_back(kernel);
 }
 
 /// No connection is left: all elements are on their free lists, each once.
@@ -360,6 +376,13 @@ impl Lane<'_> {
     }
 }
 
+/// How far a stream is known behind these, if nothing is missing at any time.
+fn reached(from: usize, ranges: &[Range<usize>]) -> Option<usize> {
+    ranges
+        .iter()
+        .try_fold(from, |at, r| (r.start <= at).then_some(at.max(r.end)))
+}
+
 /// The same said in order and in large packets, if the input says it in packets that a network
 /// could make of that, and that can be followed: then the same is to be counted.
 fn calm(input: &Input) -> Option<Input> {
@@ -380,16 +403,11 @@ fn calm(input: &Input) -> Option<Input> {
         let from = known[first.conversation][first.role as usize];
         let end = stretch.iter().map(|s| s.bytes.end).max()?.max(from);
         let mut ranges: Vec<_> = stretch.iter().map(|s| s.bytes.clone()).collect();
-        if !ranges.is_sorted_by_key(|r| r.start) && ranges.len() > EARLY {
-            return None;
-        }
-        ranges.sort_by_key(|r| r.start);
-        let mut reached = from;
-        for range in ranges {
-            if range.start > reached {
+        if reached(from, &ranges).is_none() {
+            ranges.sort_by_key(|r| r.start);
+            if ranges.len() > EARLY || reached(from, &ranges).is_none() {
                 return None;
             }
-            reached = reached.max(range.end);
         }
         for start in (from..end).step_by(2900) {
             let bytes = start..end.min(start + 2900);
