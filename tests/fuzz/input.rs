@@ -61,6 +61,8 @@ impl Segment {
 pub struct Input {
     /// Faults may be anywhere in a frame: nobody knows which connections there are.
     pub wild: bool,
+    /// The programs tell routes apart.
+    pub routes: bool,
     pub conversations: Vec<Conversation>,
     pub segments: Vec<Segment>,
 }
@@ -74,6 +76,7 @@ impl Input {
             let rest: Vec<&str> = words.collect();
             match kind {
                 "wild" => input.wild = true,
+                "routes" => input.routes = true,
                 "conversation" => input.conversations.push(Conversation {
                     inbound: rest.contains(&"inbound"),
                     v6: rest.contains(&"v6"),
@@ -96,6 +99,9 @@ impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.wild {
             writeln!(f, "wild")?;
+        }
+        if self.routes {
+            writeln!(f, "routes")?;
         }
         for c in &self.conversations {
             let way = if c.inbound { "inbound" } else { "outbound" };

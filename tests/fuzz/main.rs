@@ -111,8 +111,9 @@ fn replay(path: &str) -> bool {
     });
     let result = failure(|| {
         if text.contains("\nconversation ") {
-            let mut programs = Programs::load();
-            programs.play(&Input::parse(&text));
+            let input = Input::parse(&text);
+            let mut programs = Programs::load(input.routes);
+            programs.play(&input);
             programs.fresh();
         } else {
             Decoders::start().play(&Text::parse(&text));
@@ -146,7 +147,9 @@ fn fuzz() -> bool {
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
 
     let decoders = Decoders::start();
-    let mut programs = Programs::load();
+    // Every other time.
+    let routes = seed % 2 == 1;
+    let mut programs = Programs::load(routes);
     let mut corpus: Vec<Input> = (0..100).map(|_| seeds::seed(&mut runner)).collect();
     let mut signatures = HashSet::new();
     let begun = Instant::now();
@@ -169,6 +172,7 @@ fn fuzz() -> bool {
             corpus[one].clone()
         };
         mutate::input(runner.rng(), &mut input, &corpus[other]);
+        input.routes = routes;
         inputs += 1;
         packets += input.segments.len() as u64;
         let mut signature = Vec::new();

@@ -33,9 +33,9 @@ fn input(turns: Turns) -> Input {
         }
     }
     Input {
-        wild: false,
         conversations: vec![conversation],
         segments,
+        ..Input::default()
     }
 }
 

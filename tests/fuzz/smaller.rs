@@ -17,7 +17,8 @@ struct Search {
 impl Search {
     /// Whether it fails, with programs that nothing has failed on.
     fn fails(&mut self, input: &Input) -> bool {
-        let mut programs = self.programs.take().unwrap_or_else(Programs::load);
+        let load = || Programs::load(input.routes);
+        let mut programs = self.programs.take().unwrap_or_else(load);
         let what = failure(|| {
             programs.play(input);
             programs.fresh();
