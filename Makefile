@@ -11,7 +11,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs c
 	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman runc catatonit
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo setup-test setup-python bpffs build run demo test test-long test-kernels lint bench clean
+.PHONY: help setup setup-demo setup-test setup-python bpffs build run demo test test-long test-kernels fuzz lint bench clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,8 @@ demo: setup setup-demo build bpffs ## The shape of a pod: nginx in a namespace, 
 build: setup ## The release binaries, in target/release
 	cargo build --release --locked
 
-test: setup setup-test setup-python build bpffs ## All tests, with everything they need (about 5 minutes)
-	$(SUDO) cargo test --locked
+test: setup setup-test setup-python build bpffs ## All tests, with everything they need (about 6 minutes)
+	$(SUDO) env FUZZ_SECONDS=60 cargo test --locked
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest
 
@@ -38,6 +38,11 @@ test-long: setup setup-test setup-python build bpffs ## The tests at a larger si
 
 test-kernels: setup setup-test build ## The binaries on other kernels, under QEMU: KERNELS="5.10 6.1 6.12 newest"
 	BIN_DIR=$(BIN) tests/kernels/run $(KERNELS)
+
+fuzz: setup ## Fuzz what is fed to the programs and what user space decodes: FUZZ_SECONDS=1800
+	$(SUDO) env FUZZ_SECONDS=$(or $(FUZZ_SECONDS),1800) $(if $(FUZZ_SEED),FUZZ_SEED=$(FUZZ_SEED)) \
+		$(if $(FUZZ_REPLAY),FUZZ_REPLAY=$(abspath $(FUZZ_REPLAY))) \
+		cargo test --locked --profile fuzz --test fuzz
 
 lint: setup ## Formatting and lints of both languages
 	clang-format --dry-run --Werror bpf/*.h bpf/*.c

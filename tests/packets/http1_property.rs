@@ -74,7 +74,7 @@ fn framing() -> impl Strategy<Value = Framing> {
 }
 
 #[derive(Clone, Debug)]
-struct Exchange {
+pub struct Exchange {
     method: &'static str,
     asked: Framing,
     request_pad: usize,
@@ -85,14 +85,14 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn request(&self) -> Bytes {
+    pub fn request(&self) -> Bytes {
         let mut out = format!("{} /path HTTP/1.1\r\n", self.method).into_bytes();
         pad(&mut out, self.request_pad);
         self.asked.write(&mut out, true);
         out
     }
 
-    fn response(&self, last: bool) -> Bytes {
+    pub fn response(&self, last: bool) -> Bytes {
         let mut out =
             b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n".repeat(self.interim);
         out.extend(format!("HTTP/1.1 {} Reason\r\n", self.status).bytes());
@@ -118,7 +118,7 @@ fn pad(out: &mut Bytes, len: usize) {
     }
 }
 
-fn exchange() -> impl Strategy<Value = Exchange> {
+pub fn exchange() -> impl Strategy<Value = Exchange> {
     (
         select(vec!["GET", "HEAD", "POST", "PUT", "OPTIONS"]),
         framing(),
