@@ -150,8 +150,11 @@ __noinline int follow_catch_up(struct __sk_buff *skb)
 	h = parser_mine(s, c);
 	end = p->early ? p->early_seq + p->end : follow_seq(p) + (p->end - p->payload);
 	h->next = end;
-	if (h->phase == PHASE_LOST)
+	if (h->phase == PHASE_LOST || c->brief.l7 >= L7_OPAQUE) {
+		early_free(h->early);
+		h->early = 0;
 		return STOP;
+	}
 	if (h->early && early_take(skb, end))
 		return GO_ON;
 	if (h->ahead_lo == h->ahead_hi || before(end, h->ahead_lo))

@@ -173,7 +173,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 
 	/* A new SYN: for a closed connection the next one, for a live one the end of
 	 * the old. */
-	if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !conn_is_busy(c) &&
+	if ((flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && !conn_is_busy(c) &&
 	    (b.state == SLOT_CLOSED || ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == CLIENT &&
 					c->side[CLIENT].end.generation == p->generation &&
 					before(c->side[CLIENT].end.seq, p->seq)))) {
