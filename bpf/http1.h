@@ -573,6 +573,9 @@ __noinline int http1_first_client(struct __sk_buff *skb, __u32 total)
 		h->carry_len = 0;
 		return FIRST_TAKEN;
 	}
+	/* What was carried over began as the preface, and its first line is that of no request. */
+	if (unlikely(h->carry_len >= 16))
+		return FIRST_OTHER;
 	return (b >= 'A' && b <= 'Z') || b == '\r' || b == '\n' ? FIRST_HTTP1 : FIRST_OTHER;
 }
 
@@ -709,7 +712,7 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 				      struct parser *h, __u32 avail, int events)
 {
 	volatile struct scan *scan = &s->scan;
-	__u32 n = (avail < BLOCK ? avail : BLOCK) - 1, carry, total, from;
+	__u32 n = (avail < BLOCK ? avail : BLOCK) - 1, carry, total;
 	int first;
 
 	bounded(n, (BLOCK - 1));
@@ -722,7 +725,6 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 	if (unlikely(early_or_packet(skb, s, carry, n)))
 		return parser_lost(skb, LOST_GAP);
 	total = carry + n;
-	from = carry;
 
 	if (h->phase == PHASE_START) {
 		if (unlikely(c->brief.l7 == L7_UNDECIDED)) {
@@ -736,7 +738,6 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 				s->packet.pos += n;
 				return http1_cut(skb, 0, total);
 			}
-			from = 0; /* what was too short may have held a line */
 		}
 		h->phase = HTTP1_FIRST;
 		h->start_ns = packet_leaves(skb, &s->packet, h->request_ns);
@@ -745,8 +746,8 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 	scan->carry = carry;
 	scan->total = total;
 	scan->at = 0;
-	scan->word = from & ~7;
-	scan->feeds = line_feeds(buffer8(s, from & ~7)) & (~0ULL << 8 * (from & 7));
+	scan->word = carry & ~7;
+	scan->feeds = line_feeds(buffer8(s, carry & ~7)) & (~0ULL << 8 * (carry & 7));
 	scan->first_len = scan->length_len = scan->coding_end = scan->upgrade_len = 0;
 	scan->found = 0;
 	scan->line = h->line;
