@@ -41,11 +41,11 @@ static __always_inline __u32 hpack_name_of(__u32 code)
 #define HPACK_STATIC 61
 #define HPACK_INDEXED 24 /* fields of a byte looked at at once */
 
-/* What a token has come to. */
-#define TOKEN_NEXT 0  /* on to the next one */
-#define TOKEN_CUT 1   /* the rest of it is not in the window */
-#define TOKEN_LEAVE 2 /* what follows is not in the window */
-#define TOKEN_STOP 3  /* the connection is lost */
+/* What taking a token off the window has come to. */
+#define WINDOW_NEXT 0  /* on to the next one */
+#define WINDOW_CUT 1   /* the rest of it is not in the window */
+#define WINDOW_LEAVE 2 /* what follows is not in the window */
+#define WINDOW_STOP 3  /* the connection is lost */
 
 /* Of the fields 8 to 14 of the static table, RFC 7541 appendix A. Volatile, or clang would put it
  * where libbpf doesn't look. */
@@ -265,7 +265,7 @@ __noinline __u32 hpack_value(struct __sk_buff *skb, __u32 name, __u32 at, __u32 
 
 /*
  * The fields at the window's place that are a byte each: most of most blocks, as they refer to the
- * tables. Returns TOKEN_STOP if one refers to nothing.
+ * tables. Returns WINDOW_STOP if one refers to nothing.
  */
 static __always_inline int hpack_indexed(struct scratch *s, struct http2_side *t, __u32 avail)
 {
@@ -280,7 +280,7 @@ static __always_inline int hpack_indexed(struct scratch *s, struct http2_side *t
 			break;
 		code = hpack_code(t, first & 0x7f);
 		if (unlikely(code < 0))
-			return TOKEN_STOP;
+			return WINDOW_STOP;
 		if (code != CODE_NOTHING)
 			hpack_field(t, code);
 		at++;
@@ -288,7 +288,7 @@ static __always_inline int hpack_indexed(struct scratch *s, struct http2_side *t
 	}
 	t->left -= at - w->at;
 	w->at = at;
-	return TOKEN_NEXT;
+	return WINDOW_NEXT;
 }
 
 /* The first token of a field: RFC 7541 section 6. */
@@ -309,13 +309,13 @@ static __always_inline int hpack_start(struct __sk_buff *skb, struct scratch *s,
 	index = integer;
 	n = integer >> 32;
 	if (unlikely(integer == INTEGER_NONE))
-		return avail < INTEGER_LEN ? TOKEN_CUT : TOKEN_STOP;
+		return avail < INTEGER_LEN ? WINDOW_CUT : WINDOW_STOP;
 	if (unlikely(n > avail))
-		return TOKEN_CUT;
+		return WINDOW_CUT;
 	if (likely(bits != 5)) {
 		code = hpack_code(t, index);
 		if (unlikely(code < 0 || (bits == 7 && !index)))
-			return TOKEN_STOP;
+			return WINDOW_STOP;
 		if (bits == 7) {
 			hpack_field(t, code);
 		} else {
@@ -326,7 +326,7 @@ static __always_inline int hpack_start(struct __sk_buff *skb, struct scratch *s,
 	}
 	s->window.at += n;
 	t->left -= n;
-	return TOKEN_NEXT;
+	return WINDOW_NEXT;
 }
 
 /* A name or a value, of which as much as matters must be there. */
@@ -338,7 +338,7 @@ static __always_inline int hpack_string(struct __sk_buff *skb, struct scratch *s
 	__u64 integer = hpack_integer(skb, first, 7);
 
 	if (unlikely(integer == INTEGER_NONE))
-		return avail < INTEGER_LEN ? TOKEN_CUT : TOKEN_STOP;
+		return avail < INTEGER_LEN ? WINDOW_CUT : WINDOW_STOP;
 	len = integer;
 	n = integer >> 32;
 	needed = t->field == FIELD_NAME ? 12 : hpack_needed(code);
@@ -350,13 +350,13 @@ static __always_inline int hpack_string(struct __sk_buff *skb, struct scratch *s
 		needed = len < ROUTE_RAW ? len : ROUTE_RAW;
 		if (n + needed > avail) {
 			if (w->at > w->carry)
-				return TOKEN_LEAVE;
+				return WINDOW_LEAVE;
 			needed = 0;
 			code = CODE_PATH | ROUTE_UNKNOWN;
 		}
 	}
 	if (unlikely(n + needed > avail))
-		return TOKEN_CUT;
+		return WINDOW_CUT;
 	at += n;
 	if (t->field == FIELD_NAME) {
 		t->name = hpack_name(s, at, len, first & HUFFMAN);
@@ -372,7 +372,7 @@ static __always_inline int hpack_string(struct __sk_buff *skb, struct scratch *s
 	t->left -= n + needed;
 	t->string_left = len - needed;
 	t->field = len > needed ? FIELD_SKIP : t->after;
-	return TOKEN_NEXT;
+	return WINDOW_NEXT;
 }
 
 #endif

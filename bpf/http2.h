@@ -112,12 +112,12 @@ static __always_inline int http2_pass(struct scratch *s, struct parser *h, __u32
 
 	if (n <= there) {
 		w->at += n;
-		return TOKEN_NEXT;
+		return WINDOW_NEXT;
 	}
 	w->at = w->total;
 	h->left = n - there;
 	h->phase = HTTP2_SKIP;
-	return TOKEN_LEAVE;
+	return WINDOW_LEAVE;
 }
 
 /* The next frame's header. RFC 9113 section 4.1. */
@@ -133,7 +133,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 		/* The time of a frame is that of its first byte. */
 		if (!t->in_block && at >= w->carry)
 			t->start_ns = packet_leaves(skb, p, t->start_ns);
-		return TOKEN_CUT;
+		return WINDOW_CUT;
 	}
 	bytes = bpf_be64_to_cpu(buffer8(s, at));
 	len = bytes >> 40;
@@ -145,16 +145,16 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 
 	if (unlikely(t->in_block != (type == FRAME_CONTINUATION) ||
 		     (t->in_block && stream != t->stream)))
-		return TOKEN_STOP;
+		return WINDOW_STOP;
 	switch (type) {
 	case FRAME_DATA:
 		t->stream = stream;
 		t->ending = p->role == SERVER && (flags & FLAG_END_STREAM);
 		if (http2_pass(s, h, len))
-			return TOKEN_LEAVE;
+			return WINDOW_LEAVE;
 		if (t->ending)
 			w->done = DONE_STREAM;
-		return TOKEN_NEXT;
+		return WINDOW_NEXT;
 	case FRAME_HEADERS:
 	case FRAME_PUSH_PROMISE:
 		t->stream = stream;
@@ -173,26 +173,26 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 		t->grpc_status = GRPC_STATUS_NONE;
 		t->route = 0;
 		t->token = t->flags & ~FLAG_END_HEADERS ? TOKEN_PREFIX : TOKEN_BLOCK;
-		return TOKEN_NEXT;
+		return WINDOW_NEXT;
 	case FRAME_CONTINUATION:
 		t->flags = (flags & FLAG_END_HEADERS) | (t->flags & FLAG_PROMISE);
 		t->left = len + t->carry_len;
 		t->pad = 0;
 		t->token = TOKEN_BLOCK;
 		/* What was kept of a field goes before the rest of it. */
-		return t->carry_len ? TOKEN_LEAVE : TOKEN_NEXT;
+		return t->carry_len ? WINDOW_LEAVE : WINDOW_NEXT;
 	case FRAME_RST_STREAM:
 		if (len != 4)
-			return TOKEN_STOP;
+			return WINDOW_STOP;
 		t->stream = stream;
 		t->token = TOKEN_RST;
-		return TOKEN_NEXT;
+		return WINDOW_NEXT;
 	case FRAME_GOAWAY:
 		if (len < 8)
-			return TOKEN_STOP;
+			return WINDOW_STOP;
 		t->left = len;
 		t->token = TOKEN_GOAWAY;
-		return TOKEN_NEXT;
+		return WINDOW_NEXT;
 	}
 	return http2_pass(s, h, len);
 }
@@ -206,17 +206,17 @@ static __always_inline int http2_prefix(struct scratch *s, struct http2_side *t)
 	__u32 pad = t->flags & FLAG_PADDED ? buffer1(s, w->at) : 0;
 
 	if (unlikely(t->left < n))
-		return TOKEN_STOP;
+		return WINDOW_STOP;
 	if (unlikely(w->total - w->at < n))
-		return TOKEN_CUT;
+		return WINDOW_CUT;
 	w->at += n;
 	t->left -= n;
 	if (unlikely(pad > t->left))
-		return TOKEN_STOP;
+		return WINDOW_STOP;
 	t->left -= pad;
 	t->pad = pad;
 	t->token = TOKEN_BLOCK;
-	return TOKEN_NEXT;
+	return WINDOW_NEXT;
 }
 
 /* A fragment of a header block has come to its end. */
@@ -230,7 +230,7 @@ static __always_inline int http2_fragment_end(struct scratch *s, struct parser *
 	t->in_block = !(t->flags & FLAG_END_HEADERS);
 	if (!t->in_block) {
 		if (unlikely(t->field != FIELD_START || t->carry_len))
-			return TOKEN_STOP;
+			return WINDOW_STOP;
 		s->window.done = DONE_BLOCK;
 	}
 	return http2_pass(s, h, pad);
@@ -242,7 +242,7 @@ static __always_inline int http2_fragment_end(struct scratch *s, struct parser *
 		struct conn *c_ = parser_enter(skb, &(s));                                         \
 		struct http2 *x_ = c_ ? http2_of(c_) : NULL;                                       \
 		if (!x_)                                                                           \
-			return TOKEN_STOP;                                                         \
+			return WINDOW_STOP;                                                        \
 		h = parser_mine(s, c_);                                                            \
 		t = http2_mine(s, x_);                                                             \
 	})
@@ -263,7 +263,7 @@ __noinline int http2_field(struct __sk_buff *skb)
 	avail = w->total - at;
 	if (likely(t->field == FIELD_START)) {
 		if (unlikely(hpack_indexed(s, t, avail < t->left ? avail : t->left)))
-			return TOKEN_STOP;
+			return WINDOW_STOP;
 		at = w->at;
 		avail = w->total - at;
 	}
@@ -278,23 +278,23 @@ __noinline int http2_field(struct __sk_buff *skb)
 		return http2_pass(s, h, n);
 	}
 	if (!avail)
-		return TOKEN_CUT;
+		return WINDOW_CUT;
 	if (t->left < avail)
 		avail = t->left;
 	r = t->field == FIELD_START ? hpack_start(skb, s, t, avail)
 				    : hpack_string(skb, s, t, avail);
-	if (unlikely(r == TOKEN_CUT && avail == t->left)) {
+	if (unlikely(r == WINDOW_CUT && avail == t->left)) {
 		/* It goes on in the next frame: RFC 9113 section 4.3. */
 		if ((t->flags & FLAG_END_HEADERS) || avail > CARRY)
-			return TOKEN_STOP;
+			return WINDOW_STOP;
 		bounded(at, 1023);
 		if (at > BUFFER - CARRY)
-			return TOKEN_STOP;
+			return WINDOW_STOP;
 		__builtin_memcpy(t->carry, s->buffer + at, CARRY);
 		t->carry_len = avail;
 		t->left = 0;
 		w->at += avail;
-		return TOKEN_NEXT;
+		return WINDOW_NEXT;
 	}
 	return r;
 }
@@ -311,28 +311,28 @@ __noinline int http2_token(struct __sk_buff *skb)
 	HTTP2_ENTER(skb, s, h, t);
 	w = &s->window;
 	if (w->at == w->total)
-		return TOKEN_CUT;
+		return WINDOW_CUT;
 	if (t->token == TOKEN_FRAME)
 		return http2_frame(skb, s, h, t);
 	if (t->token == TOKEN_PREFIX)
 		return http2_prefix(s, t);
 	if (unlikely(t->token == TOKEN_PREFACE)) {
 		if (w->total < PREFACE_LEN)
-			return TOKEN_CUT;
+			return WINDOW_CUT;
 		if (!http2_preface(s, w->total))
-			return TOKEN_STOP;
+			return WINDOW_STOP;
 		w->at = PREFACE_LEN;
 		t->token = TOKEN_FRAME;
-		return TOKEN_NEXT;
+		return WINDOW_NEXT;
 	}
 	n = t->token == TOKEN_RST ? 4 : 8;
 	if (w->total - w->at < n)
-		return TOKEN_CUT;
+		return WINDOW_CUT;
 	t->token = TOKEN_FRAME;
 	if (n == 4) {
 		http2_rst(skb, s->packet.role, t->stream, bpf_be64_to_cpu(buffer8(s, w->at)) >> 32);
 		w->at += 4;
-		return TOKEN_NEXT;
+		return WINDOW_NEXT;
 	}
 	if (s->packet.role == SERVER)
 		http2_goaway(skb, bpf_be64_to_cpu(buffer8(s, w->at)) >> 32 & STREAM_ID);
@@ -376,7 +376,7 @@ __noinline int http2_passed(struct __sk_buff *skb)
 	}
 	if (http2_pending(parser_mine(s, c), t)) {
 		s->window.at = s->window.total = s->window.done = 0;
-		if (http2_fragment_end(s, parser_mine(s, c), t) == TOKEN_STOP)
+		if (http2_fragment_end(s, parser_mine(s, c), t) == WINDOW_STOP)
 			return parser_lost(skb, LOST_MALFORMED);
 		http2_done(skb, &s->window, t);
 	}
@@ -394,7 +394,7 @@ __noinline int http2_step(struct __sk_buff *skb)
 	struct packet *p;
 	struct http2 *x;
 	__u32 avail, carry, n, at;
-	int r = TOKEN_NEXT;
+	int r = WINDOW_NEXT;
 
 	if (!c)
 		return STOP;
@@ -430,16 +430,16 @@ __noinline int http2_step(struct __sk_buff *skb)
 	for (int i = 0; i < HTTP2_TOKENS; i++) {
 		r = t->token == TOKEN_BLOCK ? http2_field(skb) : http2_token(skb);
 		http2_done(skb, w, t);
-		if (r != TOKEN_NEXT)
+		if (r != WINDOW_NEXT)
 			break;
 	}
 	at = w->at;
 	n = w->total - at;
 	h->carry_len = 0;
-	if (r == TOKEN_STOP)
+	if (r == WINDOW_STOP)
 		return parser_lost(skb, LOST_MALFORMED);
 	p->pos += at - w->carry;
-	if (r == TOKEN_CUT) {
+	if (r == WINDOW_CUT) {
 		bounded(at, 1023);
 		if (n > CARRY || at > BUFFER - CARRY)
 			return parser_lost(skb, LOST_BOUND);

@@ -74,7 +74,7 @@ __noinline int parser_lost(struct __sk_buff *skb, __u32 reason)
 	return STOP;
 }
 
-/* Not HTTP/1: whatever it is, it is counted as L4 from here on. */
+/* Nothing that is followed: whatever it is, it is counted as L4 from here on. */
 static __always_inline int parser_opaque(struct conn *c)
 {
 	c->brief.l7 = L7_OPAQUE;

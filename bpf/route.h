@@ -35,7 +35,7 @@ static __always_inline void route_segment(struct route *r)
 /* Takes one more character of the path. Returns STOP at its end, or if it is too long. */
 static __always_inline int route_add(struct route *r, __u8 b)
 {
-	__u32 at = r->len;
+	__u32 at;
 
 	if (b == '?' || b == '#')
 		return STOP;

@@ -9,8 +9,8 @@
  * The bounds:
  *   HTTP2_PAGES    open streams with the same place: those beyond them count as answered, with an
  *                  unknown status (LOST_BOUND)
- *   linkerd_http2_map  elements; a connection that gets none is L4 only (LOST_BOUND), a stream as
- * above
+ *   linkerd_http2_map  elements: a connection that gets none is L4 only (LOST_BOUND), and a stream
+ *                  that would need one more is as above
  */
 #ifndef METRICD_STREAM_H
 #define METRICD_STREAM_H

@@ -14,15 +14,6 @@ use crate::observed::{Connections, Http};
 use crate::server::{HTTP, Nginx, STATUSES, urls};
 use crate::wire::Faults;
 
-fn faults(seed: u64) -> Faults {
-    Faults {
-        seed,
-        drop: 2.0,
-        duplicate: 1.0,
-        reorder: 5.0,
-    }
-}
-
 fn assert_faults(pod: &Pod) {
     let wire = pod.wire.as_ref().expect("a wire");
     wire.there.assert_faults();
@@ -53,7 +44,7 @@ fn assert_sent_retransmits(pod: &Pod, scrape: &Scrape) {
 }
 
 fn before_the_hook(family: Family, seed: u64) {
-    let pod = Pod::measured(Shape::FaultsBefore(faults(seed)), &[]);
+    let pod = Pod::measured(Shape::FaultsBefore(Faults::of_each_kind(seed)), &[]);
     let scrape = one_outstanding(&pod, family, &["200"], requests());
     assert_sent_retransmits(&pod, &scrape);
 }
@@ -70,13 +61,13 @@ fn before_the_hook_over_ipv6() {
 
 #[test]
 fn behind_the_hook_over_ipv4() {
-    let pod = Pod::measured(Shape::FaultsBehind(faults(3)), &[]);
+    let pod = Pod::measured(Shape::FaultsBehind(Faults::of_each_kind(3)), &[]);
     one_outstanding(&pod, Family::V4, &["200"], requests());
 }
 
 #[test]
 fn behind_the_hook_over_ipv6() {
-    let pod = Pod::measured(Shape::FaultsBehind(faults(4)), &[]);
+    let pod = Pod::measured(Shape::FaultsBehind(Faults::of_each_kind(4)), &[]);
     one_outstanding(&pod, Family::V6, &["200"], requests());
 }
 
@@ -86,10 +77,10 @@ fn bodies_with_gaps() {
     let paths = [
         "20k", "200", "204", "20k", "304", "404", "500", "20k", "503",
     ];
-    let pod = Pod::measured(Shape::FaultsBefore(faults(5)), &[]);
+    let pod = Pod::measured(Shape::FaultsBefore(Faults::of_each_kind(5)), &[]);
     let scrape = one_outstanding(&pod, Family::V4, &paths, 9000);
     assert_sent_retransmits(&pod, &scrape);
-    let pod = Pod::measured(Shape::FaultsBehind(faults(6)), &[]);
+    let pod = Pod::measured(Shape::FaultsBehind(Faults::of_each_kind(6)), &[]);
     one_outstanding(&pod, Family::V6, &paths, 9000);
 }
 
@@ -125,12 +116,18 @@ fn uploads(pod: &Pod) {
 
 #[test]
 fn uploads_before_the_hook() {
-    uploads(&Pod::measured(Shape::FaultsBefore(faults(7)), &[]));
+    uploads(&Pod::measured(
+        Shape::FaultsBefore(Faults::of_each_kind(7)),
+        &[],
+    ));
 }
 
 #[test]
 fn uploads_behind_the_hook() {
-    uploads(&Pod::measured(Shape::FaultsBehind(faults(8)), &[]));
+    uploads(&Pod::measured(
+        Shape::FaultsBehind(Faults::of_each_kind(8)),
+        &[],
+    ));
 }
 
 /// Bursts of requests from one namespace to nginx in the other; what nginx has logged.
@@ -173,7 +170,7 @@ fn assert_nothing_invented(scrape: &Scrape, logged: &BTreeMap<String, u64>) {
 /// Requests come in with gaps.
 #[test]
 fn pipelined_before_the_hook() {
-    let pod = Pod::measured(Shape::FaultsBefore(faults(9)), &[]);
+    let pod = Pod::measured(Shape::FaultsBefore(Faults::of_each_kind(9)), &[]);
     let logged = bursts(&pod, &pod.client, &pod.hook, pod.server_ip(Family::V4));
     let scrape = pod.ended();
     assert_nothing_invented(&scrape, &logged);
@@ -183,7 +180,7 @@ fn pipelined_before_the_hook() {
 /// Requests go out whole, so each of them is counted; the answers come in with gaps.
 #[test]
 fn pipelined_on_the_way_out() {
-    let pod = Pod::measured(Shape::FaultsBefore(faults(10)), &[]);
+    let pod = Pod::measured(Shape::FaultsBefore(Faults::of_each_kind(10)), &[]);
     let logged = bursts(&pod, &pod.hook, &pod.client, pod.client_ip(Family::V4));
     let scrape = pod.ended();
     assert_nothing_invented(&scrape, &logged);
@@ -193,7 +190,7 @@ fn pipelined_on_the_way_out() {
 
 #[test]
 fn pipelined_behind_the_hook() {
-    let pod = Pod::measured(Shape::FaultsBehind(faults(11)), &[]);
+    let pod = Pod::measured(Shape::FaultsBehind(Faults::of_each_kind(11)), &[]);
     let logged = bursts(&pod, &pod.client, pod.server(), pod.server_ip(Family::V4));
     assert_nothing_invented(&pod.ended(), &logged);
 }
@@ -201,7 +198,7 @@ fn pipelined_behind_the_hook() {
 /// The pod as the client, one outstanding request on each connection.
 #[test]
 fn outbound_with_one_outstanding() {
-    let pod = Pod::measured(Shape::FaultsBefore(faults(12)), &[]);
+    let pod = Pod::measured(Shape::FaultsBefore(Faults::of_each_kind(12)), &[]);
     let nginx = Nginx::start_in(&pod, &pod.client);
     let url = |path| format!("http://{}/{path}", pod.client_ip(Family::V4));
     let urls = ["200", "20k", "404"].map(url);

@@ -37,7 +37,7 @@ pub enum Shape {
 pub struct Pod {
     metricd: Option<Process>,
     /// Scrapes come over eth0; for when the programs are on the loopback.
-    pub scrape_from_client: bool,
+    scrape_from_client: bool,
     pub wire: Option<Wire>,
     pub pins: PinDir,
     pub tmp: TempDir,
@@ -144,6 +144,15 @@ impl Pod {
             behind: None,
             _wire_netns: None,
         }
+    }
+
+    /// Observed on its loopback alone, where every packet passes twice.
+    pub fn measured_on_loopback() -> Self {
+        let mut pod = Self::new(Shape::Plain);
+        pod.scrape_from_client = true;
+        pod.attach(&["--interface", "lo"]);
+        pod.start();
+        pod
     }
 
     /// The usual start: everything attached to eth0 and metricd answering.

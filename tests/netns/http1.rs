@@ -244,10 +244,7 @@ fn outbound_requests() {
 /// On the loopback every packet passes twice, and counts once.
 #[test]
 fn requests_over_the_loopback() {
-    let mut pod = Pod::new(Shape::Plain);
-    pod.scrape_from_client = true;
-    pod.attach(&["--interface", "lo"]);
-    pod.start();
+    let pod = Pod::measured_on_loopback();
     let nginx = Nginx::start(&pod);
     for (family, requests) in [(Family::V4, 2000), (Family::V6, 1000)] {
         // Its own address, but the way there is lo.

@@ -333,10 +333,7 @@ fn outbound_requests() {
 /// Each packet passes twice, and counts once.
 #[test]
 fn requests_over_the_loopback() {
-    let mut pod = Pod::new(Shape::Plain);
-    pod.scrape_from_client = true;
-    pod.attach(&["--interface", "lo"]);
-    pod.start();
+    let pod = Pod::measured_on_loopback();
     let _nghttpd = nghttpd(&pod, pod.server(), &[]);
     let before = Http::of_port(&pod.ended(), PORT);
     assert_eq!(before, Http::default());

@@ -10,15 +10,6 @@ use crate::wire::Faults;
 
 const REQUESTS: u64 = 20_000;
 
-fn faults(seed: u64) -> Faults {
-    Faults {
-        seed,
-        drop: 2.0,
-        duplicate: 1.0,
-        reorder: 5.0,
-    }
-}
-
 fn one_percent_lost(seed: u64) -> Faults {
     Faults {
         seed,
@@ -61,7 +52,7 @@ fn before_the_hook(family: Family, faults: Faults) {
 
 #[test]
 fn before_the_hook_over_ipv4() {
-    before_the_hook(Family::V4, faults(21));
+    before_the_hook(Family::V4, Faults::of_each_kind(21));
 }
 
 #[test]
@@ -90,5 +81,5 @@ fn on_the_way_out_with_one_percent_lost() {
 /// However much is unknown, each request is counted and ends.
 #[test]
 fn on_the_way_out_with_every_fault() {
-    on_the_way_out(faults(24), 100);
+    on_the_way_out(Faults::of_each_kind(24), 100);
 }

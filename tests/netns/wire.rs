@@ -33,6 +33,18 @@ pub struct Faults {
     pub reorder: f64,
 }
 
+impl Faults {
+    /// Segments lost, repeated and overtaken.
+    pub fn of_each_kind(seed: u64) -> Self {
+        Self {
+            seed,
+            drop: 2.0,
+            duplicate: 1.0,
+            reorder: 5.0,
+        }
+    }
+}
+
 /// What was done to one direction's TCP frames.
 #[derive(Debug, Default)]
 pub struct Done {
