@@ -14,7 +14,7 @@ use clap::Parser;
 use frame::{ACK, End, SYN};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder, OpenObject, ProgramInput};
-use metricd::loader;
+use metricd::loader::{self, Plan};
 use metricd::options::Options;
 
 const ROUNDS: usize = 400;
@@ -34,7 +34,15 @@ struct Cli {
 fn load() -> Object {
     let object: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
     // test_run's packets come from the loopback: here it is an interface like any other.
-    let skel = loader::load(object, &Cli::parse().options, 0).expect("load the programs");
+    let settings = Cli::parse().options.wanted.settle(None).expect("settings");
+    let plan = Plan {
+        settings: &settings,
+        loopback: 0,
+        epoch: 1,
+        state: None,
+        exported: None,
+    };
+    let skel = loader::load(object, &plan).expect("load the programs");
     let mut bench = ObjectBuilder::default()
         .open_file(concat!(env!("OUT_DIR"), "/packet.bpf.o"))
         .expect("open packet.bpf.o");

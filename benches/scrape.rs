@@ -13,10 +13,11 @@ use std::{
 
 use metricd::{
     abi::{
-        BUCKETS, Counters, GRPC_STATUS_NONE, Info, LAYOUT_VERSION, Layout, MetricKey, MetricValue,
-        RequestKey, RequestValue, direction, protocol,
+        BUCKETS, Counters, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Info, LatencyKey,
+        LatencyValue, Layout, MetricKey, MetricValue, RequestKey, RequestValue, direction,
+        protocol,
     },
-    maps,
+    maps, pins,
 };
 
 /// Each has ten lines.
@@ -155,12 +156,11 @@ impl PinDir {
     fn create() -> Self {
         let name = format!("metricd-scrape-{}", std::process::id());
         let dir = Self(std::env::temp_dir().join(name));
-        fs::create_dir(&dir.0).unwrap();
+        fs::create_dir_all(pins::epoch(&dir.0, 1)).unwrap();
         let mut info = Info {
-            layout: LAYOUT_VERSION,
             bounds: 3,
             bounds_ns: [u64::MAX; BUCKETS],
-            ..Info::default()
+            ..Info::current()
         };
         info.bounds_ns[..3].copy_from_slice(&[1_000_000, 10_000_000, 100_000_000]);
         dir.write(maps::INFO, &[(0u32, info)]);
@@ -169,8 +169,8 @@ impl PinDir {
         let responses: Vec<_> = series.iter().map(responses).collect();
         dir.write(maps::METRICS, &series);
         dir.write(maps::REQUESTS, &responses);
-        dir.write::<u32, u32>(maps::LATENCY, &[]);
-        dir.write::<u32, u32>(maps::HANDSHAKE, &[]);
+        dir.write::<LatencyKey, LatencyValue>(maps::LATENCY, &[]);
+        dir.write::<HandshakeKey, HandshakeValue>(maps::HANDSHAKE, &[]);
         dir
     }
 
@@ -180,7 +180,7 @@ impl PinDir {
             key.write(&mut bytes);
             value.write(&mut bytes);
         }
-        fs::write(maps::iter_path(&self.0, map), bytes).unwrap();
+        fs::write(maps::iter_path(&pins::epoch(&self.0, 1), map), bytes).unwrap();
     }
 }
 

@@ -7,7 +7,15 @@
 #ifndef METRICD_ABI_H
 #define METRICD_ABI_H
 
-#define LAYOUT_VERSION 3
+#ifdef NEXT_LAYOUT /* for tests of an upgrade to another layout: one more field at an end */
+#define LAYOUT_VERSION 5
+#else
+#define LAYOUT_VERSION 4
+#endif
+
+/* Of what the kernel side keeps to itself, state.h: programs of the same version take the state of
+ * connections over from each other. */
+#define STATE_VERSION 1
 
 /* Histogram slots: the configured bounds, then +Inf, then unused. A power of
  * two for the search. */
@@ -123,13 +131,20 @@ struct metric_value {
 
 	struct closed_value closed;
 	struct lost_value lost;
+#ifdef NEXT_LAYOUT
+	__u64 next;
+#endif
 };
 
 /* An element of linkerd_metrics_map. Unused ones are zero, which no key is. */
 struct metric_entry {
 	struct metric_key key;
 	struct metric_value value;
+#ifdef NEXT_LAYOUT
+	__u64 pad;
+#else
 	__u64 pad[2];
+#endif
 };
 
 /* status: 0 is unknown, STATUS_OTHER what did not fit. STATUS_REQUESTS is none: the element counts
@@ -235,11 +250,23 @@ enum detail {
 	DETAIL_FULL = 2,
 };
 
-/* What metricd must know to read the maps; written once by metricd-init into
- * linkerd_info_map. */
+/*
+ * What metricd must know to read the maps of an epoch; written by metricd-init into
+ * linkerd_info_map. Values of exported maps, and this struct, grow at their end only, so that a
+ * reader of another version finds what it knows.
+ */
 struct info {
 	__u32 layout; /* LAYOUT_VERSION */
+	__u32 state;  /* STATE_VERSION */
+	/* Bytes of a value of each map. */
+	__u32 info_size;
+	__u32 metrics_size;
+	__u32 requests_size;
+	__u32 latency_size;
+	__u32 handshake_size;
+	__u32 counters_size;
 	__u32 detail; /* enum detail */
+	__u32 ipv6;   /* 1 if it is looked into */
 	__u32 metrics_capacity;
 	__u32 requests_capacity;
 	__u32 latency_capacity;
@@ -250,6 +277,7 @@ struct info {
 	__u32 routes;		  /* 0 if they are not told apart */
 	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
 	char version[32];	  /* of metricd-init, NUL-terminated */
+	__u64 object;		  /* a hash of the programs; 0 until they run */
 };
 
 /* What metricd-init has attached, in linkerd_attachment_map. */
@@ -265,7 +293,9 @@ struct attachment_value {
 };
 
 _Static_assert(sizeof(struct metric_key) == 40, "metric_key");
+#ifndef NEXT_LAYOUT
 _Static_assert(sizeof(struct metric_value) == 264, "metric_value");
+#endif
 _Static_assert(sizeof(struct metric_entry) == 320, "metric_entry");
 _Static_assert(sizeof(struct request_key) == 48, "request_key");
 _Static_assert(sizeof(struct route_entry) == 128, "route_entry");
@@ -276,6 +306,6 @@ _Static_assert(sizeof(struct latency_entry) == 560, "latency_entry");
 _Static_assert(sizeof(struct handshake_key) == 20, "handshake_key");
 _Static_assert(sizeof(struct handshake_value) == 528, "handshake_value");
 _Static_assert(sizeof(struct counters) == 56, "counters");
-_Static_assert(sizeof(struct info) == 328, "info");
+_Static_assert(sizeof(struct info) == 368, "info");
 
 #endif

@@ -61,6 +61,7 @@ struct config {
 	__u32 cache_mask;	/* of linkerd_connection_cache_map: its size less one */
 	__u32 routes;		/* at most; 0 if they are not told apart */
 	__u32 loopback_ifindex; /* 0 where no interface is the loopback */
+	__u32 epoch;		/* of the maps that metricd exports: see series.h */
 	__u8 detail;		/* enum detail */
 	__u8 ipv6;
 	__u8 ordered; /* an atomic add is a full barrier: x86-64 */

@@ -208,7 +208,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 			taken = true;
 			c->brief.generation++;
 			conn_key_copy(&key, &c->key);
-			series = c->series;
+			series = epoch_number(c->series);
 			http2 = c->http2;
 			c->http2 = NO_HTTP2;
 			early[CLIENT] = c->side[CLIENT].parser.early;
@@ -232,6 +232,13 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 	conn_free(http2, early[CLIENT], early[SERVER]);
 	if (state != SLOT_LIVE)
 		return 0;
+	if (unlikely(epoch_is_other(series))) {
+		struct scratch *s = scratch();
+
+		if (s)
+			series_key(&s->series, &key, flags);
+		series = series_find(skb, true);
+	}
 	v = series_value(series);
 	if (v) {
 		series_add_closed(v, reason);
@@ -387,7 +394,7 @@ __noinline int conn_open(struct __sk_buff *skb)
 	conn_key_copy(&c->key, &p->key);
 	/* Settled now, for good: gauges must come down where they went up. */
 	p->flags = conn_flags(p);
-	c->series = series_find(skb);
+	c->series = epoch_tag(series_find(skb, false));
 	conn_begin(c, p, p->flags);
 	/* Never 0, which is what words of no generation have. */
 	if (!++c->brief.generation)

@@ -48,6 +48,26 @@ __noinline int add_unknown(struct __sk_buff *skb)
 	return 0;
 }
 
+/* The series of the packet's connection, whose slot has it of another epoch, or may be another's.
+ */
+__noinline __u32 find_series(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 series;
+
+	if (!c)
+		return OTHER;
+	series = series_find(skb, false);
+	if (!epoch_is_other(epoch_number(READ_ONCE(c->series))))
+		return series;
+	bpf_spin_lock(&c->lock);
+	if (c->brief.generation == s->packet.generation)
+		WRITE_ONCE(c->series, epoch_tag(series));
+	bpf_spin_unlock(&c->lock);
+	return series;
+}
+
 /* Follows the packet with its connection, and settles its series. Returns false if the packet's
  * connection is not known. */
 static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, struct conn *c)
@@ -71,10 +91,11 @@ static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, str
 	}
 	if (unlikely(!r.known))
 		return false;
-	p->series = READ_ONCE(c->series);
+	p->series = epoch_number(READ_ONCE(c->series));
 	/* Given away meanwhile, it could be another's. */
-	if (unlikely(!config.ordered || READ_ONCE(c->brief.generation) != p->generation))
-		p->series = series_find(skb);
+	if (unlikely(!config.ordered || epoch_is_other(p->series) ||
+		     READ_ONCE(c->brief.generation) != p->generation))
+		p->series = find_series(skb);
 	if (unlikely(r.contended)) {
 		r.parse = follow_turn(skb);
 		if (!r.parse)
@@ -114,7 +135,7 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 
 	p->sent = egress;
 	if (unlikely(p->kind != SERIES_IP)) {
-		p->series = series_find(skb);
+		p->series = series_find(skb, false);
 		goto count;
 	}
 	p->jiffies = bpf_jiffies64();
@@ -123,7 +144,7 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 		c = conn_slot(p->slot);
 	if (unlikely(!c || !follow(skb, s, c))) {
 		p->flags = conn_flags(p);
-		p->series = series_find(skb);
+		p->series = series_find(skb, false);
 	}
 	/* On the loopback the pod is taken as the server: it sends what the client does not. */
 	if (unlikely(p->key.ifindex == config.loopback_ifindex))

@@ -107,7 +107,7 @@ static __always_inline void parser_response(struct __sk_buff *skb, struct side *
 					    __u64 start_ns, __u64 first_ns)
 {
 	struct request_entry *e;
-	__u32 at = side->response;
+	__u32 at = epoch_number(side->response);
 
 	/* The server's side alone adds to it, as long as its answers are not lost. */
 	side->answered++;
@@ -116,7 +116,7 @@ static __always_inline void parser_response(struct __sk_buff *skb, struct side *
 	if (unlikely(!e || e->key.status != what.status || e->key.protocol != what.protocol ||
 		     e->key.grpc_status != what.grpc_status || e->key.route != route)) {
 		at = response_find(skb, what.word, route);
-		side->response = at;
+		side->response = epoch_tag(at);
 		e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
 		if (!e)
 			return;

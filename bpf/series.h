@@ -10,6 +10,32 @@
 #define OTHER 0
 #define OTHER_REQUESTS 1 /* of linkerd_requests_map: STATUS_REQUESTS */
 
+/*
+ * The maps that metricd exports can be replaced while connections last: by larger ones, or ones of
+ * another layout. Each set of them is an epoch. Those of an earlier one stay as they are, and
+ * metricd adds up what all epochs hold: no counter is ever copied.
+ *
+ * What a connection keeps is an element's number with the epoch in its upper byte. With the
+ * program's own epoch taken out again it is the number, or, of another epoch, one that no map has:
+ * then the element is found by its key, in this epoch.
+ */
+#define EPOCH_SHIFT 24
+
+static __always_inline __u32 epoch_tag(__u32 number)
+{
+	return number ^ config.epoch << EPOCH_SHIFT;
+}
+
+static __always_inline __u32 epoch_number(__u32 tagged)
+{
+	return tagged ^ config.epoch << EPOCH_SHIFT;
+}
+
+static __always_inline bool epoch_is_other(__u32 number)
+{
+	return number >> EPOCH_SHIFT;
+}
+
 static __always_inline void copy16(void *to, const void *from)
 {
 	((__u64 *)to)[0] = ((__u64 *)from)[0];
@@ -68,8 +94,9 @@ static __always_inline void series_key(struct metric_key *s, const struct conn_k
 		s->src_port = client_local ? k->local_port : k->remote_port;
 }
 
-/* The number of the packet's series, which is made if need be. */
-__noinline __u32 series_find(struct __sk_buff *skb)
+/* The number of the packet's series, which is made if need be; or of that whose key is in the
+ * scratch. */
+__noinline __u32 series_find(struct __sk_buff *skb, bool by_key)
 {
 	struct scratch *s = scratch();
 	struct metric_key *key;
@@ -80,7 +107,9 @@ __noinline __u32 series_find(struct __sk_buff *skb)
 		return OTHER;
 	p = &s->packet;
 	key = &s->series;
-	if (likely(p->kind == SERIES_IP)) {
+	if (by_key) {
+		/* There it is. */
+	} else if (likely(p->kind == SERIES_IP)) {
 		series_key(key, &p->key, p->flags);
 	} else {
 		__builtin_memset(key, 0, sizeof(*key));

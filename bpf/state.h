@@ -154,7 +154,7 @@ struct side {
 	union tagged_seq end;  /* highest sequence number seen, plus one */
 	union tagged_seq skip; /* payload before it need not be looked at */
 	__u32 busy;
-	__u32 response; /* the server's: in linkerd_requests_map, where it last added */
+	__u32 response; /* the server's: in linkerd_requests_map, where it last added; likewise */
 	struct parser parser;
 	union {
 		__u32 requests; /* the client's: so far */
@@ -303,7 +303,7 @@ struct conn {
 	/* What every packet reads and few write. */
 	struct conn_key key;
 	union brief brief;
-	__u32 series;  /* in linkerd_metrics_map */
+	__u32 series;  /* in linkerd_metrics_map, with its epoch: see series.h */
 	__u32 closing; /* enum close_reason plus one */
 	__u64 seen_jiffies;
 	/* By role. */

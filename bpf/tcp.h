@@ -257,7 +257,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 unlock:
 	bpf_spin_unlock(&c->lock);
 	if (r->turned)
-		c->series = series_find(skb);
+		c->series = epoch_tag(series_find(skb, false));
 	return 0;
 }
 

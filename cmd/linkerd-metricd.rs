@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use metricd::options::Options;
-use metricd::{logging, run};
+use metricd::target::NodeTarget;
+use metricd::{init, logging, run};
 
 /// Request metrics for every pod, collected in the kernel.
 #[derive(Parser)]
@@ -26,12 +27,41 @@ enum Command {
         #[arg(long, env = "METRICD_LISTEN", default_value = "[::]:4191")]
         listen: SocketAddr,
     },
+    /// Put this version's programs in the place of those that run, without losing a count
+    Upgrade {
+        #[command(flatten)]
+        target: NodeTarget,
+
+        #[command(flatten)]
+        options: Options,
+    },
+    /// The same with maps of another size: name it by --map-size
+    Resize {
+        #[command(flatten)]
+        target: NodeTarget,
+
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Detach what was attached, and remove the pins
+    Detach {
+        #[command(flatten)]
+        target: NodeTarget,
+
+        #[command(flatten)]
+        options: Options,
+    },
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
     logging::start();
-    match args.command {
-        Command::Run { options, listen } => run::run(&options, listen),
-    }
+    let lines = match args.command {
+        Command::Run { options, listen } => return run::run(&options, listen),
+        Command::Upgrade { target, options } => init::upgrade(&target.enter(options)?)?,
+        Command::Resize { target, options } => init::resize(&target.enter(options)?)?,
+        Command::Detach { target, options } => init::detach(&target.enter(options)?.pin_dir)?,
+    };
+    lines.iter().for_each(|line| tracing::info!("{line}"));
+    Ok(())
 }

@@ -1,31 +1,22 @@
 //! One shot: attaches the programs to a network namespace and pins their maps.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs};
 
 use anyhow::Result;
 use clap::Parser;
 use metricd::options::Options;
-use metricd::{init, logging, netns};
+use metricd::target::Target;
+use metricd::{init, logging};
 
 /// Attaches metricd's programs to the interfaces of a network namespace, and pins their maps for
 /// metricd to read.
 #[derive(Parser)]
 #[command(name = "metricd-init", version)]
 struct Args {
-    /// Network namespace to enter [default: the one it runs in]
-    #[arg(
-        long,
-        env = "METRICD_NETNS",
-        value_name = "PATH",
-        conflicts_with = "pid"
-    )]
-    netns: Option<PathBuf>,
-
-    /// Process whose network namespace to enter
-    #[arg(long, env = "METRICD_PID")]
-    pid: Option<u32>,
+    #[command(flatten)]
+    target: Target,
 
     #[command(flatten)]
     options: Options,
@@ -90,9 +81,7 @@ fn run(args: &Args) -> Result<Vec<String>> {
     if args.disable {
         return Ok(vec!["disabled".into()]);
     }
-    if let Some(path) = args.netns.clone().or(args.pid.map(netns::of_pid)) {
-        netns::enter(&path)?;
-    }
+    args.target.enter()?;
     if args.detach {
         init::detach(&args.options.pin_dir)
     } else {

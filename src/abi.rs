@@ -8,8 +8,14 @@
 
 use std::fmt;
 
-/// Of bpf/abi.h; a reader must refuse any other.
-pub const LAYOUT_VERSION: u32 = 3;
+/// Of bpf/abi.h: a reader finds what it knows in every layout from [`FIRST_LAYOUT`] on.
+pub const LAYOUT_VERSION: u32 = if NEXT_LAYOUT { 5 } else { 4 };
+/// Built as another version would be, for tests of an upgrade to that.
+const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
+/// The first that tells its own sizes.
+pub const FIRST_LAYOUT: u32 = 4;
+/// Of bpf/abi.h: programs of the same version take connections over from each other.
+pub const STATE_VERSION: u32 = 1;
 /// Slots of a [`Histogram`].
 pub const BUCKETS: usize = 32;
 /// [`RequestKey::status`] of what did not fit.
@@ -469,12 +475,23 @@ counters! {
 }
 
 layout! {
-    /// What a reader must know; written once by metricd-init.
-    Info: 328 {
+    /// What a reader must know of an epoch; written by metricd-init.
+    Info: 368 {
         /// [`LAYOUT_VERSION`] of the writer; 0 until it has written.
         layout: u32,
+        /// [`STATE_VERSION`] of the writer.
+        state: u32,
+        /// Bytes of this struct, and of a value of each map.
+        info_size: u32,
+        metrics_size: u32,
+        requests_size: u32,
+        latency_size: u32,
+        handshake_size: u32,
+        counters_size: u32,
         /// See [`detail`].
         detail: u32,
+        /// 1 if it is looked into.
+        ipv6: u32,
         metrics_capacity: u32,
         requests_capacity: u32,
         latency_capacity: u32,
@@ -489,6 +506,8 @@ layout! {
         bounds_ns: [u64; BUCKETS],
         /// Of metricd-init, NUL-terminated.
         version: [u8; 32],
+        /// A hash of the programs; 0 until they run.
+        object: u64,
     }
 }
 
@@ -516,6 +535,38 @@ impl Info {
     /// `bounds` says.
     pub fn bounds_ns(&self) -> &[u64] {
         &self.bounds_ns[..(self.bounds as usize).min(BUCKETS - 1)]
+    }
+
+    /// The layout that this version writes.
+    pub fn current() -> Self {
+        let mut version = [0; 32];
+        let name = env!("CARGO_PKG_VERSION").as_bytes();
+        version[..name.len()].copy_from_slice(name);
+        Self {
+            layout: LAYOUT_VERSION,
+            state: STATE_VERSION,
+            info_size: Self::SIZE as u32,
+            // Of the field that it has more, the Rust side knows only that it is there.
+            metrics_size: MetricValue::SIZE as u32 + if NEXT_LAYOUT { 8 } else { 0 },
+            requests_size: RequestValue::SIZE as u32,
+            latency_size: LatencyValue::SIZE as u32,
+            handshake_size: HandshakeValue::SIZE as u32,
+            counters_size: Counters::SIZE as u32,
+            version,
+            ..Self::default()
+        }
+    }
+
+    /// What to say if there may be more in the maps than this version knows.
+    pub fn news(&self) -> Option<String> {
+        (self.layout > LAYOUT_VERSION).then(|| {
+            format!(
+                "the pinned maps have layout {}, this metricd knows {LAYOUT_VERSION}: it shows what \
+                 it knows; for what is new run metricd {}",
+                self.layout,
+                self.version()
+            )
+        })
     }
 
     /// The version of metricd-init, up to the NUL.
@@ -611,19 +662,33 @@ impl fmt::Display for Truncated {
 
 impl std::error::Error for Truncated {}
 
-/// Appends the records at the front of `bytes`, each a key and its value with nothing between, and
-/// returns the bytes left over, fewer than a record.
+/// Takes what is known of a value off the front of bytes that may be another version's: values grow
+/// at their end, and what one does not have is 0.
+pub fn read_grown<V: Layout>(bytes: &[u8]) -> V {
+    let mut known = vec![0; V::SIZE];
+    let n = bytes.len().min(V::SIZE);
+    known[..n].copy_from_slice(&bytes[..n]);
+    V::read(&mut known.as_slice()).expect("all bytes of it")
+}
+
+/// Appends the records at the front of `bytes`, each a key and a value of `value_size` bytes with
+/// nothing between, and returns the bytes left over, fewer than a record.
 pub fn read_records<'a, K: Layout, V: Layout>(
-    mut bytes: &'a [u8],
+    bytes: &'a [u8],
+    value_size: usize,
     records: &mut Vec<(K, V)>,
 ) -> &'a [u8] {
-    while bytes.len() >= K::SIZE + V::SIZE {
-        let (Some(key), Some(value)) = (K::read(&mut bytes), V::read(&mut bytes)) else {
-            break;
+    let whole = bytes.chunks_exact(K::SIZE + value_size);
+    let left = whole.remainder();
+    records.extend(whole.filter_map(|mut record| {
+        let key = K::read(&mut record)?;
+        let value = match value_size {
+            n if n < V::SIZE => read_grown(record),
+            _ => V::read(&mut record)?,
         };
-        records.push((key, value));
-    }
-    bytes
+        Some((key, value))
+    }));
+    left
 }
 
 /// All records of `bytes`, which must hold nothing else.
@@ -634,7 +699,7 @@ pub fn read_records<'a, K: Layout, V: Layout>(
 pub fn decode<K: Layout, V: Layout>(bytes: &[u8]) -> Result<Vec<(K, V)>, Truncated> {
     let record = K::SIZE + V::SIZE;
     let mut records = Vec::with_capacity(bytes.len() / record);
-    match read_records(bytes, &mut records) {
+    match read_records(bytes, V::SIZE, &mut records) {
         [] => Ok(records),
         rest => Err(Truncated {
             record,
@@ -693,9 +758,10 @@ mod tests {
         assert_eq!(key.route, u16::from_ne_bytes([44, 45]));
 
         let info: Info = ramp();
-        assert_eq!(info.bounds, u32::from_ne_bytes([32, 33, 34, 35]));
-        assert_eq!(info.bounds_ns[0], at(40));
-        assert_eq!(info.version[0], 296usize as u8);
+        assert_eq!(info.bounds, u32::from_ne_bytes([64, 65, 66, 67]));
+        assert_eq!(info.bounds_ns[0], at(72));
+        assert_eq!(info.version[0], 328usize as u8);
+        assert_eq!(info.object, at(360));
     }
 
     #[test]

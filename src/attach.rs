@@ -6,14 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::query::LinkTypeInfo;
 use libbpf_rs::{
-    Link, MapCore, MapFlags, MapHandle, Program, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook,
-    TcHookBuilder,
+    Link, MapCore, MapFlags, MapHandle, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook, TcHookBuilder,
 };
 use nix::errno::Errno;
 
@@ -86,29 +85,83 @@ pub struct Hooks<'a> {
     pub records: &'a MapHandle,
     /// The namespace, by [`crate::netns::inode`].
     pub netns: u64,
+    /// Programs that are ours, by their ids.
+    pub ours: Vec<u32>,
+}
+
+/// A hook that a program of ours runs at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub ifindex: u32,
+    pub hook: Hook,
+    pub attached: Attached,
+    /// The program's id.
+    pub program: u32,
 }
 
 impl Hooks<'_> {
     /// What of ours is attached to the hook now. A pin whose device is gone counts for nothing.
-    pub fn find(&self, interface: &Interface, hook: Hook, program: BorrowedFd) -> Option<Attached> {
-        let record = Records(self.records).get(interface.index, hook)?;
+    pub fn find(&self, ifindex: u32, hook: Hook) -> Option<Running> {
+        let record = Records(self.records).get(ifindex, hook)?;
         if record.netns != self.netns {
             return None;
         }
+        let running = |attached, program| Running {
+            ifindex,
+            hook,
+            attached,
+            program,
+        };
         if record.priority != 0 {
             let priority = record.priority;
-            let mut filter = filter(program, interface.index, hook, priority);
-            let found = filter.query().ok() == Program::id_from_fd(program).ok();
-            return found.then_some(Attached::Clsact { priority });
+            let program = self.filter(ifindex, hook, priority).query().ok()?;
+            let is_ours = self.ours.contains(&program);
+            return is_ours.then(|| running(Attached::Clsact { priority }, program));
         }
-        let path = self.pin_dir.join(pins::link(hook, interface.index));
+        let path = self.pin_dir.join(pins::link(hook, ifindex));
         if !path.exists() {
             return None;
         }
-        match Link::open(&path).ok()?.info().ok()?.info {
-            LinkTypeInfo::Tcx(tcx) if tcx.ifindex == interface.index => Some(Attached::Tcx),
+        let info = Link::open(&path).ok()?.info().ok()?;
+        match info.info {
+            LinkTypeInfo::Tcx(tcx) if tcx.ifindex == ifindex => {
+                Some(running(Attached::Tcx, info.prog_id))
+            }
             _ => None,
         }
+    }
+
+    /// All that is attached in this namespace.
+    pub fn all(&self) -> Vec<Running> {
+        let interfaces = Records(self.records).interfaces();
+        interfaces
+            .into_iter()
+            .flat_map(|ifindex| Hook::BOTH.map(|hook| self.find(ifindex, hook)))
+            .flatten()
+            .collect()
+    }
+
+    /// Puts another program in the place of the one that runs there, without a packet in between
+    /// that sees none or both.
+    pub fn switch(&self, running: &Running, program: BorrowedFd) -> Result<()> {
+        let Running { ifindex, hook, .. } = *running;
+        let switched = match running.attached {
+            Attached::Tcx => {
+                let path = self.pin_dir.join(pins::link(hook, ifindex));
+                Link::open(&path)
+                    .map_err(anyhow::Error::from)
+                    .and_then(|link| Ok(sys::link_update(link.as_fd(), program)?))
+            }
+            Attached::Clsact { priority } => filter(program, ifindex, hook, priority)
+                .replace(true)
+                .attach()
+                .map(drop)
+                .map_err(anyhow::Error::from),
+        };
+        switched.with_context(|| {
+            let hook = hook.name();
+            format!("switch programs at tc {hook} of interface {ifindex}")
+        })
     }
 
     /// Attaches a program to the hook, without touching what others have there.
@@ -131,6 +184,12 @@ impl Hooks<'_> {
             .with_context(|| format!("{} by clsact", context()))
     }
 
+    /// To query or remove it.
+    fn filter(&self, ifindex: u32, hook: Hook, priority: u32) -> TcHook {
+        // Any descriptor will do for that.
+        filter(self.records.as_fd(), ifindex, hook, priority)
+    }
+
     fn attach_tcx(
         &self,
         interface: &Interface,
@@ -141,7 +200,7 @@ impl Hooks<'_> {
         let link = sys::tcx_attach(program, interface.index, hook)?;
         // A pin of a device that is gone, or of an earlier sandbox of the same pod.
         let _ = fs::remove_file(&path);
-        sys::pin(std::os::fd::AsFd::as_fd(&link), &path)
+        sys::pin(link.as_fd(), &path)
             .with_context(|| format!("pin the link as {}", path.display()))?;
         let record = AttachmentValue {
             netns: self.netns,
@@ -159,24 +218,25 @@ impl Hooks<'_> {
         program: BorrowedFd,
     ) -> Result<Attached> {
         let records = Records(self.records);
-        let made = sys::clsact_create(interface.index).context(
+        // Made for the one hook, it is also the other's.
+        let made_before = Hook::BOTH
+            .iter()
+            .filter_map(|&h| records.get(interface.index, h))
+            .any(|record| record.netns == self.netns && record.made_qdisc != 0);
+        let made = made_before || !sys::clsact_exists(interface.index)?;
+        let record = |priority| AttachmentValue {
+            netns: self.netns,
+            priority,
+            made_qdisc: u32::from(made),
+        };
+        // Before it is made, so that a --detach after a crash in between removes it.
+        records.put(interface.index, hook, record(*PRIORITIES.start()))?;
+        sys::clsact_create(interface.index).context(
             "make the clsact qdisc (the kernel needs CONFIG_NET_CLS_ACT and sch_ingress)",
         )?;
-        // Made for the one hook, it is also the other's.
-        let made = made
-            || Hook::BOTH
-                .iter()
-                .filter_map(|&h| records.get(interface.index, h))
-                .any(|record| record.netns == self.netns && record.made_qdisc != 0);
         let mut last = anyhow!("no priority was tried");
         for priority in PRIORITIES {
-            // Before the filter, so that a --detach after a crash in between finds it.
-            let record = AttachmentValue {
-                netns: self.netns,
-                priority,
-                made_qdisc: u32::from(made),
-            };
-            records.put(interface.index, hook, record)?;
+            records.put(interface.index, hook, record(priority))?;
             match filter(program, interface.index, hook, priority).attach() {
                 Ok(_) => return Ok(Attached::Clsact { priority }),
                 Err(e) => last = e.into(),
@@ -186,12 +246,13 @@ impl Hooks<'_> {
                 break;
             }
         }
+        self.drop_clsact(interface.index, made)?;
         records.remove(interface.index, hook);
         Err(last).context("add the filter (the kernel needs cls_bpf)")
     }
 
     /// Detaches exactly what [`Hooks::attach`] has attached. Returns a line for each.
-    pub fn detach_all(&self, programs: &[(Hook, BorrowedFd)]) -> Result<Vec<String>> {
+    pub fn detach_all(&self) -> Result<Vec<String>> {
         let mut done = Vec::new();
         for entry in fs::read_dir(self.pin_dir)
             .with_context(|| format!("list pin directory {}", self.pin_dir.display()))?
@@ -212,7 +273,7 @@ impl Hooks<'_> {
         let records = Records(self.records);
         for ifindex in records.interfaces() {
             let mut made_qdisc = false;
-            for &(hook, program) in programs {
+            for hook in Hook::BOTH {
                 let Some(record) = records.get(ifindex, hook) else {
                     continue;
                 };
@@ -220,26 +281,35 @@ impl Hooks<'_> {
                     continue;
                 }
                 made_qdisc |= record.made_qdisc != 0;
-                let mut filter = filter(program, ifindex, hook, record.priority);
-                if filter.query().ok() == Program::id_from_fd(program).ok() {
+                let mut filter = self.filter(ifindex, hook, record.priority);
+                if filter.query().is_ok_and(|id| self.ours.contains(&id)) {
                     filter.detach().with_context(|| {
                         format!("detach tc {} of interface {ifindex}", hook.name())
                     })?;
                     done.push(format!("interface {ifindex} {}: detached", hook.name()));
                 }
-                records.remove(ifindex, hook);
             }
-            // A qdisc that we made goes with our last filter, unless others have moved in.
-            let empty = Hook::BOTH
-                .iter()
-                .all(|&hook| matches!(sys::clsact_has_filters(ifindex, hook), Ok(false)));
-            if made_qdisc && empty {
-                sys::clsact_destroy(ifindex)
-                    .with_context(|| format!("remove the clsact qdisc of interface {ifindex}"))?;
+            if self.drop_clsact(ifindex, made_qdisc)? {
                 done.push(format!("interface {ifindex} clsact: removed"));
+            }
+            // Last, so that another try finds what is left.
+            for hook in Hook::BOTH {
+                records.remove(ifindex, hook);
             }
         }
         Ok(done)
+    }
+
+    /// A qdisc that we made goes with our last filter, unless others have moved in. Returns
+    /// whether it went.
+    fn drop_clsact(&self, ifindex: u32, made: bool) -> Result<bool> {
+        let is_empty = |hook| matches!(sys::clsact_has_filters(ifindex, hook), Ok(false));
+        let goes = made && sys::clsact_exists(ifindex)? && Hook::BOTH.into_iter().all(is_empty);
+        if goes {
+            sys::clsact_destroy(ifindex)
+                .with_context(|| format!("remove the clsact qdisc of interface {ifindex}"))?;
+        }
+        Ok(goes)
     }
 }
 

@@ -1,108 +1,97 @@
-//! What `metricd-init` does: attach to a network namespace's interfaces, say what is there, or
-//! take it away again.
+//! What `metricd-init` and `linkerd-metricd` do to a network namespace: attach to its interfaces,
+//! put other programs and maps in the place of those there, or take it all away again.
 //!
-//! The order of the pins makes a start that was interrupted recognisable: the egress program comes
-//! last, so without it there is nothing attached and everything is made anew.
+//! Each step may be the last one, and then the next run finds a state that it can go on from:
+//! - The egress program is pinned last and removed first, so without it nothing is attached, and
+//!   everything is made anew.
+//! - An epoch's folder becomes visible as a whole.
+//! - New programs are pinned beside the old ones until they have taken their places at every hook.
+//! - Only then the newest epoch says which programs run; unless it is ours, they are loaded again.
 
-use std::fs;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Program, ProgramMut};
 
-use crate::abi::{Info, LAYOUT_VERSION, Layout};
-use crate::attach::Hooks;
-use crate::loader;
-use crate::maps;
+use crate::abi::{Info, LAYOUT_VERSION, Layout, MetricEntry, RequestEntry, STATE_VERSION};
+use crate::attach::Running;
+use crate::epoch;
+use crate::installed::Installed;
+use crate::loader::{self, Plan};
 use crate::netns::{self, Interface};
-use crate::options::Options;
-use crate::pins;
+use crate::options::{LARGE_MAP, Options, Settings};
+use crate::pins::{self, Lock};
 use crate::skel::MetricdSkel;
 use crate::sys::Hook;
 
-const ATTACHMENTS: &str = "linkerd_attachment_map";
+/// Their numbers have a byte in the kernel.
+const EPOCHS: u32 = 255;
+
+/// The sidecar's usual group: nobody's.
+const READER: u32 = 65534;
 
 /// Attaches to the interfaces of the network namespace that the thread is in, or to those of them
-/// that are not attached yet. Returns a line for each hook.
+/// that are not attached yet. Programs of another build, or with other settings, are replaced.
+/// Returns a line for each hook.
 ///
 /// # Errors
-/// With what was tried on what; nothing stays attached that was not before.
+/// With what was tried on what; nothing stays attached that was not before, and what was attached
+/// goes on.
 pub fn attach(options: &Options) -> Result<Vec<String>> {
-    loader::log_libbpf();
-    loader::check_kernel()?;
     let interfaces = netns::interfaces(&options.interfaces)?;
-    pins::prepare(&options.pin_dir, options.reader_gid)?;
-    if let Some(existing) = Existing::open(&options.pin_dir)? {
-        existing.check_layout()?;
-        return existing.attach(options, &interfaces);
-    }
-    // Pins without programs are what an interrupted start has left.
-    pins::remove_all(&options.pin_dir)?;
-    pins::prepare(&options.pin_dir, options.reader_gid)?;
-    let result = fresh(options, &interfaces);
-    if result.is_err() {
-        // What failed is worth more than what fails in cleaning up behind it.
-        let _ = detach(&options.pin_dir);
-    }
-    result
-}
-
-fn fresh(options: &Options, interfaces: &[Interface]) -> Result<Vec<String>> {
-    let mut object = MaybeUninit::uninit();
-    let mut skel = loader::load(&mut object, options, loader::LOOPBACK)?;
-    pin(&mut skel, options)?;
-    Existing::open(&options.pin_dir)?
-        .context("the pins just made are gone")?
-        .attach(options, interfaces)
-}
-
-fn pin(skel: &mut MetricdSkel, options: &Options) -> Result<()> {
-    let dir = &options.pin_dir;
-    // Configuration needs no pin, and scratch would tell nobody anything.
-    let maps = &skel.maps;
-    for map in [
-        &maps.linkerd_metrics_map as &dyn NamedMap,
-        &maps.linkerd_requests_map,
-        &maps.linkerd_latency_map,
-        &maps.linkerd_handshake_map,
-        &maps.linkerd_route_map,
-        &maps.linkerd_counters_map,
-        &maps.linkerd_info_map,
-        &maps.linkerd_connection_index_map,
-        &maps.linkerd_connection_map,
-        &maps.linkerd_attachment_map,
-    ] {
-        let path = dir.join(map.name());
-        crate::sys::pin(map.fd(), &path).with_context(|| format!("pin {}", path.display()))?;
-    }
-    let progs = &skel.progs;
-    for (program, map) in [
-        (&progs.iter_metrics, &maps.linkerd_metrics_map),
-        (&progs.iter_requests, &maps.linkerd_requests_map),
-        (&progs.iter_route, &maps.linkerd_route_map),
-        (&progs.iter_latency, &maps.linkerd_latency_map),
-        (&progs.iter_handshake, &maps.linkerd_handshake_map),
-        (&progs.iter_counters, &maps.linkerd_counters_map),
-        (&progs.iter_info, &maps.linkerd_info_map),
-    ] {
-        let name = MapCore::name(map).to_string_lossy();
-        let path = maps::iter_path(dir, &name);
-        program
-            .attach_iter(map.as_fd())
-            .and_then(|mut link| link.pin(&path))
-            .with_context(|| format!("pin the iterator of {name} as {}", path.display()))?;
-        pins::let_read(&path, options.reader_gid)?;
-    }
-    let pin = |program: &mut ProgramMut, hook| {
-        let path = dir.join(pins::program(hook));
-        program
-            .pin(&path)
-            .with_context(|| format!("pin {}", path.display()))
+    let lock = prepare(options)?;
+    let mut lines = Vec::new();
+    let (installed, fresh) = match Installed::open(&options.pin_dir)? {
+        Some(installed) => {
+            let settings = options.wanted.settle(Some(&installed.info))?;
+            if installed.is_current(&keep_state(settings, &installed.info))? {
+                (installed, false)
+            } else {
+                lines = replace(&installed, options)?;
+                (reopen(options)?, false)
+            }
+        }
+        None => (install(options)?, true),
     };
-    pin(&mut skel.progs.linkerd_ingress, Hook::Ingress)?;
-    pin(&mut skel.progs.linkerd_egress, Hook::Egress)
+    match attach_to(&installed, options, &interfaces) {
+        Ok(attached) => lines.extend(attached),
+        Err(error) => {
+            if fresh {
+                // What failed is worth more than what fails in cleaning up behind it.
+                let _ = detach_locked(&options.pin_dir, &lock);
+            }
+            return Err(error);
+        }
+    }
+    Ok(lines)
+}
+
+/// Puts these programs, and maps of the size that is wanted, in the place of those that run,
+/// whatever those are. Returns a line for each hook.
+///
+/// # Errors
+/// With what was tried on what; then the old programs go on.
+pub fn upgrade(options: &Options) -> Result<Vec<String>> {
+    let _lock = prepare(options)?;
+    let Some(installed) = Installed::open(&options.pin_dir)? else {
+        bail!(
+            "nothing of ours is pinned in {}: attach first, by metricd-init",
+            options.pin_dir.display()
+        );
+    };
+    replace(&installed, options)
+}
+
+/// The same, for the sake of the maps' size.
+///
+/// # Errors
+/// As [`upgrade`], or if no size is given.
+pub fn resize(options: &Options) -> Result<Vec<String>> {
+    if options.wanted.map_size.is_none() {
+        bail!("name the size, in entries: --map-size");
+    }
+    upgrade(options)
 }
 
 /// Detaches what was attached and removes the pins. Returns a line for each.
@@ -111,8 +100,15 @@ fn pin(skel: &mut MetricdSkel, options: &Options) -> Result<()> {
 /// If a hook could not be cleaned; then its pins stay, for another try.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
     loader::log_libbpf();
-    let mut lines = match Existing::open(pin_dir)? {
-        Some(existing) => existing.hooks(pin_dir)?.detach_all(&existing.programs())?,
+    match pins::lock(pin_dir, pins::PATIENCE)? {
+        Some(lock) => detach_locked(pin_dir, &lock),
+        None => Ok(vec![format!("nothing of ours in {}", pin_dir.display())]),
+    }
+}
+
+fn detach_locked(pin_dir: &Path, _lock: &Lock) -> Result<Vec<String>> {
+    let mut lines = match Installed::open(pin_dir)? {
+        Some(installed) => installed.hooks()?.detach_all()?,
         None => Vec::new(),
     };
     let pins = pins::remove_all(pin_dir)?;
@@ -123,106 +119,202 @@ pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// What an earlier run has pinned.
-struct Existing {
-    ingress: OwnedFd,
-    egress: OwnedFd,
-    records: MapHandle,
-    info: MapHandle,
+fn prepare(options: &Options) -> Result<Lock> {
+    loader::log_libbpf();
+    loader::check_kernel()?;
+    pins::prepare(&options.pin_dir, options.reader_gid.unwrap_or(READER))
 }
 
-impl Existing {
-    fn open(dir: &Path) -> Result<Option<Self>> {
-        if !fs::exists(dir.join(pins::program(Hook::Egress)))
-            .with_context(|| format!("look into pin directory {}", dir.display()))?
-        {
-            return Ok(None);
-        }
-        let program = |hook| {
-            let path = dir.join(pins::program(hook));
-            Program::fd_from_pinned_path(&path)
-                .with_context(|| format!("open the pinned program {}", path.display()))
-        };
-        let map = |name| {
-            let path = dir.join(name);
-            MapHandle::from_pinned_path(&path)
-                .with_context(|| format!("open the pinned map {}", path.display()))
-        };
-        Ok(Some(Self {
-            ingress: program(Hook::Ingress)?,
-            egress: program(Hook::Egress)?,
-            records: map(ATTACHMENTS)?,
-            info: map(maps::INFO)?,
-        }))
-    }
+fn reopen(options: &Options) -> Result<Installed> {
+    Installed::open(&options.pin_dir)?.context("the pins just made are gone")
+}
 
-    fn programs(&self) -> [(Hook, BorrowedFd<'_>); 2] {
-        [
-            (Hook::Ingress, self.ingress.as_fd()),
-            (Hook::Egress, self.egress.as_fd()),
-        ]
-    }
-
-    fn hooks<'a>(&'a self, pin_dir: &'a Path) -> Result<Hooks<'a>> {
-        Ok(Hooks {
-            pin_dir,
-            records: &self.records,
-            netns: netns::inode()?,
-        })
-    }
-
-    fn check_layout(&self) -> Result<()> {
-        let bytes = self
-            .info
-            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
-            .context("read the pinned info map")?
-            .unwrap_or_default();
-        let layout = Info::read(&mut bytes.as_slice()).map(|info| info.layout);
-        if layout != Some(LAYOUT_VERSION) {
-            bail!(
-                "the pinned maps have layout {}, this version writes {LAYOUT_VERSION}: detach first \
-                 (--detach)",
-                layout.map_or("unknown".to_owned(), |layout| layout.to_string())
-            );
-        }
-        Ok(())
-    }
-
-    fn attach(&self, options: &Options, interfaces: &[Interface]) -> Result<Vec<String>> {
-        let hooks = self.hooks(&options.pin_dir)?;
-        let mut lines = Vec::new();
-        for interface in interfaces {
-            for (hook, program) in self.programs() {
-                // On the loopback each packet comes by both hooks: one is enough.
-                if interface.index == loader::LOOPBACK && hook == Hook::Ingress {
-                    continue;
-                }
-                let line = match hooks.find(interface, hook, program) {
-                    Some(attached) => format!("already attached ({attached})"),
-                    None => {
-                        let attached = hooks.attach(interface, hook, program, options.attach)?;
-                        format!("attached ({attached})")
-                    }
-                };
-                lines.push(format!("{} {}: {line}", interface.name, hook.name()));
+/// Loads and pins everything, attached to nothing.
+fn install(options: &Options) -> Result<Installed> {
+    let dir = &options.pin_dir;
+    let settings = options.wanted.settle(None)?;
+    warn_if_large(&settings);
+    let plan = Plan {
+        settings: &settings,
+        loopback: loader::LOOPBACK,
+        epoch: 1,
+        state: None,
+        exported: None,
+    };
+    let mut object = MaybeUninit::uninit();
+    let mut skel = loader::load(&mut object, &plan)?;
+    // Pins without programs are what an interrupted start has left.
+    pins::remove_pins(dir)?;
+    let reader = options.reader_gid.unwrap_or(READER);
+    let pinned = epoch::pin_state(&skel, dir)
+        .and_then(|()| epoch::publish(&mut skel, dir, plan.epoch, reader))
+        .and_then(|()| {
+            for (hook, program) in programs(&skel) {
+                pins::pin(program, &dir.join(pins::program(hook)))?;
             }
+            let installed = reopen(options)?;
+            installed.say_current(&settings)?;
+            Ok(installed)
+        });
+    if pinned.is_err() {
+        let _ = pins::remove_pins(dir);
+    }
+    pinned
+}
+
+/// Puts new programs, and if need be new maps, in the place of what is installed.
+fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
+    let dir = &options.pin_dir;
+    let info = &installed.info;
+    if info.state != STATE_VERSION {
+        bail!(
+            "the connections' state in {} is of version {}, this one has {STATE_VERSION}: detach \
+             first (--detach)",
+            dir.display(),
+            info.state
+        );
+    }
+    let settings = keep_state(options.wanted.settle(Some(info))?, info);
+    let same_maps = info.layout == LAYOUT_VERSION && settings.same_maps(&Settings::of(info));
+    let number = installed.epoch + u32::from(!same_maps);
+    if number > EPOCHS {
+        bail!("the maps have been replaced {EPOCHS} times, detach first (--detach)");
+    }
+    if !same_maps {
+        warn_if_large(&settings);
+    }
+    pins::remove_next(dir)?;
+    let current = pins::epoch(dir, installed.epoch);
+    let plan = Plan {
+        settings: &settings,
+        loopback: loader::LOOPBACK,
+        epoch: number,
+        state: Some(dir),
+        exported: same_maps.then_some(current.as_path()),
+    };
+    let mut object = MaybeUninit::uninit();
+    let mut skel = loader::load(&mut object, &plan)?;
+    if !same_maps {
+        let reader = options.reader_gid.or_else(|| pins::reader(&current));
+        epoch::publish(&mut skel, dir, number, reader.unwrap_or(READER))?;
+    }
+    let switched = pin_next(&skel, dir).and_then(|()| switch(installed, &skel));
+    let hooks = match switched {
+        Ok(hooks) => hooks,
+        Err(error) => {
+            // What has been counted in a new epoch meanwhile stays.
+            let _ = pins::remove_next(dir);
+            return Err(error.context("the programs that were there go on"));
         }
-        Ok(lines)
+    };
+    for hook in Hook::BOTH {
+        pins::rename(dir, &pins::next_program(hook), &pins::program(hook))?;
+    }
+    reopen(options)?.say_current(&settings)?;
+    let what = match same_maps {
+        true => "programs replaced".into(),
+        false => format!("programs and maps replaced, epoch {number}"),
+    };
+    Ok(hooks
+        .iter()
+        .map(|running| {
+            let (index, hook) = (running.ifindex, running.hook.name());
+            format!("interface {index} {hook}: {what} ({})", running.attached)
+        })
+        .collect())
+}
+
+fn pin_next(skel: &MetricdSkel, dir: &Path) -> Result<()> {
+    for (hook, program) in programs(skel) {
+        pins::pin(program, &dir.join(pins::next_program(hook)))?;
+    }
+    Ok(())
+}
+
+/// Lets new programs run at every hook that has one of ours, or, if one refuses, at none.
+fn switch(installed: &Installed, skel: &MetricdSkel) -> Result<Vec<Running>> {
+    let hooks = installed.hooks()?;
+    let running = hooks.all();
+    for (done, place) in running.iter().enumerate() {
+        let (_, program) = programs(skel)[place.hook as usize];
+        if let Err(error) = hooks.switch(place, program) {
+            for place in &running[..done] {
+                hooks.switch(place, installed.program(place.hook))?;
+            }
+            return Err(error);
+        }
+    }
+    Ok(running)
+}
+
+/// The settings, but with the connections' maps as they are: those are taken over.
+fn keep_state(mut settings: Settings, info: &Info) -> Settings {
+    let running = Settings::of(info);
+    for (flag, wanted, runs) in [
+        (
+            "--connections",
+            &mut settings.connections,
+            running.connections,
+        ),
+        (
+            "--http2-connections",
+            &mut settings.http2_connections,
+            running.http2_connections,
+        ),
+        ("--routes", &mut settings.routes, running.routes),
+    ] {
+        if *wanted != runs {
+            tracing::warn!(
+                "{flag} stays {runs}: it can't be changed while connections are followed, detach \
+                 first (--detach)"
+            );
+            *wanted = runs;
+        }
+    }
+    settings
+}
+
+fn warn_if_large(settings: &Settings) {
+    if settings.map_size > LARGE_MAP {
+        let entry = (MetricEntry::SIZE + RequestEntry::SIZE) as u64;
+        let mib = (u64::from(settings.map_size) * entry) >> 20;
+        tracing::warn!("a map of {} entries takes {mib} MiB", settings.map_size);
     }
 }
 
-/// A map's name and descriptor, whatever its kind of handle.
-trait NamedMap {
-    fn name(&self) -> &std::ffi::OsStr;
-    fn fd(&self) -> BorrowedFd<'_>;
+/// In the order of [`Hook`].
+fn programs<'a>(skel: &'a MetricdSkel) -> [(Hook, BorrowedFd<'a>); 2] {
+    let programs = &skel.progs;
+    [
+        (Hook::Ingress, programs.linkerd_ingress.as_fd()),
+        (Hook::Egress, programs.linkerd_egress.as_fd()),
+    ]
 }
 
-impl<T: MapCore> NamedMap for T {
-    fn name(&self) -> &std::ffi::OsStr {
-        MapCore::name(self)
+/// Attaches to what of the interfaces has nothing of ours yet.
+fn attach_to(
+    installed: &Installed,
+    options: &Options,
+    interfaces: &[Interface],
+) -> Result<Vec<String>> {
+    let hooks = installed.hooks()?;
+    let mut lines = Vec::new();
+    for interface in interfaces {
+        for hook in Hook::BOTH {
+            // On the loopback each packet comes by both hooks: one is enough.
+            if interface.index == loader::LOOPBACK && hook == Hook::Ingress {
+                continue;
+            }
+            let line = match hooks.find(interface.index, hook) {
+                Some(running) => format!("already attached ({})", running.attached),
+                None => {
+                    let program = installed.program(hook);
+                    let attached = hooks.attach(interface, hook, program, options.attach)?;
+                    format!("attached ({attached})")
+                }
+            };
+            lines.push(format!("{} {}: {line}", interface.name, hook.name()));
+        }
     }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.as_fd()
-    }
+    Ok(lines)
 }

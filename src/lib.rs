@@ -7,7 +7,9 @@
 
 pub mod abi;
 pub mod attach;
+mod epoch;
 pub mod init;
+mod installed;
 pub mod loader;
 pub mod logging;
 pub mod maps;
@@ -19,6 +21,7 @@ pub mod run;
 pub mod server;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod target;
 
 /// The skeleton that build.rs generates from bpf/metricd.bpf.c.
 #[allow(unsafe_code, clippy::all)]

@@ -10,15 +10,11 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, OpenObject, PrintLevel, ProgramAttachType, set_print};
 
 use crate::abi::{
-    HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyEntry, Layout, MetricEntry,
-    MetricKey, RequestEntry, STATUS_OTHER, STATUS_REQUESTS, series_kind,
+    HandshakeKey, HandshakeValue, LatencyEntry, Layout, MetricEntry, MetricKey, RequestEntry,
+    STATUS_OTHER, STATUS_REQUESTS, series_kind,
 };
-use crate::options::{IDLE_OTHER, IDLE_TCP, LARGE_MAP, Options};
+use crate::options::{IDLE_OTHER, IDLE_TCP, Settings};
 use crate::skel::{MetricdSkel, MetricdSkelBuilder};
-
-/// Histograms that are kept apart unless `--detail full` keeps them by peer: more server ports and
-/// statuses than a pod has.
-const HISTOGRAMS: u32 = 1024;
 
 /// Paths whose route is remembered.
 const ROUTE_CACHE: u32 = 4096;
@@ -69,39 +65,94 @@ pub fn check_kernel() -> Result<()> {
     Ok(())
 }
 
-/// Loads programs and maps. `loopback` is the index of the interface on which both ends of every
-/// connection are local, or 0; outside of tests it is [`LOOPBACK`].
-///
-/// # Errors
-/// If the options make no sense, or the kernel refuses: with what to do about it.
-pub fn load<'a>(
-    object: &'a mut MaybeUninit<OpenObject>,
-    options: &Options,
-    loopback: u32,
-) -> Result<MetricdSkel<'a>> {
-    log_libbpf();
-    let (bounds_ns, bounds) = options.bounds_ns()?;
-    let metrics = options.map_size.get();
-    let connections = options.connections.get();
-    let http2 = options.http2_connections.get().min(connections);
-    // Half empty, so that few connections share a place.
-    let cache = connections
+/// What connections are followed by, and routes are known by: programs of the same
+/// [`crate::abi::STATE_VERSION`] take it over from each other.
+pub const STATE_MAPS: [&str; 13] = [
+    "linkerd_attachment_map",
+    "linkerd_connection_cache_map",
+    "linkerd_connection_free_map",
+    "linkerd_connection_index_map",
+    "linkerd_connection_map",
+    "linkerd_early_free_map",
+    "linkerd_early_map",
+    "linkerd_http2_free_map",
+    "linkerd_http2_map",
+    "linkerd_route_cache_map",
+    "linkerd_route_free_map",
+    "linkerd_route_index_map",
+    "linkerd_route_map",
+];
+
+/// What is exported, with what it takes to find it: an epoch's.
+pub const EPOCH_MAPS: [&str; 12] = [
+    "linkerd_counters_map",
+    "linkerd_handshake_map",
+    "linkerd_info_map",
+    "linkerd_latency_free_map",
+    "linkerd_latency_index_map",
+    "linkerd_latency_map",
+    "linkerd_metrics_free_map",
+    "linkerd_metrics_index_map",
+    "linkerd_metrics_map",
+    "linkerd_requests_free_map",
+    "linkerd_requests_index_map",
+    "linkerd_requests_map",
+];
+
+/// How many entries a map has; `None` where the object says it.
+fn entries(map: &str, settings: &Settings) -> Option<u32> {
+    let histograms = settings.histograms();
+    let routes = settings.routes;
+    Some(match map {
+        // One more than asked for, where there is an element for `other`.
+        "linkerd_metrics_map" => settings.map_size + 1,
+        "linkerd_metrics_index_map" | "linkerd_metrics_free_map" => settings.map_size,
+        "linkerd_requests_map" => settings.map_size + 2,
+        "linkerd_requests_index_map" | "linkerd_requests_free_map" => settings.map_size,
+        "linkerd_latency_map" | "linkerd_handshake_map" => histograms + 1,
+        "linkerd_latency_index_map" | "linkerd_latency_free_map" => histograms,
+        "linkerd_connection_map"
+        | "linkerd_connection_index_map"
+        | "linkerd_connection_free_map" => settings.connections,
+        "linkerd_connection_cache_map" => cache(settings.connections),
+        "linkerd_http2_map" | "linkerd_http2_free_map" => settings.http2_connections,
+        "linkerd_early_map" | "linkerd_early_free_map" => EARLY,
+        "linkerd_route_map" => routes + 1,
+        "linkerd_route_index_map" | "linkerd_route_free_map" => routes.max(1),
+        "linkerd_route_cache_map" if routes > 0 => ROUTE_CACHE,
+        _ => return None,
+    })
+}
+
+/// Half empty, so that few connections share a place.
+fn cache(connections: u32) -> u32 {
+    connections
         .saturating_mul(2)
         .checked_next_power_of_two()
-        .unwrap_or(1 << 31);
-    if metrics > LARGE_MAP {
-        let entry = MetricEntry::SIZE + RequestEntry::SIZE;
-        let mib = (u64::from(metrics) * entry as u64) >> 20;
-        tracing::warn!("a map of {metrics} entries takes {mib} MiB");
-    }
-    let routes = options.routes;
-    let histograms = match options.detail {
-        crate::options::Detail::Full => metrics.max(HISTOGRAMS),
-        _ => HISTOGRAMS,
-    };
-    // Two statuses of each route, with `other` and `unknown`.
-    let histograms = histograms.saturating_add(2 * routes);
+        .unwrap_or(1 << 31)
+}
 
+/// What programs are loaded for.
+pub struct Plan<'a> {
+    pub settings: &'a Settings,
+    /// The index of the interface on which both ends of every connection are local, or 0; outside
+    /// of tests it is [`LOOPBACK`].
+    pub loopback: u32,
+    /// Of the maps that they fill.
+    pub epoch: u32,
+    /// The folder where [`STATE_MAPS`] are pinned, to be used rather than made.
+    pub state: Option<&'a Path>,
+    /// The same for [`EPOCH_MAPS`].
+    pub exported: Option<&'a Path>,
+}
+
+/// Loads programs, and the maps that the plan does not have.
+///
+/// # Errors
+/// If the kernel refuses: with what to do about it.
+pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<MetricdSkel<'a>> {
+    log_libbpf();
+    let settings = plan.settings;
     let mut open = MetricdSkelBuilder::default()
         .open(object)
         .context("open the BPF object")?;
@@ -111,49 +162,35 @@ pub fn load<'a>(
         .as_deref_mut()
         .context("the BPF object has no configuration")?;
     let config = &mut rodata.config;
-    config.bounds_ns = bounds_ns;
+    config.bounds_ns = settings.bounds_ns;
     config.idle_tcp_ns = IDLE_TCP.as_nanos() as u64;
     config.idle_other_ns = IDLE_OTHER.as_nanos() as u64;
-    config.connections = connections;
-    config.cache_mask = cache - 1;
-    config.routes = routes;
-    config.loopback_ifindex = loopback;
-    config.detail = options.detail as u8;
-    config.ipv6 = u8::from(options.ipv6);
+    config.connections = settings.connections;
+    config.cache_mask = cache(settings.connections) - 1;
+    config.routes = settings.routes;
+    config.loopback_ifindex = plan.loopback;
+    config.epoch = plan.epoch;
+    config.detail = settings.detail as u8;
+    config.ipv6 = u8::from(settings.ipv6);
     config.ordered = u8::from(cfg!(target_arch = "x86_64"));
-
-    let maps = &mut open.maps;
-    // One more than asked for, where there is an element for `other`.
-    maps.linkerd_metrics_map
-        .set_max_entries(metrics.saturating_add(1))?;
-    maps.linkerd_metrics_index_map.set_max_entries(metrics)?;
-    maps.linkerd_metrics_free_map.set_max_entries(metrics)?;
-    maps.linkerd_requests_map
-        .set_max_entries(metrics.saturating_add(2))?;
-    maps.linkerd_requests_index_map.set_max_entries(metrics)?;
-    maps.linkerd_requests_free_map.set_max_entries(metrics)?;
-    maps.linkerd_latency_map
-        .set_max_entries(histograms.saturating_add(1))?;
-    maps.linkerd_latency_index_map.set_max_entries(histograms)?;
-    maps.linkerd_latency_free_map.set_max_entries(histograms)?;
-    maps.linkerd_handshake_map
-        .set_max_entries(histograms.saturating_add(1))?;
-    maps.linkerd_connection_map.set_max_entries(connections)?;
-    maps.linkerd_connection_index_map
-        .set_max_entries(connections)?;
-    maps.linkerd_connection_free_map
-        .set_max_entries(connections)?;
-    maps.linkerd_connection_cache_map.set_max_entries(cache)?;
-    maps.linkerd_http2_map.set_max_entries(http2)?;
-    maps.linkerd_http2_free_map.set_max_entries(http2)?;
-    maps.linkerd_route_map.set_max_entries(routes + 1)?;
-    maps.linkerd_route_index_map
-        .set_max_entries(routes.max(1))?;
-    maps.linkerd_route_free_map.set_max_entries(routes.max(1))?;
-    maps.linkerd_route_cache_map
-        .set_max_entries(if routes > 0 { ROUTE_CACHE } else { 1 })?;
-    maps.linkerd_early_map.set_max_entries(EARLY)?;
-    maps.linkerd_early_free_map.set_max_entries(EARLY)?;
+    for mut map in open.open_object_mut().maps_mut() {
+        let name = map.name().to_string_lossy().into_owned();
+        let pinned = if STATE_MAPS.contains(&name.as_str()) {
+            plan.state
+        } else if EPOCH_MAPS.contains(&name.as_str()) {
+            plan.exported
+        } else {
+            None
+        };
+        if let Some(folder) = pinned {
+            let path = folder.join(&name);
+            map.reuse_pinned_map(&path)
+                .with_context(|| format!("take over the pinned map {}", path.display()))?;
+        } else if let Some(entries) = entries(&name, settings) {
+            map.set_max_entries(entries)
+                .with_context(|| format!("size {name}"))?;
+        }
+    }
     // TCX wants the attach type at load; clsact and kernels without TCX don't look at it.
     open.progs
         .linkerd_ingress
@@ -166,14 +203,28 @@ pub fn load<'a>(
         "load the BPF programs (needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, before 5.11 also \
          CAP_SYS_RESOURCE for the maps' memory, and a seccomp profile that allows bpf())",
     )?;
+    if plan.state.is_none() {
+        prepare_state(&skel, settings)?;
+    }
+    if plan.exported.is_none() {
+        prepare_epoch(&skel, settings)?;
+    }
+    Ok(skel)
+}
+
+fn prepare_state(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
     let maps = &skel.maps;
-    fill(&maps.linkerd_connection_free_map, 0..connections)?;
-    fill(&maps.linkerd_http2_free_map, 0..http2)?;
+    fill(&maps.linkerd_connection_free_map, 0..settings.connections)?;
+    fill(&maps.linkerd_http2_free_map, 0..settings.http2_connections)?;
     fill(&maps.linkerd_early_free_map, 0..EARLY)?;
-    fill(&maps.linkerd_metrics_free_map, 1..=metrics)?;
-    fill(&maps.linkerd_requests_free_map, 2..=metrics + 1)?;
-    fill(&maps.linkerd_route_free_map, 1..=routes)?;
-    fill(&maps.linkerd_latency_free_map, 1..=histograms)?;
+    fill(&maps.linkerd_route_free_map, 1..=settings.routes)
+}
+
+fn prepare_epoch(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
+    let maps = &skel.maps;
+    fill(&maps.linkerd_metrics_free_map, 1..=settings.map_size)?;
+    fill(&maps.linkerd_requests_free_map, 2..=settings.map_size + 1)?;
+    fill(&maps.linkerd_latency_free_map, 1..=settings.histograms())?;
     let other = MetricKey {
         kind: series_kind::OTHER,
         ..MetricKey::default()
@@ -200,25 +251,7 @@ pub fn load<'a>(
         },
         &HandshakeValue::default(),
     )?;
-    let mut version = [0; 32];
-    let name = env!("CARGO_PKG_VERSION").as_bytes();
-    version[..name.len()].copy_from_slice(name);
-    let info = Info {
-        layout: LAYOUT_VERSION,
-        detail: options.detail as u32,
-        metrics_capacity: metrics,
-        requests_capacity: metrics,
-        latency_capacity: histograms,
-        handshake_capacity: histograms,
-        connections_capacity: connections,
-        http2_capacity: http2,
-        bounds,
-        bounds_ns,
-        version,
-        routes,
-    };
-    put(&maps.linkerd_info_map, &0u32, &info)?;
-    Ok(skel)
+    put(&maps.linkerd_info_map, &0u32, &settings.info())
 }
 
 /// Writes an entry, for instance the one for what does not fit, so that there is always room for it.

@@ -3,6 +3,9 @@
 //! Beside each map, metricd-init pins an iterator that writes the map's raw entries to whoever
 //! opens and reads it. So this is plain file reading: no `bpf()` call, no capability, and maps that
 //! were replaced since the last scrape are found by themselves.
+//!
+//! Each set of maps, an epoch, has a folder of its own ([`pins::epochs`]). Connections go on in the
+//! newest; what they counted before stays in those before it. So what is exported is the sum.
 
 #![forbid(unsafe_code)]
 
@@ -16,10 +19,11 @@ use std::{
 };
 
 use crate::abi::{
-    self, Counters, HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyKey, LatencyValue,
-    Layout, Merge, MetricKey, MetricValue, RequestKey, RequestValue, RouteEntry, STATUS_OTHER,
-    STATUS_REQUESTS, Truncated, series_kind,
+    self, BUCKETS, Counters, FIRST_LAYOUT, HandshakeKey, HandshakeValue, Histogram, Info,
+    LatencyKey, LatencyValue, Layout, Merge, MetricKey, MetricValue, RequestKey, RequestValue,
+    RouteEntry, STATUS_OTHER, STATUS_REQUESTS, Truncated, route, series_kind,
 };
+use crate::pins;
 
 /// Counters per series.
 pub const METRICS: &str = "linkerd_metrics_map";
@@ -36,9 +40,9 @@ pub const COUNTERS: &str = "linkerd_counters_map";
 /// An array of one: what a reader must know.
 pub const INFO: &str = "linkerd_info_map";
 
-/// Where the iterator over `map` is pinned.
-pub fn iter_path(pin_dir: &Path, map: &str) -> PathBuf {
-    pin_dir.join(format!("{map}_iter"))
+/// Where the iterator over `map` is pinned, in the folder of an epoch.
+pub fn iter_path(epoch: &Path, map: &str) -> PathBuf {
+    epoch.join(format!("{map}_iter"))
 }
 
 /// Why the maps could not be read, with what to do about it.
@@ -85,7 +89,10 @@ impl Unreadable {
             Self::Waiting { .. } => "waiting for metricd-init".into(),
             Self::Denied { .. } => "no permission to read the pinned iterators".into(),
             Self::Layout { found, .. } => {
-                format!("pins have layout {found}, this metricd reads layout {LAYOUT_VERSION}")
+                format!(
+                    "pins have layout {found}, this metricd reads layout {FIRST_LAYOUT} and later \
+                     ones"
+                )
             }
             Self::Truncated { .. } => "the pinned iterators do not write whole records".into(),
             Self::Io { tried, error, .. } => format!("{tried} a pinned iterator: {}", error.kind()),
@@ -110,8 +117,8 @@ impl fmt::Display for Unreadable {
             ),
             Self::Layout { path, found } => write!(
                 f,
-                "{} says layout {found}, this metricd reads layout {LAYOUT_VERSION}: run \
-                 metricd-init and metricd of the same version",
+                "{} says layout {found}, this metricd reads layout {FIRST_LAYOUT} and later ones: \
+                 run metricd-init and metricd of the same version",
                 path.display()
             ),
             Self::Truncated { path, error } => write!(
@@ -166,16 +173,31 @@ impl Snapshot {
     /// [`Unreadable`], when one of the iterators is: there is no half a snapshot.
     pub fn read(pin_dir: &Path) -> Result<Self, Unreadable> {
         let start = Instant::now();
-        let mut reader = Reader::new(pin_dir);
+        // In the order in which the programs fill them.
+        let mut snapshots = Vec::new();
+        for (_, epoch) in epochs(pin_dir)? {
+            snapshots.push(Self::of_epoch(&epoch)?);
+        }
+        let mut snapshot = snapshots.pop().unwrap_or_default();
+        for earlier in snapshots {
+            snapshot.merge(earlier);
+        }
+        snapshot.took = start.elapsed();
+        Ok(snapshot)
+    }
+
+    fn of_epoch(epoch: &Path) -> Result<Self, Unreadable> {
+        let mut reader = Reader::new(epoch);
         let info = reader.info()?;
-        let counters = reader.single(COUNTERS)?;
-        let mut metrics = reader.records(METRICS)?;
-        let mut requests: Vec<(RequestKey, RequestValue)> = reader.records(REQUESTS)?;
+        let counters = reader.single(COUNTERS, info.counters_size)?;
+        let mut metrics = reader.records(METRICS, info.metrics_size)?;
+        let mut requests: Vec<(RequestKey, RequestValue)> =
+            reader.records(REQUESTS, info.requests_size)?;
         let mut asked: Vec<_> = requests
             .extract_if(.., |(key, _)| key.status == STATUS_REQUESTS)
             .collect();
-        let mut latency = reader.records(LATENCY)?;
-        let mut handshake = reader.records(HANDSHAKE)?;
+        let mut latency = reader.records(LATENCY, info.latency_size)?;
+        let mut handshake = reader.records(HANDSHAKE, info.handshake_size)?;
         // Behind all that may refer to them.
         let routes = match info.routes {
             0 => BTreeMap::new(),
@@ -197,9 +219,95 @@ impl Snapshot {
             latency,
             handshake,
             entries,
-            took: start.elapsed(),
+            took: Duration::ZERO,
         })
     }
+
+    /// Adds what an earlier epoch holds.
+    fn merge(&mut self, mut earlier: Self) {
+        self.counters.merge(&earlier.counters);
+        let numbers = self.adopt_routes(&earlier.routes);
+        let renumber = |number: &mut u16| *number = *numbers.get(number).unwrap_or(number);
+        for (key, _) in earlier.requests.iter_mut().chain(&mut earlier.asked) {
+            renumber(&mut key.route);
+        }
+        for (key, _) in &mut earlier.latency {
+            renumber(&mut key.route);
+        }
+        let (from, to) = (earlier.info.bounds_ns(), self.info.bounds_ns());
+        if from != to {
+            let places = places(from, to);
+            for (_, value) in &mut earlier.latency {
+                value.buckets = moved(&value.buckets, &places);
+            }
+            for (_, value) in &mut earlier.handshake {
+                for Histogram { buckets, .. } in [&mut value.duration, &mut value.rtt] {
+                    *buckets = moved(buckets, &places);
+                }
+            }
+        }
+        add_up(&mut self.metrics, earlier.metrics);
+        add_up(&mut self.requests, earlier.requests);
+        add_up(&mut self.asked, earlier.asked);
+        add_up(&mut self.latency, earlier.latency);
+        add_up(&mut self.handshake, earlier.handshake);
+    }
+
+    /// Gives the routes of another epoch the numbers that they have here, or free ones. Returns
+    /// those that are not the same.
+    fn adopt_routes(&mut self, theirs: &BTreeMap<u16, String>) -> BTreeMap<u16, u16> {
+        let ours: BTreeMap<&str, u16> = self
+            .routes
+            .iter()
+            .map(|(number, path)| (path.as_str(), *number))
+            .collect();
+        let mut numbers = BTreeMap::new();
+        let mut new = Vec::new();
+        let mut free = (1..=route::MAX as u16).filter(|n| !self.routes.contains_key(n));
+        for (number, path) in theirs {
+            let here = ours.get(path.as_str()).copied().unwrap_or_else(|| {
+                let here = free.next().unwrap_or(route::OTHER);
+                new.push((here, path.clone()));
+                here
+            });
+            if here != *number {
+                numbers.insert(*number, here);
+            }
+        }
+        self.routes.extend(new);
+        numbers
+    }
+}
+
+/// The folders of the epochs, the newest last.
+fn epochs(pin_dir: &Path) -> Result<Vec<(u32, PathBuf)>, Unreadable> {
+    let epochs = pins::epochs(pin_dir).map_err(|e| Unreadable::new("listing", pin_dir, e))?;
+    if epochs.is_empty() {
+        return Err(Unreadable::Waiting {
+            path: iter_path(&pins::epoch(pin_dir, 1), INFO),
+        });
+    }
+    Ok(epochs)
+}
+
+/// Into which of `to` the buckets of other bounds go: the first that is not below. So what is said
+/// to be at most so much is.
+fn places(from: &[u64], to: &[u64]) -> [usize; BUCKETS] {
+    std::array::from_fn(|i| match from.get(i) {
+        Some(bound) => to.partition_point(|other| other < bound),
+        None => to.len(),
+    })
+}
+
+fn moved<T: Merge + Copy + Default>(
+    buckets: &[T; BUCKETS],
+    places: &[usize; BUCKETS],
+) -> [T; BUCKETS] {
+    let mut moved = [T::default(); BUCKETS];
+    for (bucket, place) in buckets.iter().zip(places) {
+        moved[*place].merge(bucket);
+    }
+    moved
 }
 
 /// Whether [`Snapshot::read`] would find what it needs, for far less work.
@@ -208,9 +316,11 @@ impl Snapshot {
 ///
 /// [`Unreadable`] as there.
 pub fn probe(pin_dir: &Path) -> Result<(), Unreadable> {
-    Reader::new(pin_dir).info()?;
-    for map in [COUNTERS, METRICS, REQUESTS, ROUTES, LATENCY, HANDSHAKE] {
-        open(&iter_path(pin_dir, map))?;
+    for (_, epoch) in epochs(pin_dir)? {
+        Reader::new(&epoch).info()?;
+        for map in [COUNTERS, METRICS, REQUESTS, ROUTES, LATENCY, HANDSHAKE] {
+            open(&iter_path(&epoch, map))?;
+        }
     }
     Ok(())
 }
@@ -221,7 +331,7 @@ fn open(path: &Path) -> Result<File, Unreadable> {
 
 /// Reads one file after the other through the same buffer.
 struct Reader<'a> {
-    pin_dir: &'a Path,
+    epoch: &'a Path,
     buffer: Vec<u8>,
 }
 
@@ -229,19 +339,25 @@ impl<'a> Reader<'a> {
     /// A read of an iterator gives up to 8 pages, whatever room there is beyond.
     const BUFFER: usize = 64 << 10;
 
-    fn new(pin_dir: &'a Path) -> Self {
+    fn new(epoch: &'a Path) -> Self {
         Self {
-            pin_dir,
+            epoch,
             buffer: vec![0; Self::BUFFER],
         }
     }
 
     /// Decodes while reading, so that the raw bytes of a large map are never there as a whole.
-    fn records<K: Layout, V: Layout>(&mut self, map: &str) -> Result<Vec<(K, V)>, Unreadable> {
-        let path = iter_path(self.pin_dir, map);
+    fn records<K: Layout, V: Layout>(
+        &mut self,
+        map: &str,
+        value_size: u32,
+    ) -> Result<Vec<(K, V)>, Unreadable> {
+        let path = iter_path(self.epoch, map);
         let mut file = open(&path)?;
         let mut records = Vec::new();
         let mut left = 0;
+        // Of a size that no map of ours has, none is whole.
+        let value_size = value_size.min(Self::BUFFER as u32 / 2) as usize;
         loop {
             let read = match file.read(&mut self.buffer[left..]) {
                 Ok(0) => break,
@@ -253,11 +369,11 @@ impl<'a> Reader<'a> {
                 Err(error) => return Err(Unreadable::new("reading", &path, error)),
             };
             let filled = left + read;
-            left = abi::read_records(&self.buffer[..filled], &mut records).len();
+            left = abi::read_records(&self.buffer[..filled], value_size, &mut records).len();
             self.buffer.copy_within(filled - left..filled, 0);
         }
         if left > 0 {
-            let record = K::SIZE + V::SIZE;
+            let record = K::SIZE + value_size;
             return Err(Unreadable::Truncated {
                 path,
                 error: Truncated { record, left },
@@ -267,7 +383,7 @@ impl<'a> Reader<'a> {
     }
 
     fn routes(&mut self) -> Result<BTreeMap<u16, String>, Unreadable> {
-        let records: Vec<(u32, RouteEntry)> = self.records(ROUTES)?;
+        let records: Vec<(u32, RouteEntry)> = self.records(ROUTES, RouteEntry::SIZE as u32)?;
         Ok(records
             .iter()
             .map(|(number, entry)| (*number as u16, entry.path()))
@@ -275,12 +391,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of an array of one.
-    fn single<V: Layout>(&mut self, map: &str) -> Result<V, Unreadable> {
-        let records: Vec<(u32, V)> = self.records(map)?;
+    fn single<V: Layout>(&mut self, map: &str, value_size: u32) -> Result<V, Unreadable> {
+        let records: Vec<(u32, V)> = self.records(map, value_size)?;
         match records.into_iter().next() {
             Some((_, value)) => Ok(value),
             None => Err(Unreadable::Truncated {
-                path: iter_path(self.pin_dir, map),
+                path: iter_path(self.epoch, map),
                 error: Truncated {
                     record: u32::SIZE + V::SIZE,
                     left: 0,
@@ -291,8 +407,8 @@ impl<'a> Reader<'a> {
 
     /// Looks at the layout before anything else: another one may have another size.
     fn info(&mut self) -> Result<Info, Unreadable> {
-        let path = iter_path(self.pin_dir, INFO);
-        let mut head = [0; 2 * u32::SIZE];
+        let path = iter_path(self.epoch, INFO);
+        let mut head = [0; 4 * u32::SIZE];
         match open(&path)?.read_exact(&mut head) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
@@ -300,12 +416,12 @@ impl<'a> Reader<'a> {
             }
             Err(error) => return Err(Unreadable::new("reading", &path, error)),
         }
-        let [_, layout] = <[u32; 2]>::read(&mut head.as_slice()).unwrap_or_default();
+        let [_, layout, _, size] = <[u32; 4]>::read(&mut head.as_slice()).unwrap_or_default();
         match layout {
-            LAYOUT_VERSION => self.single(INFO),
             // metricd-init writes it last.
             0 => Err(Unreadable::Waiting { path }),
-            found => Err(Unreadable::Layout { path, found }),
+            found if found < FIRST_LAYOUT => Err(Unreadable::Layout { path, found }),
+            _ => self.single(INFO, size),
         }
     }
 }
@@ -327,6 +443,20 @@ fn tidy<K: Key, V: Merge>(records: &mut Vec<(K, V)>) -> usize {
     }
     records.extend(other.map(|value| (K::other(), value)));
     entries
+}
+
+/// Adds the records of an earlier epoch; both are tidy, and so is the sum.
+fn add_up<K: Key, V: Merge>(records: &mut Vec<(K, V)>, earlier: Vec<(K, V)>) {
+    records.extend(earlier);
+    // What did not fit comes last.
+    records.sort_by_key(|(key, _)| (key.is_other(), *key));
+    records.dedup_by(|(key, value), (kept, sum)| {
+        let same = key == kept;
+        if same {
+            sum.merge(value);
+        }
+        same
+    });
 }
 
 trait Key: Copy + Ord {
@@ -417,27 +547,38 @@ pub(crate) mod fixture {
 
         /// What iterators over maps of this content write.
         pub fn write(&self, snapshot: &Snapshot) {
-            self.write_map(INFO, &[(0u32, snapshot.info)]);
-            self.write_map(COUNTERS, &[(0u32, snapshot.counters)]);
-            self.write_map(METRICS, &snapshot.metrics);
+            self.write_epoch(1, snapshot);
+        }
+
+        pub fn epoch(&self) -> PathBuf {
+            pins::epoch(&self.0, 1)
+        }
+
+        pub fn write_epoch(&self, epoch: u32, snapshot: &Snapshot) {
+            let epoch = pins::epoch(&self.0, epoch);
+            fs::create_dir_all(&epoch).unwrap();
+            let epoch = &epoch;
+            Self::write_map(epoch, INFO, &[(0u32, snapshot.info)]);
+            Self::write_map(epoch, COUNTERS, &[(0u32, snapshot.counters)]);
+            Self::write_map(epoch, METRICS, &snapshot.metrics);
             let requests = [&snapshot.requests[..], &snapshot.asked].concat();
-            self.write_map(REQUESTS, &requests);
+            Self::write_map(epoch, REQUESTS, &requests);
             let route = |(number, path): (&u16, &String)| {
                 (u32::from(*number), RouteEntry::from(path.as_str()))
             };
             let routes: Vec<_> = snapshot.routes.iter().map(route).collect();
-            self.write_map(ROUTES, &routes);
-            self.write_map(LATENCY, &snapshot.latency);
-            self.write_map(HANDSHAKE, &snapshot.handshake);
+            Self::write_map(epoch, ROUTES, &routes);
+            Self::write_map(epoch, LATENCY, &snapshot.latency);
+            Self::write_map(epoch, HANDSHAKE, &snapshot.handshake);
         }
 
-        fn write_map<K: Layout, V: Layout>(&self, map: &str, records: &[(K, V)]) {
+        fn write_map<K: Layout, V: Layout>(epoch: &Path, map: &str, records: &[(K, V)]) {
             let mut bytes = Vec::new();
             for (key, value) in records {
                 key.write(&mut bytes);
                 value.write(&mut bytes);
             }
-            fs::write(iter_path(&self.0, map), bytes).unwrap();
+            fs::write(iter_path(epoch, map), bytes).unwrap();
         }
     }
 
@@ -457,7 +598,6 @@ pub(crate) mod fixture {
 
     pub fn info() -> Info {
         let mut info = Info {
-            layout: LAYOUT_VERSION,
             detail: abi::detail::SERVICE,
             metrics_capacity: 16384,
             requests_capacity: 8192,
@@ -469,6 +609,7 @@ pub(crate) mod fixture {
             routes: 0,
             bounds_ns: [u64::MAX; abi::BUCKETS],
             version: [0; 32],
+            ..Info::current()
         };
         info.bounds_ns[..4].copy_from_slice(&[100_000, 5_000_000, 1_000_000_000, 10_000_000_000]);
         info.version[..5].copy_from_slice(b"1.2.3");
@@ -531,6 +672,7 @@ mod tests {
     use std::fs;
 
     use super::{fixture::*, *};
+    use crate::abi::LAYOUT_VERSION;
 
     #[test]
     fn what_was_written_is_read() {
@@ -606,7 +748,7 @@ mod tests {
         assert_eq!(error.reason(), "waiting for metricd-init", "layout 0");
 
         dir.write(&peers(1));
-        fs::remove_file(iter_path(&dir, HANDSHAKE)).unwrap();
+        fs::remove_file(iter_path(&dir.epoch(), HANDSHAKE)).unwrap();
         for error in [
             Snapshot::read(&dir).map(drop).unwrap_err(),
             probe(&dir).unwrap_err(),
@@ -616,28 +758,146 @@ mod tests {
     }
 
     #[test]
-    fn pins_of_another_layout() {
+    fn pins_that_do_not_tell_their_sizes() {
         let dir = PinDir::create();
         let mut snapshot = peers(1);
-        snapshot.info.layout = 7;
+        snapshot.info.layout = FIRST_LAYOUT - 1;
         dir.write(&snapshot);
-        // Of another size, too.
-        let path = iter_path(&dir, INFO);
-        let bytes = fs::read(&path).unwrap();
-        fs::write(&path, &bytes[..99]).unwrap();
         let error = Snapshot::read(&dir).unwrap_err();
         assert_eq!(
             error.reason(),
-            "pins have layout 7, this metricd reads layout 3"
+            "pins have layout 3, this metricd reads layout 4 and later ones"
         );
         assert!(error.to_string().contains("of the same version"));
+    }
+
+    /// A version whose values have one more field, and one that lacks the last.
+    #[test]
+    fn what_is_known_of_another_layout_is_read() {
+        for longer in [true, false] {
+            let dir = PinDir::create();
+            let mut snapshot = peers(3);
+            let change = if longer { 8 } else { -8 };
+            let info = &mut snapshot.info;
+            info.layout = if longer {
+                LAYOUT_VERSION + 1
+            } else {
+                FIRST_LAYOUT
+            };
+            info.metrics_size = info.metrics_size.strict_add_signed(change);
+            dir.write(&snapshot);
+            let path = iter_path(&dir.epoch(), METRICS);
+            let size = MetricKey::SIZE + MetricValue::SIZE;
+            let records: Vec<u8> = fs::read(&path)
+                .unwrap()
+                .chunks(size)
+                .flat_map(|record| {
+                    let mut record = record.to_vec();
+                    record.resize(size.strict_add_signed(change as isize), 0xee);
+                    record
+                })
+                .collect();
+            fs::write(&path, records).unwrap();
+            let read = Snapshot::read(&dir).unwrap();
+            let mut expected = peers(3).metrics;
+            if !longer {
+                expected
+                    .iter_mut()
+                    .for_each(|(_, value)| value.lost.midstream = 0);
+            }
+            assert_eq!(read.metrics, expected);
+            assert_eq!(read.info.news().is_some(), longer);
+        }
+    }
+
+    #[test]
+    fn epochs_add_up() {
+        let dir = PinDir::create();
+        let mut first = peers(3);
+        first
+            .requests
+            .push((RequestKey::other(), RequestValue { responses: 5 }));
+        // A connection that began in the first epoch and ended in the second.
+        first.metrics[1].1.active = 4;
+        let mut second = peers(2);
+        second.metrics[1].1.active = 2u64.wrapping_neg();
+        second
+            .requests
+            .push((RequestKey::other(), RequestValue { responses: 6 }));
+        second.counters.untracked = 1;
+        first.counters.untracked = 2;
+        dir.write(&first);
+        dir.write_epoch(2, &second);
+        let read = Snapshot::read(&dir).unwrap();
+        assert_eq!(read.metrics.len(), 3);
+        assert_eq!(read.metrics[1].1.active, 2);
+        let one = first.metrics[0].1.requests.http1;
+        assert_eq!(read.metrics[0].1.requests.http1, 2 * one);
+        assert_eq!(read.metrics[2], first.metrics[2]);
+        assert_eq!(read.requests.len(), 4);
+        let other = (RequestKey::other(), RequestValue { responses: 11 });
+        assert_eq!(read.requests[3], other);
+        assert_eq!(read.counters.untracked, 3);
+        assert_eq!(read.entries.metrics, 2, "the newest epoch's");
+        // Of ten and more the last is still the newest.
+        second.info.metrics_capacity = 7;
+        dir.write_epoch(10, &second);
+        assert_eq!(Snapshot::read(&dir).unwrap().info.metrics_capacity, 7);
+    }
+
+    #[test]
+    fn buckets_of_other_bounds_move_up() {
+        let dir = PinDir::create();
+        let mut first = peers(0);
+        let key = LatencyKey {
+            port: 80,
+            direction: 1,
+            ..LatencyKey::default()
+        };
+        let mut value = LatencyValue::default();
+        for (i, bucket) in value.buckets.iter_mut().enumerate().take(5) {
+            bucket.duration = 1 << i;
+        }
+        value.sum_ns.duration = 77;
+        first.latency.push((key, value));
+        // 100 µs, 5 ms, 1 s, 10 s and +Inf become 5 ms, 2 s and +Inf.
+        let mut second = peers(0);
+        second.info.bounds = 2;
+        second.info.bounds_ns = [u64::MAX; BUCKETS];
+        second.info.bounds_ns[..2].copy_from_slice(&[5_000_000, 2_000_000_000]);
+        dir.write(&first);
+        dir.write_epoch(2, &second);
+        let read = Snapshot::read(&dir).unwrap();
+        let duration = read.latency[0].1.duration();
+        assert_eq!(duration.buckets[..4], [0b11, 0b100, 0b11000, 0]);
+        assert_eq!(duration.sum_ns, 77);
+    }
+
+    #[test]
+    fn routes_of_other_numbers_are_the_same() {
+        let dir = PinDir::create();
+        let with = |routes: &[(u16, &str)], number| {
+            let mut snapshot = peers(1);
+            snapshot.info.routes = 5;
+            let named = routes.iter().map(|(n, path)| (*n, (*path).to_owned()));
+            snapshot.routes = named.collect();
+            snapshot.requests[0].0.route = number;
+            snapshot
+        };
+        dir.write(&with(&[(1, "/a"), (2, "/b")], 2));
+        dir.write_epoch(2, &with(&[(1, "/b"), (3, "/c")], 1));
+        let read = Snapshot::read(&dir).unwrap();
+        assert_eq!(read.requests.len(), 1);
+        assert_eq!(read.requests[0].0.route, 1);
+        let routes: Vec<_> = read.routes.values().map(String::as_str).collect();
+        assert_eq!(routes, ["/b", "/a", "/c"]);
     }
 
     #[test]
     fn a_part_of_a_record() {
         let dir = PinDir::create();
         dir.write(&peers(400));
-        let path = iter_path(&dir, METRICS);
+        let path = iter_path(&dir.epoch(), METRICS);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         let error = Snapshot::read(&dir).unwrap_err();
@@ -648,7 +908,7 @@ mod tests {
             "{error}"
         );
 
-        fs::write(iter_path(&dir, COUNTERS), []).unwrap();
+        fs::write(iter_path(&dir.epoch(), COUNTERS), []).unwrap();
         let error = Snapshot::read(&dir).unwrap_err();
         assert!(error.to_string().contains("60 bytes"), "{error}");
     }
@@ -657,9 +917,7 @@ mod tests {
     fn other_errors_say_what_was_tried_on_what() {
         let error = Snapshot::read(Path::new("/dev/null")).unwrap_err();
         assert!(
-            error
-                .to_string()
-                .starts_with("opening /dev/null/linkerd_info_map_iter: "),
+            error.to_string().starts_with("listing /dev/null: "),
             "{error}"
         );
         let denied = Unreadable::new(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::abi::BUCKETS;
+use crate::abi::{BUCKETS, Info, detail};
 
 /// What a series keeps of who talks to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,6 +30,59 @@ pub enum Way {
     Clsact,
 }
 
+/// What can be asked of the maps. What is not given stays as it is where the programs run
+/// already; elsewhere it has its default.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Wanted {
+    /// Series that are kept apart; what does not fit is added up under `other` [default: 16384]
+    #[arg(
+        long,
+        env = "METRICD_MAP_SIZE",
+        value_name = "ENTRIES",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_MAP))
+    )]
+    pub map_size: Option<u32>,
+
+    /// Connections followed at a time (about 0.5 KB each) [default: 8192]
+    #[arg(long, env = "METRICD_CONNECTIONS", value_name = "N")]
+    pub connections: Option<NonZeroU32>,
+
+    /// Of these, connections that speak HTTP/2 (about 4.7 KB each) [default: 512]
+    #[arg(long, env = "METRICD_HTTP2_CONNECTIONS", value_name = "N")]
+    pub http2_connections: Option<NonZeroU32>,
+
+    /// Tell up to N routes apart: gRPC methods, and paths with {id} for what looks like one; the
+    /// rest is `other` [default: 0]
+    #[arg(
+        long,
+        env = "METRICD_ROUTES",
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(..=i64::from(crate::abi::route::MAX))
+    )]
+    pub routes: Option<u32>,
+
+    /// What a series keeps of who talks to whom [default: service]
+    #[arg(long, env = "METRICD_DETAIL", value_enum)]
+    pub detail: Option<Detail>,
+
+    /// Look into IPv6 packets; if not, they are counted in one series [default: true]
+    #[arg(long, env = "METRICD_IPV6", action = clap::ArgAction::Set)]
+    pub ipv6: Option<bool>,
+
+    /// Upper bounds of the histograms' buckets in seconds, ascending, at most 31 [default: 18 from
+    /// 100 µs to 60 s]
+    #[arg(
+        long,
+        env = "METRICD_BUCKETS",
+        value_name = "SECONDS",
+        value_delimiter = ','
+    )]
+    pub buckets: Option<Vec<f64>>,
+}
+
+/// Where bpffs usually is.
+pub const PIN_DIR: &str = "/sys/fs/bpf";
+
 /// How to observe.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -47,84 +100,25 @@ pub struct Options {
         long,
         env = "METRICD_PIN_DIR",
         value_name = "DIR",
-        default_value = "/sys/fs/bpf"
+        default_value = PIN_DIR
     )]
     pub pin_dir: PathBuf,
 
-    /// Series that are kept apart; what does not fit is added up under `other`
-    #[arg(
-        long,
-        env = "METRICD_MAP_SIZE",
-        value_name = "ENTRIES",
-        default_value = "16384"
-    )]
-    pub map_size: NonZeroU32,
-
-    /// Connections followed at a time (about 0.5 KB each)
-    #[arg(
-        long,
-        env = "METRICD_CONNECTIONS",
-        value_name = "N",
-        default_value = "8192"
-    )]
-    pub connections: NonZeroU32,
-
-    /// Of these, connections that speak HTTP/2 (about 4.7 KB each)
-    #[arg(
-        long,
-        env = "METRICD_HTTP2_CONNECTIONS",
-        value_name = "N",
-        default_value = "512"
-    )]
-    pub http2_connections: NonZeroU32,
-
-    /// Tell up to N routes apart: gRPC methods, and paths with {id} for what looks like one; the
-    /// rest is `other`
-    #[arg(
-        long,
-        env = "METRICD_ROUTES",
-        value_name = "N",
-        default_value_t = 0,
-        value_parser = clap::value_parser!(u32).range(..=i64::from(crate::abi::route::MAX))
-    )]
-    pub routes: u32,
-
-    /// What a series keeps of who talks to whom
-    #[arg(
-        long,
-        env = "METRICD_DETAIL",
-        value_enum,
-        default_value_t = Detail::Service
-    )]
-    pub detail: Detail,
-
-    /// Look into IPv6 packets; if not, they are counted in one series
-    #[arg(long, env = "METRICD_IPV6", action = clap::ArgAction::Set, default_value_t = true)]
-    pub ipv6: bool,
-
-    /// Upper bounds of the histograms' buckets in seconds, ascending, at most 31
-    #[arg(
-        long,
-        env = "METRICD_BUCKETS",
-        value_name = "SECONDS",
-        value_delimiter = ',',
-        default_values_t = DEFAULT_BUCKETS
-    )]
-    pub buckets: Vec<f64>,
+    #[command(flatten)]
+    pub wanted: Wanted,
 
     /// Attach by this way only
     #[arg(long, env = "METRICD_ATTACH", value_enum, default_value_t = Way::Auto)]
     pub attach: Way,
 
-    /// Group that may read the iterators: the sidecar's
-    #[arg(
-        long,
-        env = "METRICD_READER_GID",
-        value_name = "GID",
-        default_value_t = 65534
-    )]
-    pub reader_gid: u32,
+    /// Group that may read the iterators: the sidecar's [default: 65534]
+    #[arg(long, env = "METRICD_READER_GID", value_name = "GID")]
+    pub reader_gid: Option<u32>,
 }
+
+/// Histograms that are kept apart unless `--detail full` keeps them by peer: more server ports and
+/// statuses than a pod has.
+const HISTOGRAMS: u32 = 1024;
 
 /// 100 µs to 60 s; Prometheus' own default bounds are among them.
 pub const DEFAULT_BUCKETS: [f64; 18] = [
@@ -140,29 +134,143 @@ pub const IDLE_TCP: Duration = Duration::from_secs(2 * 3600);
 /// The same for other protocols, and for TCP before the handshake has ended.
 pub const IDLE_OTHER: Duration = Duration::from_secs(60);
 
-impl Options {
-    /// The bounds in nanoseconds, padded with `u64::MAX`, and how many of them are set.
+/// The most series there can be: their numbers share 32 bits with the epoch.
+pub const MAX_MAP: u32 = (1 << 24) - 4;
+
+/// What the programs and maps are made by: [`Wanted`], settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Series.
+    pub map_size: u32,
+    pub connections: u32,
+    pub http2_connections: u32,
+    pub routes: u32,
+    pub detail: Detail,
+    pub ipv6: bool,
+    /// Nanoseconds, padded with `u64::MAX`…
+    pub bounds_ns: [u64; BUCKETS],
+    /// …of which these are set.
+    pub bounds: u32,
+}
+
+impl Wanted {
+    /// What is wanted, else what runs, else the default.
     ///
     /// # Errors
-    /// If there are none or more than 31, or they do not ascend from above zero.
-    pub fn bounds_ns(&self) -> Result<([u64; BUCKETS], u32)> {
-        let n = self.buckets.len();
-        if n == 0 || n >= BUCKETS {
-            bail!(
-                "--buckets: {n} bounds given, 1 to {} are possible",
-                BUCKETS - 1
-            );
-        }
-        let mut bounds = [u64::MAX; BUCKETS];
-        for (i, &seconds) in self.buckets.iter().enumerate() {
-            let ns = (seconds * 1e9).round();
-            if !(1.0..1e18).contains(&ns) || (i > 0 && ns as u64 <= bounds[i - 1]) {
-                bail!("--buckets: {seconds} is not above the bound before it, give them ascending");
-            }
-            bounds[i] = ns as u64;
-        }
-        Ok((bounds, n as u32))
+    /// If the bounds make no sense.
+    pub fn settle(&self, running: Option<&Info>) -> Result<Settings> {
+        let before = running.map_or_else(Settings::default, Settings::of);
+        let (bounds_ns, bounds) = match &self.buckets {
+            Some(buckets) => bounds_ns(buckets)?,
+            None => (before.bounds_ns, before.bounds),
+        };
+        let connections = self.connections.map_or(before.connections, u32::from);
+        let http2 = self.http2_connections.map(u32::from);
+        Ok(Settings {
+            map_size: self.map_size.unwrap_or(before.map_size),
+            connections,
+            http2_connections: http2.unwrap_or(before.http2_connections).min(connections),
+            routes: self.routes.unwrap_or(before.routes),
+            detail: self.detail.unwrap_or(before.detail),
+            ipv6: self.ipv6.unwrap_or(before.ipv6),
+            bounds_ns,
+            bounds,
+        })
     }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (bounds_ns, bounds) = bounds_ns(&DEFAULT_BUCKETS).expect("they ascend");
+        Self {
+            map_size: 16384,
+            connections: 8192,
+            http2_connections: 512,
+            routes: 0,
+            detail: Detail::Service,
+            ipv6: true,
+            bounds_ns,
+            bounds,
+        }
+    }
+}
+
+impl Settings {
+    /// Those that maps were made by.
+    pub fn of(info: &Info) -> Self {
+        Self {
+            map_size: info.metrics_capacity,
+            connections: info.connections_capacity,
+            http2_connections: info.http2_capacity,
+            routes: info.routes,
+            detail: match info.detail {
+                detail::POD => Detail::Pod,
+                detail::FULL => Detail::Full,
+                _ => Detail::Service,
+            },
+            ipv6: info.ipv6 != 0,
+            bounds_ns: info.bounds_ns,
+            bounds: info.bounds,
+        }
+    }
+
+    /// Histograms that are kept apart, of which two statuses of each route, with `other` and
+    /// `unknown`.
+    pub fn histograms(&self) -> u32 {
+        let series = match self.detail {
+            Detail::Full => self.map_size.max(HISTOGRAMS),
+            _ => HISTOGRAMS,
+        };
+        series + 2 * self.routes
+    }
+
+    /// Whether maps made by these can be filled by programs with those.
+    pub fn same_maps(&self, other: &Self) -> bool {
+        let ipv6 = self.ipv6;
+        *self
+            == Self {
+                ipv6,
+                ..other.clone()
+            }
+    }
+
+    /// What tells a reader.
+    pub fn info(&self) -> Info {
+        Info {
+            detail: self.detail as u32,
+            ipv6: u32::from(self.ipv6),
+            metrics_capacity: self.map_size,
+            requests_capacity: self.map_size,
+            latency_capacity: self.histograms(),
+            handshake_capacity: self.histograms(),
+            connections_capacity: self.connections,
+            http2_capacity: self.http2_connections,
+            bounds: self.bounds,
+            bounds_ns: self.bounds_ns,
+            routes: self.routes,
+            ..Info::current()
+        }
+    }
+}
+
+/// The bounds in nanoseconds, padded with `u64::MAX`, and how many of them are set.
+fn bounds_ns(buckets: &[f64]) -> Result<([u64; BUCKETS], u32)> {
+    let n = buckets.len();
+    if n == 0 || n >= BUCKETS {
+        bail!(
+            "--buckets: {n} bounds given, 1 to {} are possible",
+            BUCKETS - 1
+        );
+    }
+    let mut bounds = [u64::MAX; BUCKETS];
+    for (i, &seconds) in buckets.iter().enumerate() {
+        let ns = (seconds * 1e9).round();
+        if !(1.0..1e18).contains(&ns) || (i > 0 && ns as u64 <= bounds[i - 1]) {
+            bail!("--buckets: {seconds} is not above the bound before it, give them ascending");
+        }
+        bounds[i] = ns as u64;
+    }
+    Ok((bounds, n as u32))
 }
 
 #[cfg(test)]
@@ -176,14 +284,16 @@ mod tests {
         options: Options,
     }
 
-    fn parse(args: &[&str]) -> Options {
-        Cli::parse_from([&["test"], args].concat()).options
+    fn settle(args: &[&str], running: Option<&Info>) -> Result<Settings> {
+        let options = Cli::parse_from([&["test"], args].concat()).options;
+        options.wanted.settle(running)
     }
 
     #[test]
     fn default_bounds_are_exact_nanoseconds() {
-        let (bounds, n) = parse(&[]).bounds_ns().unwrap();
-        assert_eq!(n, 18);
+        let settings = settle(&[], None).unwrap();
+        let bounds = settings.bounds_ns;
+        assert_eq!(settings.bounds, 18);
         assert_eq!(bounds[0], 100_000);
         assert_eq!(bounds[17], 60_000_000_000);
         assert_eq!(bounds[18], u64::MAX);
@@ -193,7 +303,7 @@ mod tests {
     fn bounds_must_ascend() {
         for bad in ["0.1,0.1", "0.2,0.1", "0", "-1", "nan"] {
             let arg = format!("--buckets={bad}");
-            assert!(parse(&[&arg]).bounds_ns().is_err(), "{bad}");
+            assert!(settle(&[&arg], None).is_err(), "{bad}");
         }
     }
 
@@ -201,6 +311,17 @@ mod tests {
     fn too_many_bounds_are_refused() {
         let many: Vec<String> = (1..=32).map(|i| i.to_string()).collect();
         let arg = format!("--buckets={}", many.join(","));
-        assert!(parse(&[&arg]).bounds_ns().is_err());
+        assert!(settle(&[&arg], None).is_err());
+    }
+
+    #[test]
+    fn what_is_not_given_stays() {
+        let made = settle(&["--map-size=7", "--detail=pod", "--buckets=1,2"], None).unwrap();
+        let info = made.info();
+        assert_eq!(settle(&[], Some(&info)).unwrap(), made);
+        let other = settle(&["--map-size=8"], Some(&info)).unwrap();
+        assert_eq!(other.map_size, 8);
+        assert_eq!(other.detail, Detail::Pod);
+        assert_eq!(other.bounds, 2);
     }
 }

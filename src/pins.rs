@@ -1,21 +1,35 @@
 //! What lies in the pin directory, and the directory itself.
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
-use std::path::Path;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{FsType, statfs};
 
-use crate::sys::Hook;
+use crate::sys::{self, Hook};
 
 /// linux/magic.h
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
+const EPOCH: &str = "linkerd_epoch_";
+/// What is added to a name on its way to becoming that name's.
+const NEXT: &str = "_next";
+
 /// The pin of a program.
 pub fn program(hook: Hook) -> String {
     format!("linkerd_{}", hook.name())
+}
+
+/// The pin of a program that is about to take the other's place.
+pub fn next_program(hook: Hook) -> String {
+    program(hook) + NEXT
 }
 
 /// The pin of a TCX link: by index, for bpffs allows no dot in a name and interfaces may have one.
@@ -23,21 +37,103 @@ pub fn link(hook: Hook, ifindex: u32) -> String {
     format!("linkerd_{}_link_{ifindex}", hook.name())
 }
 
-/// Whether a name in the pin directory is one of ours.
-pub fn is_ours(name: &str) -> bool {
-    name.starts_with("linkerd_")
-        && (name.ends_with("_map")
-            || name.ends_with("_map_iter")
-            || Hook::BOTH.iter().any(|&hook| {
-                name == program(hook) || name.starts_with(&format!("linkerd_{}_link_", hook.name()))
-            }))
+/// The folder of a set of exported maps and their iterators.
+pub fn epoch(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{EPOCH}{number}"))
 }
 
-/// Makes the pin directory, for the reader's group to search. One that is there stays as it is.
+/// The folders of all such sets, by number.
 ///
 /// # Errors
-/// If it is not on a bpffs, or can't be given to the group.
-pub fn prepare(dir: &Path, reader_gid: u32) -> Result<()> {
+/// If the pin directory can't be listed.
+pub fn epochs(dir: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+    let mut epochs = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(EPOCH));
+        if let Some(Ok(number)) = number.map(str::parse) {
+            epochs.push((number, entry.path()));
+        }
+    }
+    epochs.sort();
+    Ok(epochs)
+}
+
+/// Where an epoch's folder is filled, before it becomes visible as a whole.
+pub fn next_epoch(dir: &Path) -> PathBuf {
+    dir.join(format!("{EPOCH}{NEXT}"))
+}
+
+/// Whether a name in the pin directory is one of ours.
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with(EPOCH)
+        || (name.starts_with("linkerd_")
+            && (name.ends_with("_map")
+                || name.ends_with("_map_iter")
+                || name.ends_with(NEXT)
+                || Hook::BOTH.iter().any(|&hook| {
+                    name == program(hook) || name.starts_with(&format!("{}_link_", program(hook)))
+                })))
+}
+
+/// Nobody else changes what is in a pin directory while this lives.
+pub struct Lock(#[allow(dead_code)] Flock<File>);
+
+/// How long another run may hold the lock: an attach takes a second, under emulation a minute.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Makes the pin directory, for the reader's group to search, and locks it. One that is there
+/// stays as it is.
+///
+/// # Errors
+/// If it is not on a bpffs, can't be given to the group, or another run does not end.
+pub fn prepare(dir: &Path, reader_gid: u32) -> Result<Lock> {
+    loop {
+        make(dir, reader_gid)?;
+        // It may have been removed by another run before it was locked.
+        if let Some(lock) = lock(dir, PATIENCE)? {
+            return Ok(lock);
+        }
+    }
+}
+
+/// Locks the pin directory. `None` if there is none.
+///
+/// # Errors
+/// If another run has it for longer than `patience`.
+pub fn lock(dir: &Path, patience: Duration) -> Result<Option<Lock>> {
+    let context = || format!("lock pin directory {}", dir.display());
+    let mut file = match File::open(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.with_context(context)?,
+    };
+    let inode = file.metadata().with_context(context)?.ino();
+    let deadline = Instant::now() + patience;
+    let lock = loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => break lock,
+            Err((_, errno)) if errno != Errno::EWOULDBLOCK => {
+                return Err(errno).with_context(context);
+            }
+            Err(_) if Instant::now() > deadline => {
+                return Err(anyhow!(
+                    "another metricd-init or linkerd-metricd is at work in it"
+                ))
+                .with_context(context);
+            }
+            Err((back, _)) => file = back,
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    match fs::metadata(dir) {
+        Ok(there) if there.ino() == inode => Ok(Some(Lock(lock))),
+        _ => Ok(None),
+    }
+}
+
+/// The kind of file system that `dir`, or the nearest folder above it that there is, lies on.
+fn on_bpffs(dir: &Path) -> Result<bool> {
     let existing = dir
         .ancestors()
         .find(|ancestor| ancestor.exists())
@@ -45,32 +141,54 @@ pub fn prepare(dir: &Path, reader_gid: u32) -> Result<()> {
     let kind = statfs(existing)
         .with_context(|| format!("look at the file system of {}", existing.display()))?
         .filesystem_type();
-    if kind != FsType(BPF_FS_MAGIC) {
+    Ok(kind == FsType(BPF_FS_MAGIC))
+}
+
+fn make(dir: &Path, reader_gid: u32) -> Result<()> {
+    if !on_bpffs(dir)? {
         bail!(
             "pin directory {} is not on a bpffs: mount one (mount -t bpf bpf /sys/fs/bpf), or name \
              another by --pin-dir",
             dir.display()
         );
     }
-    if existing == dir {
+    if dir.exists() {
         return Ok(());
     }
     // Folders above are shared by pods whose readers may differ; only the last is the reader's.
-    let parent = dir.parent().unwrap_or(existing);
+    if let Some(parent) = dir.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(parent)
+            .with_context(|| format!("make {} for pins", parent.display()))?;
+    }
+    match make_readable(dir, reader_gid) {
+        // By another run, just now.
+        Err(_) if dir.exists() => Ok(()),
+        result => result,
+    }
+}
+
+/// Makes a folder that a group may list and search.
+pub fn make_readable(dir: &Path, gid: u32) -> Result<()> {
     DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(parent)
-        .and_then(|()| DirBuilder::new().mode(0o750).create(dir))
+        .mode(0o750)
+        .create(dir)
         .with_context(|| format!("make pin directory {}", dir.display()))?;
-    chown(dir, None, Some(reader_gid)).with_context(|| {
+    chown(dir, None, Some(gid)).with_context(|| {
         // Nothing is in it yet: another start makes it anew.
         let _ = fs::remove_dir(dir);
         format!(
-            "give {} to group {reader_gid} (run as that group, or with CAP_CHOWN)",
+            "give {} to group {gid} (run as that group, or with CAP_CHOWN)",
             dir.display()
         )
     })
+}
+
+/// The group that may read what is in a folder.
+pub fn reader(dir: &Path) -> Option<u32> {
+    Some(fs::metadata(dir).ok()?.gid())
 }
 
 /// Lets a group read an iterator, and nobody else but root.
@@ -80,24 +198,91 @@ pub fn let_read(path: &Path, gid: u32) -> Result<()> {
         .with_context(|| format!("let group {gid} read {}", path.display()))
 }
 
+/// Pins a map or program.
+pub fn pin(object: BorrowedFd, path: &Path) -> Result<()> {
+    sys::pin(object, path).with_context(|| format!("pin {}", path.display()))
+}
+
+/// Gives a pin another's name, whose own goes.
+pub fn rename(dir: &Path, from: &str, to: &str) -> Result<()> {
+    fs::rename(dir.join(from), dir.join(to))
+        .with_context(|| format!("rename {from} to {to} in {}", dir.display()))
+}
+
+/// Makes `dir/name` lead to what has that name in a folder of `dir`, whatever it led to before.
+pub fn point(dir: &Path, name: &str, folder: &Path) -> Result<()> {
+    let path = dir.join(name);
+    let next = dir.join(format!("linkerd_map{NEXT}"));
+    let target = Path::new(folder.file_name().unwrap_or_default()).join(name);
+    let _ = fs::remove_file(&next);
+    symlink(&target, &next)
+        .and_then(|()| fs::rename(&next, &path))
+        .with_context(|| format!("point {} to {}", path.display(), target.display()))
+}
+
 /// Removes all pins of ours, and the directory if that leaves it empty. Returns how many.
+///
+/// # Errors
+/// If one can't be removed; likewise below.
 pub fn remove_all(dir: &Path) -> Result<usize> {
-    let entries = match fs::read_dir(dir) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(0),
-        entries => entries.with_context(|| format!("list pin directory {}", dir.display()))?,
-    };
-    let mut removed = 0;
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name().to_str().is_some_and(is_ours) {
-            let path = entry.path();
-            fs::remove_file(&path).with_context(|| format!("remove pin {}", path.display()))?;
-            removed += 1;
-        }
-    }
+    let removed = remove_pins(dir)?;
     // A mount point, or a folder with pins of others, stays.
     let _ = fs::remove_dir(dir);
     Ok(removed)
+}
+
+/// Removes all pins of ours. Returns how many.
+pub fn remove_pins(dir: &Path) -> Result<usize> {
+    // Without it nothing counts as attached: see init.rs.
+    let first = dir.join(program(Hook::Egress));
+    let mut removed = usize::from(fs::remove_file(first).is_ok());
+    for (name, path) in ours(dir)? {
+        removed += remove(&name, &path)?;
+    }
+    Ok(removed)
+}
+
+/// Removes what an interrupted run has left on its way to something else.
+pub fn remove_next(dir: &Path) -> Result<()> {
+    for (name, path) in ours(dir)? {
+        if name.ends_with(NEXT) {
+            remove(&name, &path)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(name: &str, path: &Path) -> Result<usize> {
+    let context = || format!("remove {}", path.display());
+    if !name.starts_with(EPOCH) {
+        fs::remove_file(path).with_context(context)?;
+        return Ok(1);
+    }
+    let mut removed = 0;
+    for entry in fs::read_dir(path).with_context(context)? {
+        fs::remove_file(entry.with_context(context)?.path()).with_context(context)?;
+        removed += 1;
+    }
+    fs::remove_dir(path).with_context(context)?;
+    Ok(removed)
+}
+
+/// Names and paths of what is ours in the pin directory.
+fn ours(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("list pin directory {}", dir.display()))?,
+    };
+    let mut ours = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("list pin directory {}", dir.display()))?;
+        if let Ok(name) = entry.file_name().into_string()
+            && is_ours(&name)
+        {
+            ours.push((name, entry.path()));
+        }
+    }
+    Ok(ours)
 }
 
 #[cfg(test)]
@@ -110,7 +295,10 @@ mod tests {
             "linkerd_metrics_map",
             "linkerd_metrics_map_iter",
             "linkerd_ingress",
+            "linkerd_ingress_next",
             "linkerd_egress_link_2",
+            "linkerd_epoch_7",
+            "linkerd_epoch__next",
         ] {
             assert!(is_ours(ours), "{ours}");
         }

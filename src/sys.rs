@@ -63,6 +63,15 @@ pub fn tcx_attach(program: BorrowedFd, ifindex: u32, hook: Hook) -> io::Result<O
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Puts another program into the place of a link's, atomically (kernel 6.6 for TCX).
+pub fn link_update(link: BorrowedFd, program: BorrowedFd) -> io::Result<()> {
+    // SAFETY: the descriptors are open, and no options are given.
+    check(unsafe {
+        libbpf_sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null())
+    })
+    .map(drop)
+}
+
 /// Pins a map, program or link at a path on a bpffs.
 pub fn pin(object: BorrowedFd, path: &Path) -> io::Result<()> {
     let c_path = CString::new(path.as_os_str().as_bytes())?;
@@ -97,11 +106,27 @@ fn clsact_hook(ifindex: u32) -> libbpf_sys::bpf_tc_hook {
     }
 }
 
-/// Whether a device's hook has any filter, whoever owns it: a dump by rtnetlink(7).
+/// Whether a device's hook has any filter, whoever owns it.
 pub fn clsact_has_filters(ifindex: u32, hook: Hook) -> io::Result<bool> {
-    const NLM_F_REQUEST_DUMP: u16 = 0x301;
     const RTM_GETTFILTER: u16 = 46;
-    const RTM_NEWTFILTER: u16 = 44;
+    Ok(!tc_dump(RTM_GETTFILTER, ifindex, hook.clsact_parent())?.is_empty())
+}
+
+/// Whether a device has a clsact qdisc, or one of the kind "ingress", which takes the same place.
+pub fn clsact_exists(ifindex: u32) -> io::Result<bool> {
+    const RTM_GETQDISC: u16 = 38;
+    /// `TC_H_CLSACT` of linux/pkt_sched.h.
+    const PARENT: u32 = 0xffff_fff1;
+    let qdiscs = tc_dump(RTM_GETQDISC, 0, 0)?;
+    Ok(qdiscs.contains(&[ifindex, 0xffff_0000, PARENT]))
+}
+
+/// Interface, handle and parent of what a dump by rtnetlink(7) lists.
+fn tc_dump(kind: u16, ifindex: u32, parent: u32) -> io::Result<Vec<[u32; 3]>> {
+    const NLM_F_REQUEST_DUMP: u16 = 0x301;
+    const NLMSG_ERROR: u16 = 2;
+    const NLMSG_DONE: u16 = 3;
+    const HEADER: usize = 16;
 
     let socket = nix::sys::socket::socket(
         nix::sys::socket::AddressFamily::Netlink,
@@ -112,24 +137,34 @@ pub fn clsact_has_filters(ifindex: u32, hook: Hook) -> io::Result<bool> {
     // struct nlmsghdr, then struct tcmsg, both in native byte order.
     let mut request = Vec::with_capacity(36);
     request.extend(36u32.to_ne_bytes());
-    request.extend(RTM_GETTFILTER.to_ne_bytes());
+    request.extend(kind.to_ne_bytes());
     request.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
     request.extend([0; 8]); // sequence, port
     request.extend([0; 4]); // family
     request.extend(ifindex.to_ne_bytes());
     request.extend(0u32.to_ne_bytes()); // handle
-    request.extend(hook.clsact_parent().to_ne_bytes());
+    request.extend(parent.to_ne_bytes());
     request.extend(0u32.to_ne_bytes()); // info
-    nix::sys::socket::send(
-        socket.as_raw_fd(),
-        &request,
-        nix::sys::socket::MsgFlags::empty(),
-    )?;
-    let mut answer = [0; 32 << 10];
-    let n = nix::sys::socket::recv(
-        socket.as_raw_fd(),
-        &mut answer,
-        nix::sys::socket::MsgFlags::empty(),
-    )?;
-    Ok(n >= 6 && u16::from_ne_bytes([answer[4], answer[5]]) == RTM_NEWTFILTER)
+    let flags = nix::sys::socket::MsgFlags::empty();
+    nix::sys::socket::send(socket.as_raw_fd(), &request, flags)?;
+    let mut listed = Vec::new();
+    let mut answer = vec![0; 64 << 10];
+    loop {
+        let n = nix::sys::socket::recv(socket.as_raw_fd(), &mut answer, flags)?;
+        let mut messages = &answer[..n];
+        while let Some(header) = messages.first_chunk::<HEADER>() {
+            let word = |at: usize| messages.get(at..at + 4).map_or(0, ne_u32);
+            let len = (word(0) as usize).clamp(HEADER, messages.len());
+            match u16::from_ne_bytes([header[4], header[5]]) {
+                NLMSG_DONE => return Ok(listed),
+                NLMSG_ERROR => return check(word(HEADER).cast_signed()).map(|_| listed),
+                _ => listed.push([HEADER + 4, HEADER + 8, HEADER + 12].map(word)),
+            }
+            messages = messages.get(len.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+}
+
+fn ne_u32(bytes: &[u8]) -> u32 {
+    bytes.try_into().map_or(0, u32::from_ne_bytes)
 }

@@ -104,6 +104,8 @@ struct Log {
     reason: Option<String>,
     /// The overflow counters of last time.
     overflow: [u64; 4],
+    /// The layout of last time.
+    layout: u32,
 }
 
 impl Log {
@@ -112,6 +114,12 @@ impl Log {
             Ok(snapshot) => {
                 if self.reason.take().is_some() {
                     tracing::info!("the pinned maps can be read now");
+                }
+                let info = &snapshot.info;
+                if std::mem::replace(&mut self.layout, info.layout) != info.layout
+                    && let Some(line) = info.news()
+                {
+                    tracing::warn!("{line}");
                 }
                 if let Some(line) = self.overflow(&snapshot.info, &snapshot.counters) {
                     tracing::warn!("{line}");

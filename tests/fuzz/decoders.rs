@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metricd::abi::{
-    Counters, HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyKey, LatencyValue, Layout,
-    MetricKey, MetricValue, RequestKey, RequestValue, RouteEntry, decode,
+    Counters, HandshakeKey, HandshakeValue, Info, LatencyKey, LatencyValue, Layout, MetricKey,
+    MetricValue, RequestKey, RequestValue, RouteEntry, decode,
 };
 use metricd::maps::{self, Snapshot};
 use metricd::metrics::Exposition;
+use metricd::pins;
 use metricd::server::{self, Config, Server};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
@@ -32,6 +33,9 @@ const FILES: [(&str, usize); 7] = [
     (maps::LATENCY, LatencyKey::SIZE + LatencyValue::SIZE),
     (maps::HANDSHAKE, HandshakeKey::SIZE + HandshakeValue::SIZE),
 ];
+
+/// Bytes of [`Info`] that say which layout it is, and how long records are.
+const SIZES: usize = 8 * 4;
 
 /// What is read.
 #[derive(Clone, Debug)]
@@ -116,7 +120,12 @@ pub fn text(rng: &mut TestRng) -> Text {
         for (file, (_, size)) in files.iter_mut().zip(FILES).take(2) {
             file.resize(size, 0);
         }
-        files[0][4..8].copy_from_slice(&LAYOUT_VERSION.to_ne_bytes());
+        files[0][4..4 + SIZES].copy_from_slice(&Info::current().to_bytes()[..SIZES]);
+        if one_in(rng, 4) {
+            // Another version's, whose records are longer or shorter.
+            let place = 4 + 4 * below(rng, SIZES / 4);
+            files[0][place] = files[0][place].wrapping_add(pick(rng, &[1, 8, 0xf8, 0x80]));
+        }
     }
     Text::Files(files)
 }
@@ -130,7 +139,7 @@ pub struct Decoders {
 impl Decoders {
     pub fn start() -> Self {
         let dir = std::env::temp_dir().join(format!("metricd-fuzz-{}", std::process::id()));
-        fs::create_dir_all(&dir).expect("make a folder");
+        fs::create_dir_all(pins::epoch(&dir, 1)).expect("make a folder");
         let config = Config {
             pin_dir: dir.clone(),
             listen: "127.0.0.1:0".parse().expect("an address"),
@@ -152,7 +161,8 @@ impl Decoders {
         match text {
             Text::Files(files) => {
                 for ((map, _), bytes) in FILES.iter().zip(files) {
-                    fs::write(maps::iter_path(&self.dir, map), bytes).expect("write a file");
+                    fs::write(maps::iter_path(&pins::epoch(&self.dir, 1), map), bytes)
+                        .expect("write a file");
                 }
                 // Routes are only read where there are any.
                 let whole = FILES
@@ -160,7 +170,8 @@ impl Decoders {
                     .zip(files)
                     .all(|(f, bytes)| bytes.len() % f.1 == 0 || f.0 == maps::ROUTES);
                 let snapshot = Snapshot::read(&self.dir);
-                if snapshot.is_ok() {
+                let ours = Info::current().to_bytes();
+                if snapshot.is_ok() && files[0].get(4..4 + SIZES) == Some(&ours[..SIZES]) {
                     assert!(whole, "records that are not whole were read");
                 }
                 let reading = snapshot

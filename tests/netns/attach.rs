@@ -18,14 +18,14 @@ pub const WAYS: [&str; 2] = ["tcx", "clsact"];
 
 /// Every program and filter on the pod's interface, as the kernel lists them: ingress, egress.
 #[derive(Debug, PartialEq)]
-struct Attached {
+pub struct Attached {
     tcx: [Vec<u32>; 2],
     filters: [String; 2],
 }
 
 impl Attached {
     /// By which way the programs are there, each in its direction.
-    fn ways(&self) -> [bool; 2] {
+    pub fn ways(&self) -> [bool; 2] {
         let by_tcx = self.tcx.iter().all(|programs| programs.len() == 1);
         let has = |direction, name| self.filters[direction as usize].contains(name);
         [
@@ -43,7 +43,7 @@ impl Attached {
     }
 }
 
-fn attached(pod: &Pod) -> Attached {
+pub fn attached(pod: &Pod) -> Attached {
     let filters = ["ingress", "egress"].map(|direction| {
         let mut command = Command::new("tc");
         command.args(["filter", "show", "dev", "eth0", direction]);

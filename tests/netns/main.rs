@@ -35,4 +35,5 @@ mod server;
 mod streams;
 mod timing;
 mod tunnel;
+mod upgrade;
 mod wire;

@@ -14,7 +14,7 @@ use metricd::abi::{
     LatencyValue, Layout, Merge, MetricEntry, MetricKey, MetricValue, RequestEntry, RequestKey,
     RouteEntry, STATUS_REQUESTS, protocol, route,
 };
-use metricd::loader;
+use metricd::loader::{self, Plan};
 use metricd::options::Options;
 use metricd::skel::MetricdSkel;
 
@@ -79,7 +79,15 @@ impl Kernel {
         if !flags.contains(&"--map-size") {
             flags.extend(["--map-size", "256"]);
         }
-        let skel = loader::load(object, &options(&flags), loopback).expect("load the programs");
+        let settings = options(&flags).wanted.settle(None).expect("settings");
+        let plan = Plan {
+            settings: &settings,
+            loopback,
+            epoch: 1,
+            state: None,
+            exported: None,
+        };
+        let skel = loader::load(object, &plan).expect("load the programs");
         Self {
             skel,
             fed: Default::default(),

@@ -1,0 +1,128 @@
+//! What an earlier run has pinned, and what of it runs.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Program};
+
+use crate::abi::{Info, Layout, read_grown};
+use crate::attach::Hooks;
+use crate::maps;
+use crate::netns;
+use crate::options::Settings;
+use crate::pins;
+use crate::sys::Hook;
+
+const ATTACHMENTS: &str = "linkerd_attachment_map";
+
+/// A pin directory with programs in it.
+pub struct Installed {
+    pin_dir: PathBuf,
+    /// In the order of [`Hook`].
+    programs: [OwnedFd; 2],
+    /// The ids of those, and of what an interrupted run has let run in their place.
+    ours: Vec<u32>,
+    /// Whether there was such a run.
+    interrupted: bool,
+    records: MapHandle,
+    /// The newest epoch…
+    pub epoch: u32,
+    /// …and what its maps say of themselves.
+    pub info: Info,
+}
+
+impl Installed {
+    /// `None` if nothing can be attached.
+    pub fn open(pin_dir: &Path) -> Result<Option<Self>> {
+        let look = || format!("look into pin directory {}", pin_dir.display());
+        let is_there = |name: String| fs::exists(pin_dir.join(name)).with_context(look);
+        if !is_there(pins::program(Hook::Egress))? {
+            return Ok(None);
+        }
+        let programs = [
+            program(&pin_dir.join(pins::program(Hook::Ingress)))?,
+            program(&pin_dir.join(pins::program(Hook::Egress)))?,
+        ];
+        let mut ours = Vec::new();
+        for program in &programs {
+            ours.push(Program::id_from_fd(program.as_fd())?);
+        }
+        let mut interrupted = pins::next_epoch(pin_dir).exists();
+        for hook in Hook::BOTH {
+            if is_there(pins::next_program(hook))? {
+                let next = program(&pin_dir.join(pins::next_program(hook)))?;
+                ours.push(Program::id_from_fd(next.as_fd())?);
+                interrupted = true;
+            }
+        }
+        let (epoch, folder) = pins::epochs(pin_dir)
+            .with_context(look)?
+            .pop()
+            .with_context(|| format!("{} has programs and no maps", pin_dir.display()))?;
+        let bytes = map(&folder.join(maps::INFO))?
+            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .context("read the pinned info map")?;
+        Ok(Some(Self {
+            pin_dir: pin_dir.to_owned(),
+            programs,
+            ours,
+            interrupted,
+            records: map(&pin_dir.join(ATTACHMENTS))?,
+            epoch,
+            info: read_grown(&bytes.unwrap_or_default()),
+        }))
+    }
+
+    /// The hooks of the network namespace that the thread is in.
+    pub fn hooks(&self) -> Result<Hooks<'_>> {
+        Ok(Hooks {
+            pin_dir: &self.pin_dir,
+            records: &self.records,
+            netns: netns::inode()?,
+            ours: self.ours.clone(),
+        })
+    }
+
+    /// The program that is pinned for a hook.
+    pub fn program(&self, hook: Hook) -> BorrowedFd<'_> {
+        self.programs[hook as usize].as_fd()
+    }
+
+    /// Whether programs of this build, with such settings, are all that runs here.
+    pub fn is_current(&self, settings: &Settings) -> Result<bool> {
+        let pinned = &self.ours[..2];
+        let runs_pinned = |hooks: Hooks| hooks.all().iter().all(|at| pinned.contains(&at.program));
+        Ok(!self.interrupted
+            && self.info.object == object()
+            && Settings::of(&self.info) == *settings
+            && runs_pinned(self.hooks()?))
+    }
+
+    /// Notes that they are.
+    pub fn say_current(&self, settings: &Settings) -> Result<()> {
+        let info = Info {
+            object: object(),
+            ..settings.info()
+        };
+        map(&pins::epoch(&self.pin_dir, self.epoch).join(maps::INFO))?
+            .update(&0u32.to_ne_bytes(), &info.to_bytes(), MapFlags::ANY)
+            .context("write the pinned info map")
+    }
+}
+
+/// A hash of this build's BPF object.
+fn object() -> u64 {
+    env!("METRICD_OBJECT").parse().expect("build.rs makes it")
+}
+
+fn program(path: &Path) -> Result<OwnedFd> {
+    Program::fd_from_pinned_path(path)
+        .with_context(|| format!("open the pinned program {}", path.display()))
+}
+
+fn map(path: &Path) -> Result<MapHandle> {
+    MapHandle::from_pinned_path(path)
+        .with_context(|| format!("open the pinned map {}", path.display()))
+}
