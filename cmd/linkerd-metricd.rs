@@ -1,6 +1,7 @@
 //! The command line for operators, also `linkerd metricd …`.
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -53,10 +54,14 @@ enum Command {
     },
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
     logging::start();
-    let lines = match args.command {
+    logging::exit(execute(args.command))
+}
+
+fn execute(command: Command) -> Result<()> {
+    let lines = match command {
         Command::Run { options, listen } => return run::run(&options, listen),
         Command::Upgrade { target, options } => init::upgrade(&target.enter(options)?)?,
         Command::Resize { target, options } => init::resize(&target.enter(options)?)?,

@@ -1,6 +1,6 @@
 //! The sidecar: sleeps until it is scraped, reads the pinned maps and answers.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
@@ -24,12 +24,16 @@ struct Args {
     listen: SocketAddr,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
     logging::start();
     let config = Config {
         pin_dir: args.pin_dir,
         listen: args.listen,
     };
+    logging::exit(serve(config))
+}
+
+fn serve(config: Config) -> Result<()> {
     server::runtime()?.block_on(async { server::serve(config, server::stop_signal()?).await })
 }

@@ -1,6 +1,7 @@
 //! The log of every binary: to standard error, filtered by METRICD_LOG, else RUST_LOG, else info.
 
 use std::io::{self, IsTerminal};
+use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
@@ -15,4 +16,15 @@ pub fn start() {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
+}
+
+/// Says in one line what went wrong, if anything did.
+pub fn exit(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 
 use crate::attach::{WAYS, attached};
 use crate::fixture::{Family, Pod, Shape, binary};
@@ -70,33 +71,35 @@ fn grpc_load(pod: &Pod, requests: u64) -> Command {
     command
 }
 
-/// All requests and their statuses, though programs and maps changed under them.
-fn assert_counted(pod: &Pod, requests: u64) {
+/// What is done to the pod under load: loads one after the other, until all is done. Then all
+/// requests and their statuses are there, though programs and maps have changed under them.
+fn under_load(pod: &Pod, rounds: usize, mut what: impl FnMut(usize)) {
+    const REQUESTS: u64 = 50_000;
+    let _nghttpd = nghttpd(pod, pod.server(), &["--trailer", "grpc-status: 0"]);
+    let is_done = Arc::new(AtomicBool::new(false));
+    let mut load = grpc_load(pod, REQUESTS);
+    let client = pod.client.spawn({
+        let is_done = is_done.clone();
+        move || {
+            let mut loads = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                check(&run(&mut load), REQUESTS);
+                loads += 1;
+            }
+            loads
+        }
+    });
+    (0..rounds).for_each(&mut what);
+    is_done.store(true, Ordering::Relaxed);
+    let loads: u64 = client.join().expect("no load failed");
+    let requests = loads * REQUESTS;
     let scrape = pod.ended();
     let of = |status: &str| BTreeMap::from([(status.to_owned(), requests)]);
     let mut expected = Http::answered(of("200"));
     expected.grpc = of("0");
     expected.assert_as("grpc", &scrape, PORT);
     assert_timed("grpc", &scrape, PORT, requests);
-    Connections::of(&scrape, PORT).assert_ended(10);
-}
-
-/// What is done to the pod while the load goes on, which outlasts it. Returns how much was done.
-fn under_load(pod: &Pod, requests: u64, rounds: usize, mut what: impl FnMut(usize)) {
-    let _nghttpd = nghttpd(pod, pod.server(), &["--trailer", "grpc-status: 0"]);
-    let mut load = grpc_load(pod, requests);
-    let client = pod.client.spawn(move || run(&mut load));
-    let mut done = 0;
-    while done < rounds && !client.is_finished() {
-        what(done);
-        done += 1;
-    }
-    assert!(
-        !client.is_finished() && done == rounds,
-        "the load was over after {done}"
-    );
-    check(&client.join().expect("h2load"), requests);
-    assert_counted(pod, requests);
+    Connections::of(&scrape, PORT).assert_ended(10 * loads);
 }
 
 /// METRICD_TEST_UPGRADES makes it longer: 20 upgrades and a quarter as many resizes.
@@ -104,7 +107,7 @@ fn upgrades_under_load(way: &str) {
     let pod = Pod::measured(Shape::Plain, &["--attach", way, "--map-size", "100"]);
     let upgrades = from_environment("METRICD_TEST_UPGRADES", 8);
     let rounds = (upgrades + upgrades / 4) as usize;
-    under_load(&pod, 20_000 * rounds as u64, rounds, |round| {
+    under_load(&pod, rounds, |round| {
         if round % 5 == 4 {
             resize(&pod, 100 + round as u32);
         } else {
@@ -130,7 +133,7 @@ fn upgrades_and_resizes_under_load_by_clsact() {
 fn changes_of_the_layout_under_load() {
     let mut pod = Pod::measured(Shape::Plain, &[]);
     let next = next_layout();
-    under_load(&pod, 80_000, 2, |round| {
+    under_load(&pod, 2, |round| {
         let cli = if round == 0 { &next } else { Path::new(CLI) };
         let said = operate(&pod, cli, &["upgrade"]);
         assert!(said.contains(&format!("epoch {}", round + 2)), "{said}");
@@ -261,7 +264,7 @@ fn there_must_be_something_to_upgrade() {
     );
     assert_eq!(pod.pins.list(), [""; 0]);
     let mut command = binary(CLI);
-    let failed = output(command.args(["resize", "--pid", "1"]));
+    let failed = output(command.args(["resize", "--netns", &pod.hook.path()]));
     let said = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(said.contains("--map-size"), "{said}");
 }
