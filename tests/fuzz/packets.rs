@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use libbpf_rs::{MapCore, MapFlags, MapMut};
-use metricd::abi::{MetricValue, STATUS_OTHER, series_kind};
+use metricd::abi::{MetricValue, STATUS_OTHER};
 
 use crate::flow::{Client, Flow, Role, Server, ends, ends6};
 use crate::frame::{self, ACK, End, RST, SYN};
 use crate::http2::block::plain;
 use crate::http2::wire::{END_STREAM, PREFACE, headers, settings};
 use crate::input::{Input, Segment};
-use crate::kernel::{Answer, Kernel, Way};
+use crate::kernel::{Answer, Kernel, SLOT_LIVE, Slot, Way};
 use crate::model::L7;
 
 /// Slots of the programs that nobody knows the connections of. Few, so that they are soon others';
@@ -166,12 +166,24 @@ impl Programs {
             "in flight when all is closed: {total:?}"
         );
         for (key, value) in self.tame.series() {
-            // Fragments, and what is no TCP, have no end.
-            let tcp = key.proto == 6 && (key.dst_port != 0 || key.src_port != 0);
-            if tcp || key.kind == series_kind::OTHER {
+            // See has_end.
+            if key.proto == 6 && (key.dst_port != 0 || key.src_port != 0) {
                 assert_eq!(value.active, 0, "active when all is closed: {key:?}");
             }
         }
+        // Without room for their series, those without an end are active under `other`, as a TCP
+        // connection that is forgotten would be: the slots tell them apart.
+        let mut live = self.tame.slots();
+        live.retain(|slot| slot.state == SLOT_LIVE);
+        assert!(
+            !live.iter().any(has_end),
+            "live when all is closed: {live:?}"
+        );
+        assert_eq!(
+            total.active,
+            live.len() as u64,
+            "active is not what is live: {total:?}, {live:?}"
+        );
         elements_are_back(&self.tame);
         self.before = counted;
         delta
@@ -278,6 +290,13 @@ fn flush(kernel: &Kernel) {
         "in flight when all was closed or evicted: {total:?}"
     );
     elements_are_back(kernel);
+}
+
+/// Whether a slot's connection is closed some time, by its struct conn_key of bpf/state.h: fragments,
+/// and what is no TCP, have no end.
+fn has_end(slot: &Slot) -> bool {
+    let (ports, proto) = (&slot.key[32..36], slot.key[39]);
+    proto == 6 && ports != [0; 4]
 }
 
 /// No connection is left: all elements are on their free lists, each once.

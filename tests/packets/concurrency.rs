@@ -2,7 +2,6 @@
 //! the table is full. METRICD_TEST_PAIRS says how many requests with their responses.
 
 use std::collections::HashMap;
-use std::mem::offset_of;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Barrier;
@@ -12,10 +11,8 @@ use std::time::Instant;
 
 use libbpf_rs::{MapCore, MapFlags};
 
-use metricd::skel::types;
-
 use crate::frame::{self, ACK, End, FIN, RST, SYN};
-use crate::kernel::{Kernel, Way, program_fd};
+use crate::kernel::{Kernel, SLOT_CLOSED, SLOT_FREE, SLOT_LIVE, Way, program_fd};
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
@@ -92,7 +89,6 @@ struct Table {
 }
 
 impl Table {
-    /// Reads it raw: see struct conn of bpf/state.h.
     fn read(kernel: &Kernel) -> Self {
         let maps = &kernel.skel().maps;
         let mut index: HashMap<u32, Vec<Vec<u8>>> = HashMap::new();
@@ -106,14 +102,7 @@ impl Table {
             index.entry(slot).or_default().push(key);
         }
         let mut live = 0;
-        for slot in maps.linkerd_connection_map.keys() {
-            let value = maps
-                .linkerd_connection_map
-                .lookup(&slot, MapFlags::ANY)
-                .unwrap()
-                .unwrap();
-            let slot = u32::from_ne_bytes(slot.try_into().unwrap());
-            let conn = metricd_conn(&value);
+        for (slot, conn) in (0..).zip(kernel.slots()) {
             assert!(!conn.busy, "slot {slot} is still busy");
             let entries = index.remove(&slot).unwrap_or_default();
             match conn.state {
@@ -128,30 +117,6 @@ impl Table {
         }
         assert!(index.is_empty(), "entries without a slot: {index:?}");
         Self { live }
-    }
-}
-
-const SLOT_FREE: u8 = 0;
-const SLOT_LIVE: u8 = 1;
-const SLOT_CLOSED: u8 = 2;
-
-struct Conn {
-    state: u8,
-    busy: bool,
-    key: Vec<u8>,
-}
-
-/// The fields of struct conn that matter here.
-fn metricd_conn(value: &[u8]) -> Conn {
-    let at = |offset: usize, size: usize| &value[offset..offset + size];
-    // Of the brief word: generation, state, flags, seen, l7.
-    Conn {
-        state: value[offset_of!(types::conn, brief) + 4],
-        busy: (0..2).any(|role| {
-            let side = offset_of!(types::conn, side) + role * size_of::<types::side>();
-            at(side + offset_of!(types::side, busy), 4) != [0; 4]
-        }),
-        key: at(offset_of!(types::conn, key), 40).to_vec(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The programs, loaded but attached to nothing, fed by BPF_PROG_TEST_RUN.
 
 use std::collections::BTreeMap;
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, offset_of};
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use metricd::abi::{
 };
 use metricd::loader::{self, Plan};
 use metricd::options::Options;
-use metricd::skel::MetricdSkel;
+use metricd::skel::{MetricdSkel, types};
 
 #[derive(Parser)]
 struct Cli {
@@ -265,6 +265,19 @@ impl Kernel {
         entries::<u32, Counters>(&self.skel.maps.linkerd_counters_map)[0].1
     }
 
+    /// All slots of the table of connections.
+    pub fn slots(&self) -> Vec<Slot> {
+        let map = &self.skel.maps.linkerd_connection_map;
+        let slots: Vec<_> = map
+            .lookup_batch(map.max_entries(), MapFlags::ANY, MapFlags::ANY)
+            .expect("look up a batch")
+            .map(|(_, value)| Slot::of(&value))
+            .collect();
+        // The iterator ends at an error too.
+        assert_eq!(slots.len(), map.max_entries() as usize);
+        slots
+    }
+
     /// What holds at all times: every packet is in one series, every connection opened is closed or
     /// active, every request is answered, aborted or in flight.
     pub fn check(&self) {
@@ -322,6 +335,33 @@ impl Kernel {
     fn loopback(&self) -> u32 {
         let rodata = self.skel.maps.rodata_data.as_ref();
         rodata.expect("rodata").config.loopback_ifindex
+    }
+}
+
+/// What matters of struct conn of bpf/state.h.
+#[derive(Debug)]
+pub struct Slot {
+    pub state: u8,
+    pub busy: bool,
+    pub key: Vec<u8>,
+}
+
+pub const SLOT_FREE: u8 = 0;
+pub const SLOT_LIVE: u8 = 1;
+pub const SLOT_CLOSED: u8 = 2;
+
+impl Slot {
+    fn of(value: &[u8]) -> Self {
+        let at = |offset: usize, size: usize| &value[offset..offset + size];
+        // Of the brief word: generation, state, flags, seen, l7.
+        Self {
+            state: value[offset_of!(types::conn, brief) + 4],
+            busy: (0..2).any(|role| {
+                let side = offset_of!(types::conn, side) + role * size_of::<types::side>();
+                at(side + offset_of!(types::side, busy), 4) != [0; 4]
+            }),
+            key: at(offset_of!(types::conn, key), size_of::<types::conn_key>()).to_vec(),
+        }
     }
 }
 
