@@ -1,13 +1,14 @@
 //! The command line for operators, also `linkerd metricd …`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use metricd::options::Options;
 use metricd::target::NodeTarget;
-use metricd::{init, logging, run};
+use metricd::{gc, init, logging, run};
 
 /// Request metrics for every pod, collected in the kernel.
 #[derive(Parser)]
@@ -44,6 +45,21 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Remove the pins of pods that are gone: for the node, as root in the host's namespaces
+    Gc {
+        /// Folder with a folder of pins for each pod
+        #[arg(
+            long,
+            env = "METRICD_PIN_ROOT",
+            value_name = "DIR",
+            default_value = "/sys/fs/bpf/linkerd-metricd"
+        )]
+        pin_root: PathBuf,
+
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Detach what was attached, and remove the pins
     Detach {
         #[command(flatten)]
@@ -65,6 +81,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Run { options, listen } => return run::run(&options, listen),
         Command::Upgrade { target, options } => init::upgrade(&target.enter(options)?)?,
         Command::Resize { target, options } => init::resize(&target.enter(options)?)?,
+        Command::Gc { pin_root, dry_run } => gc::collect(&pin_root, dry_run)?,
         Command::Detach { target, options } => init::detach(&target.enter(options)?.pin_dir)?,
     };
     lines.iter().for_each(|line| tracing::info!("{line}"));

@@ -254,16 +254,7 @@ impl Hooks<'_> {
     /// Detaches exactly what [`Hooks::attach`] has attached. Returns a line for each.
     pub fn detach_all(&self) -> Result<Vec<String>> {
         let mut done = Vec::new();
-        for entry in fs::read_dir(self.pin_dir)
-            .with_context(|| format!("list pin directory {}", self.pin_dir.display()))?
-        {
-            let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-                continue;
-            };
-            if !name.contains("_link_") || !pins::is_ours(name) {
-                continue;
-            }
+        for (name, path) in pins::links(self.pin_dir)? {
             let link = Link::open(&path).with_context(|| format!("open {}", path.display()))?;
             // A link whose device is gone can't be detached any more, and need not be.
             if link.detach().is_ok() {

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use crate::abi::{Info, LAYOUT_VERSION, Layout, MetricEntry, RequestEntry, STATE_VERSION};
 use crate::attach::Running;
 use crate::epoch;
+use crate::gc;
 use crate::installed::Installed;
 use crate::loader::{self, Plan};
 use crate::netns::{self, Interface};
@@ -41,6 +42,7 @@ const READER: u32 = 65534;
 pub fn attach(options: &Options) -> Result<Vec<String>> {
     let interfaces = netns::interfaces(&options.interfaces)?;
     let lock = prepare(options)?;
+    gc::collect_beside(&options.pin_dir);
     let mut lines = Vec::new();
     let (installed, fresh) = match Installed::open(&options.pin_dir)? {
         Some(installed) => {

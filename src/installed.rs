@@ -1,13 +1,15 @@
 //! What an earlier run has pinned, and what of it runs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Program};
+use libbpf_rs::query::LinkTypeInfo;
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Program};
 
-use crate::abi::{Info, Layout, read_grown};
+use crate::abi::{AttachmentValue, Info, Layout, read_grown};
 use crate::attach::Hooks;
 use crate::maps;
 use crate::netns;
@@ -85,6 +87,17 @@ impl Installed {
         })
     }
 
+    /// The inodes of the network namespaces where filters were attached.
+    pub fn filtered_namespaces(&self) -> BTreeSet<u64> {
+        self.records
+            .keys()
+            .filter_map(|key| self.records.lookup(&key, MapFlags::ANY).ok()?)
+            .filter_map(|value| AttachmentValue::read(&mut value.as_slice()))
+            .filter(|record| record.priority != 0)
+            .map(|record| record.netns)
+            .collect()
+    }
+
     /// The program that is pinned for a hook.
     pub fn program(&self, hook: Hook) -> BorrowedFd<'_> {
         self.programs[hook as usize].as_fd()
@@ -110,6 +123,19 @@ impl Installed {
             .update(&0u32.to_ne_bytes(), &info.to_bytes(), MapFlags::ANY)
             .context("write the pinned info map")
     }
+}
+
+/// The pinned TCX links, and whether their devices are still there.
+pub fn links(pin_dir: &Path) -> Result<Vec<(String, bool)>> {
+    let mut links = Vec::new();
+    for (name, path) in pins::links(pin_dir)? {
+        let info = Link::open(&path)
+            .and_then(|link| link.info())
+            .with_context(|| format!("open the pinned link {}", path.display()))?;
+        let is_alive = matches!(info.info, LinkTypeInfo::Tcx(tcx) if tcx.ifindex != 0);
+        links.push((name, is_alive));
+    }
+    Ok(links)
 }
 
 /// A hash of this build's BPF object.

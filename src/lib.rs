@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod attach;
 mod epoch;
+pub mod gc;
 pub mod init;
 mod installed;
 pub mod loader;

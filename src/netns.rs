@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,77 @@ pub fn inode() -> Result<u64> {
     let path = "/proc/thread-self/ns/net";
     let metadata = fs::metadata(path).with_context(|| format!("look at {path}"))?;
     Ok(metadata.ino())
+}
+
+/// The network namespaces of this machine, as far as they can be seen from here.
+pub struct All {
+    by_inode: BTreeMap<u64, PathBuf>,
+    /// Why there may be more.
+    hidden: Option<String>,
+}
+
+/// The inode of the first PID namespace, in every kernel (PROC_PID_INIT_INO of linux/proc_ns.h).
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// All network namespaces that a process is in, or that are mounted somewhere, as container
+/// runtimes and ip(8) do.
+pub fn all() -> All {
+    let mut by_inode = BTreeMap::new();
+    let mut hidden = None;
+    if !fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == FIRST_PID_NAMESPACE) {
+        hidden = Some("this is not the host's PID namespace".to_owned());
+    }
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        // The first process is the host's own.
+        let Some(Ok(2..)) = entry.file_name().to_str().map(str::parse::<u32>) else {
+            continue;
+        };
+        let path = entry.path().join("ns/net");
+        match fs::metadata(&path) {
+            Ok(metadata) => {
+                by_inode.insert(metadata.ino(), path);
+            }
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                hidden = Some(format!("{} can't be read", path.display()));
+            }
+            // It has ended meanwhile.
+            Err(_) => {}
+        }
+    }
+    for (mounts, root) in [
+        ("/proc/self/mountinfo", "/"),
+        ("/proc/1/mountinfo", "/proc/1/root"),
+    ] {
+        for line in fs::read_to_string(mounts).unwrap_or_default().lines() {
+            // "55 22 0:4 net:[4026532177] /run/netns/a rw … - nsfs nsfs rw": proc_pid_mountinfo(5).
+            let mut words = line.split(' ').skip(3);
+            if let (Some(mounted), Some(at)) = (words.next(), words.next())
+                && let Some(inode) = mounted.strip_prefix("net:[")
+                && let Ok(inode) = inode.trim_end_matches(']').parse()
+            {
+                let path = Path::new(root).join(at.trim_start_matches('/'));
+                by_inode.entry(inode).or_insert(path);
+            }
+        }
+    }
+    All { by_inode, hidden }
+}
+
+impl All {
+    /// Where the namespace of this inode is; `None` if there is none any more.
+    ///
+    /// # Errors
+    /// If it was not found, and may be where it can't be seen.
+    pub fn find(&self, inode: u64) -> Result<Option<&Path>> {
+        match (self.by_inode.get(&inode), &self.hidden) {
+            (Some(path), _) => Ok(Some(path)),
+            (None, None) => Ok(None),
+            (None, Some(why)) => bail!(
+                "its network namespace ({inode}) may be one that can't be seen: {why}; run it as \
+                 root in the host's PID namespace"
+            ),
+        }
+    }
 }
 
 /// An interface of the namespace that the thread is in.

@@ -267,6 +267,16 @@ fn remove(name: &str, path: &Path) -> Result<usize> {
     Ok(removed)
 }
 
+/// Names and paths of the pinned TCX links.
+///
+/// # Errors
+/// If the pin directory can't be listed.
+pub fn links(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut links = ours(dir)?;
+    links.retain(|(name, _)| name.contains("_link_"));
+    Ok(links)
+}
+
 /// Names and paths of what is ours in the pin directory.
 fn ours(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     let entries = match fs::read_dir(dir) {

@@ -14,6 +14,7 @@ mod exposition;
 mod faults;
 mod fixture;
 mod frames;
+mod gc;
 mod grpc;
 mod http1;
 mod http2;
