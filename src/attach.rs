@@ -12,7 +12,8 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::query::LinkTypeInfo;
 use libbpf_rs::{
-    Link, MapCore, MapFlags, MapHandle, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook, TcHookBuilder,
+    ErrorKind, Link, MapCore, MapFlags, MapHandle, TC_EGRESS, TC_INGRESS, TcAttachPoint, TcHook,
+    TcHookBuilder,
 };
 use nix::errno::Errno;
 
@@ -319,9 +320,13 @@ fn filter(program: BorrowedFd, ifindex: u32, hook: Hook, priority: u32) -> TcHoo
 /// Whether an error came from this errno.
 fn is(error: &anyhow::Error, errno: Errno) -> bool {
     error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::raw_os_error)
-            == Some(errno as i32)
+        let own = cause.downcast_ref::<std::io::Error>();
+        let libbpf = cause.downcast_ref::<libbpf_rs::Error>();
+        own.and_then(std::io::Error::raw_os_error) == Some(errno as i32)
+            || libbpf.is_some_and(|error| match errno {
+                Errno::EEXIST => error.kind() == ErrorKind::AlreadyExists,
+                Errno::EINVAL => error.kind() == ErrorKind::InvalidInput,
+                _ => false,
+            })
     })
 }

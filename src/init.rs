@@ -18,7 +18,7 @@ use crate::abi::{Info, LAYOUT_VERSION, Layout, MetricEntry, RequestEntry, STATE_
 use crate::attach::Running;
 use crate::epoch;
 use crate::gc;
-use crate::installed::Installed;
+use crate::installed::{self, Installed};
 use crate::loader::{self, Plan};
 use crate::netns::{self, Interface};
 use crate::options::{LARGE_MAP, Options, Settings};
@@ -146,6 +146,7 @@ fn install(options: &Options) -> Result<Installed> {
     let mut object = MaybeUninit::uninit();
     let mut skel = loader::load(&mut object, &plan)?;
     // Pins without programs are what an interrupted start has left.
+    installed::check_maps(dir)?;
     pins::remove_pins(dir)?;
     let reader = options.reader_gid.unwrap_or(READER);
     let pinned = epoch::pin_state(&skel, dir)

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use libbpf_rs::query::LinkTypeInfo;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Program};
 
@@ -149,6 +149,30 @@ fn program(path: &Path) -> Result<OwnedFd> {
 }
 
 fn map(path: &Path) -> Result<MapHandle> {
-    MapHandle::from_pinned_path(path)
-        .with_context(|| format!("open the pinned map {}", path.display()))
+    let map = MapHandle::from_pinned_path(path)
+        .with_context(|| format!("open the pinned map {}", path.display()))?;
+    let called = map.name().to_string_lossy();
+    if !is_ours(path, &called) {
+        bail!(
+            "{} is not ours but a map called {called}: remove it, or name another --pin-dir",
+            path.display()
+        );
+    }
+    Ok(map)
+}
+
+/// Whether a pinned object has the name that its pin says, of which the kernel keeps 15 bytes.
+fn is_ours(path: &Path, called: &str) -> bool {
+    let pin = path.file_name().unwrap_or_default().to_string_lossy();
+    called.len() >= 15 && pin.starts_with(&called[..15])
+}
+
+/// Makes sure that maps with names of ours are ours, before they are removed.
+///
+/// # Errors
+/// If one is not.
+pub fn check_maps(pin_dir: &Path) -> Result<()> {
+    pins::maps(pin_dir)?
+        .iter()
+        .try_for_each(|path| map(path).map(drop))
 }

@@ -277,6 +277,16 @@ pub fn links(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(links)
 }
 
+/// The pinned maps, but for those in folders of their own.
+///
+/// # Errors
+/// If the pin directory can't be listed.
+pub fn maps(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut maps = ours(dir)?;
+    maps.retain(|(name, path)| name.ends_with("_map") && !path.is_symlink());
+    Ok(maps.into_iter().map(|(_, path)| path).collect())
+}
+
 /// Names and paths of what is ours in the pin directory.
 fn ours(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     let entries = match fs::read_dir(dir) {

@@ -19,8 +19,8 @@ pub const WAYS: [&str; 2] = ["tcx", "clsact"];
 /// Every program and filter on the pod's interface, as the kernel lists them: ingress, egress.
 #[derive(Debug, PartialEq)]
 pub struct Attached {
-    tcx: [Vec<u32>; 2],
-    filters: [String; 2],
+    pub tcx: [Vec<u32>; 2],
+    pub filters: [String; 2],
 }
 
 impl Attached {
@@ -34,7 +34,7 @@ impl Attached {
         ]
     }
 
-    fn has_ours(&self) -> bool {
+    pub fn has_ours(&self) -> bool {
         self.ways().contains(&true)
     }
 

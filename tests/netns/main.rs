@@ -9,6 +9,8 @@
 //! METRICD_TEST_REQUESTS and METRICD_TEST_CONNECTIONS make the load tests shorter or longer.
 
 mod attach;
+mod beside;
+mod broken;
 mod client;
 mod exposition;
 mod faults;
