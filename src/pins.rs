@@ -172,10 +172,17 @@ fn make(dir: &Path, reader_gid: u32) -> Result<()> {
 
 /// Makes a folder that a group may list and search.
 pub fn make_readable(dir: &Path, gid: u32) -> Result<()> {
-    DirBuilder::new()
-        .mode(0o750)
-        .create(dir)
-        .with_context(|| format!("make pin directory {}", dir.display()))?;
+    DirBuilder::new().mode(0o750).create(dir).map_err(|e| {
+        // Seen in a guest: docker-default and its like let nobody write below /sys/fs/ but cgroups.
+        let confined = e.kind() == ErrorKind::PermissionDenied && dir.starts_with("/sys");
+        let hint = match confined {
+            true => {
+                " (containers' AppArmor profiles deny it below /sys: mount the bpffs elsewhere)"
+            }
+            false => "",
+        };
+        anyhow::Error::from(e).context(format!("make pin directory {}{hint}", dir.display()))
+    })?;
     chown(dir, None, Some(gid)).with_context(|| {
         // Nothing is in it yet: another start makes it anew.
         let _ = fs::remove_dir(dir);
