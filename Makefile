@@ -8,7 +8,7 @@ BPFFS := /sys/fs/bpf
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
 TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
-	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman runc catatonit
+	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman runc catatonit strace apparmor
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-demo setup-test setup-python bpffs build run demo test test-long test-kernels fuzz lint bench clean

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use metricd::options::Options;
 use metricd::target::Target;
-use metricd::{init, logging};
+use metricd::{init, logging, sys};
 
 /// Attaches metricd's programs to the interfaces of a network namespace, and pins their maps for
 /// metricd to read.
@@ -82,9 +82,12 @@ fn run(args: &Args) -> Result<Vec<String>> {
         return Ok(vec!["disabled".into()]);
     }
     args.target.enter()?;
-    if args.detach {
-        init::detach(&args.options.pin_dir)
+    let lines = if args.detach {
+        init::detach(&args.options.pin_dir)?
     } else {
-        init::attach(&args.options)
-    }
+        init::attach(&args.options)?
+    };
+    // What is left to do takes no right.
+    sys::drop_capabilities().context("give up all capabilities")?;
+    Ok(lines)
 }

@@ -79,6 +79,22 @@ pub fn pin(object: BorrowedFd, path: &Path) -> io::Result<()> {
     check(unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), c_path.as_ptr()) }).map(drop)
 }
 
+/// Gives up all capabilities of this thread, for good. A process of one thread has none then.
+pub fn drop_capabilities() -> io::Result<()> {
+    /// `_LINUX_CAPABILITY_VERSION_3` of linux/capability.h: two words for each set.
+    const VERSION: u32 = 0x2008_0522;
+    let mut header: [u32; 2] = [VERSION, 0];
+    let none: [u32; 6] = [0; 6];
+    // SAFETY: header and data have the layout of that version, and outlive the call, which reads
+    // the data and may write the header's version.
+    let result =
+        unsafe { nix::libc::syscall(nix::libc::SYS_capset, header.as_mut_ptr(), none.as_ptr()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    nix::sys::prctl::set_no_new_privs().map_err(Into::into)
+}
+
 /// Makes sure that a device has a clsact qdisc. Returns whether it had none.
 pub fn clsact_create(ifindex: u32) -> io::Result<bool> {
     let mut hook = clsact_hook(ifindex);

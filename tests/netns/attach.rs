@@ -290,3 +290,21 @@ fn a_sandbox_made_again_beside_the_old_one() {
         a_sandbox_made_again(way, false);
     }
 }
+
+/// By what strace has seen: after the last bpf() nothing is left of its rights.
+#[test]
+fn init_drops_all_rights_when_it_is_done() {
+    let pod = Pod::new(Shape::Plain);
+    let log = pod.tmp.file("strace");
+    let init = pod.init_command(&[]);
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-qq", "-e", "trace=bpf,capset,prctl", "-o"])
+        .arg(&log);
+    run(strace.arg(init.get_program()).args(init.get_args()));
+    let said = std::fs::read_to_string(&log).expect("strace's log");
+    let (_, last) = said.rsplit_once("bpf(BPF").expect("it has called bpf()");
+    let capset = "{effective=0, permitted=0, inheritable=0}) = 0";
+    assert!(last.contains(capset), "{last}");
+    assert!(last.contains("prctl(PR_SET_NO_NEW_PRIVS, 1"), "{last}");
+}
