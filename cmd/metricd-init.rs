@@ -52,7 +52,11 @@ fn main() -> ExitCode {
         Err(error) => {
             tracing::error!("{error:#}");
             if args.fail_open {
-                open(&format!("{error:#}"))
+                let reason = format!("{error:#}");
+                if let Err(error) = init::say_failure(&args.options, &reason) {
+                    tracing::warn!("the sidecar will not know: {error:#}");
+                }
+                open(&reason)
             } else {
                 ExitCode::FAILURE
             }

@@ -42,6 +42,7 @@ const READER: u32 = 65534;
 pub fn attach(options: &Options) -> Result<Vec<String>> {
     let interfaces = netns::interfaces(&options.interfaces)?;
     let lock = prepare(options)?;
+    pins::clear_failure(&options.pin_dir);
     gc::collect_beside(&options.pin_dir);
     let mut lines = Vec::new();
     let (installed, fresh) = match Installed::open(&options.pin_dir)? {
@@ -67,6 +68,16 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
         }
     }
     Ok(lines)
+}
+
+/// Leaves word of a failure where the sidecar looks, if that is possible.
+///
+/// # Errors
+/// If it is not.
+pub fn say_failure(options: &Options, reason: &str) -> Result<()> {
+    let dir = &options.pin_dir;
+    let _lock = pins::prepare(dir, options.reader_gid.unwrap_or(READER))?;
+    pins::say_failure(dir, reason).with_context(|| format!("leave word in {}", dir.display()))
 }
 
 /// Puts these programs, and maps of the size that is wanted, in the place of those that run,

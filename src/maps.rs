@@ -52,6 +52,10 @@ pub enum Unreadable {
     Waiting {
         path: PathBuf,
     },
+    /// Nothing is, and metricd-init has left word of why.
+    Failed {
+        reason: String,
+    },
     Denied {
         path: PathBuf,
     },
@@ -87,6 +91,7 @@ impl Unreadable {
     pub fn reason(&self) -> String {
         match self {
             Self::Waiting { .. } => "waiting for metricd-init".into(),
+            Self::Failed { reason } => format!("metricd-init failed: {reason}"),
             Self::Denied { .. } => "no permission to read the pinned iterators".into(),
             Self::Layout { found, .. } => {
                 format!(
@@ -108,6 +113,10 @@ impl fmt::Display for Unreadable {
                 "waiting for metricd-init: {} is not there yet; if it stays so, see how \
                  metricd-init ended and whether both have the same pin directory",
                 path.display()
+            ),
+            Self::Failed { reason } => write!(
+                f,
+                "metricd-init failed, so there is nothing to read: {reason}"
             ),
             Self::Denied { path } => write!(
                 f,
@@ -283,6 +292,9 @@ impl Snapshot {
 fn epochs(pin_dir: &Path) -> Result<Vec<(u32, PathBuf)>, Unreadable> {
     let epochs = pins::epochs(pin_dir).map_err(|e| Unreadable::new("listing", pin_dir, e))?;
     if epochs.is_empty() {
+        if let Some(reason) = pins::failure(pin_dir) {
+            return Err(Unreadable::Failed { reason });
+        }
         return Err(Unreadable::Waiting {
             path: iter_path(&pins::epoch(pin_dir, 1), INFO),
         });
@@ -755,6 +767,20 @@ mod tests {
         ] {
             assert!(error.to_string().contains("linkerd_handshake_map_iter"));
         }
+    }
+
+    #[test]
+    fn why_init_failed() {
+        let dir = PinDir::create();
+        pins::say_failure(&dir, "load: \"no\"\nsecond line").unwrap();
+        pins::say_failure(&dir, &format!("load: no right {}", "ü".repeat(3000))).unwrap();
+        let reason = Snapshot::read(&dir).unwrap_err().reason();
+        assert!(reason.starts_with("metricd-init failed: load: no right üü"));
+        // It attached later.
+        dir.write(&peers(1));
+        assert!(Snapshot::read(&dir).is_ok());
+        pins::clear_failure(&dir);
+        assert_eq!(pins::failure(&dir), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::sys::{self, Hook};
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 const EPOCH: &str = "linkerd_epoch_";
+const FAILURE: &str = "linkerd_failure";
 /// What is added to a name on its way to becoming that name's.
 const NEXT: &str = "_next";
 
@@ -68,6 +69,7 @@ pub fn next_epoch(dir: &Path) -> PathBuf {
 /// Whether a name in the pin directory is one of ours.
 pub fn is_ours(name: &str) -> bool {
     name.starts_with(EPOCH)
+        || name == FAILURE
         || (name.starts_with("linkerd_")
             && (name.ends_with("_map")
                 || name.ends_with("_map_iter")
@@ -282,6 +284,33 @@ pub fn links(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut links = ours(dir)?;
     links.retain(|(name, _)| name.contains("_link_"));
     Ok(links)
+}
+
+/// Leaves word of why nothing is attached, for the sidecar: a symbolic link whose target is the
+/// text, since a bpffs has no other files.
+///
+/// # Errors
+/// If there is no folder to leave it in.
+pub fn say_failure(dir: &Path, reason: &str) -> io::Result<()> {
+    // The longest target that there can be, less the NUL: symlink(2).
+    let mut end = reason.len().min(4095);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let path = dir.join(FAILURE);
+    let _ = fs::remove_file(&path);
+    symlink(&reason[..end], path)
+}
+
+/// Takes it back.
+pub fn clear_failure(dir: &Path) {
+    let _ = fs::remove_file(dir.join(FAILURE));
+}
+
+/// What the last run has left word of.
+pub fn failure(dir: &Path) -> Option<String> {
+    let reason = fs::read_link(dir.join(FAILURE)).ok()?;
+    Some(reason.to_string_lossy().into_owned())
 }
 
 /// The pinned maps, but for those in folders of their own.

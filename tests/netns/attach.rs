@@ -308,3 +308,23 @@ fn init_drops_all_rights_when_it_is_done() {
     assert!(last.contains(capset), "{last}");
     assert!(last.contains("prctl(PR_SET_NO_NEW_PRIVS, 1"), "{last}");
 }
+
+/// In a pod the sidecar says why there is nothing, until there is.
+#[test]
+fn why_init_failed_reaches_the_sidecar() {
+    let mut pod = Pod::new(Shape::Plain);
+    let mut init = pod.init_command(&["--interface", "none0"]);
+    run(init.env("METRICD_FAIL_OPEN", "true"));
+    pod.start_waiting();
+    assert!(eventually(PATIENCE, || pod.try_scrape().is_ok()));
+    let scrape = pod.scrape();
+    let up: Vec<_> = scrape.select("linkerd_ebpf_up", &[]).collect();
+    let reason = &up[0].labels["reason"];
+    assert!(
+        reason.contains("metricd-init failed: find interface none0"),
+        "{reason}"
+    );
+    pod.attach(&[]);
+    assert_eq!(pod.scrape().sum("linkerd_ebpf_up", &[]), 1);
+    assert!(!pod.pins.list().contains(&"linkerd_failure".to_owned()));
+}
