@@ -45,7 +45,13 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
     pins::clear_failure(&options.pin_dir);
     gc::collect_beside(&options.pin_dir);
     let mut lines = Vec::new();
-    let (installed, fresh) = match Installed::open(&options.pin_dir)? {
+    let found = Installed::open(&options.pin_dir)?;
+    // Of a sandbox that is gone, and not to be taken over: nothing to keep.
+    let found = match found {
+        Some(old) if old.info.state != STATE_VERSION && old.hooks()?.all().is_empty() => None,
+        found => found,
+    };
+    let (installed, fresh) = match found {
         Some(installed) => {
             let settings = options.wanted.settle(Some(&installed.info))?;
             if installed.is_current(&keep_state(settings, &installed.info))? {

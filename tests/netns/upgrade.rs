@@ -6,6 +6,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+
 use crate::attach::{WAYS, attached};
 use crate::fixture::{Family, Pod, Shape, binary};
 use crate::load::{check, from_environment};
@@ -267,4 +269,36 @@ fn there_must_be_something_to_upgrade() {
     let failed = output(command.args(["resize", "--netns", &pod.hook.path()]));
     let said = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(said.contains("--map-size"), "{said}");
+}
+
+/// Programs that follow connections in another way, which this version can't go on from: they go on
+/// themselves, until they are detached; and in a new sandbox they are forgotten.
+#[test]
+fn another_version_of_the_connections_state() {
+    let mut pod = Pod::measured(Shape::Plain, &[]);
+    let info = MapHandle::from_pinned_path(pod.pins.path().join("linkerd_info_map")).expect("info");
+    let zero = 0u32.to_ne_bytes();
+    let mut value = info
+        .lookup(&zero, MapFlags::ANY)
+        .expect("info")
+        .expect("info");
+    value[4] = 99;
+    info.update(&zero, &value, MapFlags::ANY).expect("write");
+    let before = attached(&pod);
+    let refused = pod.init(&["--map-size", "50"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("of version 99"),
+        "{said}"
+    );
+    assert_eq!(attached(&pod), before);
+    pod.pair(HTTP).close();
+    Connections::closed("fin", 1).assert_in(&pod.ended(), HTTP);
+    let mut sandbox = Pod::new(Shape::Plain);
+    std::mem::swap(&mut pod.pins, &mut sandbox.pins);
+    let said = sandbox.attach(&[]);
+    assert!(said.contains(": attached ("), "{said}");
+    sandbox.start();
+    sandbox.pair(HTTP).close();
+    Connections::closed("fin", 1).assert_in(&sandbox.ended(), HTTP);
 }
