@@ -26,7 +26,7 @@ demo: setup setup-demo build bpffs ## The shape of a pod: nginx in a namespace, 
 build: setup ## The release binaries, in target/release
 	cargo build --release --locked
 
-test: setup setup-test setup-python build bpffs ## All tests, with everything they need (about 6 minutes)
+test: setup setup-test setup-python build bpffs ## All tests, with everything they need (about 10 minutes)
 	$(SUDO) env FUZZ_SECONDS=60 cargo test --locked
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest

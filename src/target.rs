@@ -34,7 +34,7 @@ pub struct NodeTarget {
     #[command(flatten)]
     target: Target,
 
-    /// Pod of this node, as root there; its pins are in linkerd-metricd/<uid> of the bpffs unless
+    /// Pod of this node, as root there; its pins are in linkerd-metricd/UID of the bpffs unless
     /// --pin-dir says otherwise
     #[arg(long, value_name = "[NAMESPACE/]NAME", conflicts_with_all = ["netns", "pid"])]
     pod: Option<String>,
