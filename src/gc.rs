@@ -29,7 +29,6 @@ enum State {
 /// # Errors
 /// If the folder can't be listed, or pins can't be removed. What is not there holds no pins.
 pub fn collect(root: &Path, dry_run: bool) -> Result<Vec<String>> {
-    let namespaces = netns::all();
     let mut lines = Vec::new();
     let mut kept = 0;
     let mut removed = 0;
@@ -37,7 +36,7 @@ pub fn collect(root: &Path, dry_run: bool) -> Result<Vec<String>> {
         let name = dir.display();
         let state = match pins::lock(&dir, Duration::ZERO) {
             Ok(None) => continue,
-            Ok(Some(lock)) => state(&dir, &namespaces).map(|state| (state, lock)),
+            Ok(Some(lock)) => state(&dir).map(|state| (state, lock)),
             Err(error) => Err(error),
         };
         match state {
@@ -110,7 +109,7 @@ fn folders(root: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The folder must be locked.
-fn state(dir: &Path, namespaces: &netns::All) -> Result<State> {
+fn state(dir: &Path) -> Result<State> {
     for (pin, is_alive) in installed::links(dir)? {
         if is_alive {
             return Ok(State::InUse(format!("{pin} is attached")));
@@ -120,6 +119,8 @@ fn state(dir: &Path, namespaces: &netns::All) -> Result<State> {
         // Nothing was attached, and whoever was about to is not at it any more.
         return Ok(State::Gone);
     };
+    // Listed under the lock: what is not there now will not attach under these pins either.
+    let namespaces = netns::all();
     for inode in installed.filtered_namespaces() {
         if let Some(path) = namespaces.find(inode)?
             && runs_in(&installed, path)?
