@@ -22,13 +22,15 @@ pub fn pin_state(skel: &MetricdSkel, dir: &Path) -> Result<()> {
 }
 
 /// Pins what is exported, with an iterator for each map that is read by a group, into a folder of
-/// its own, which readers then see as a whole. The names in the pin directory lead there.
+/// its own, which readers then see as a whole.
 pub fn publish(skel: &mut MetricdSkel, dir: &Path, number: u32, reader_gid: u32) -> Result<()> {
     let (next, epoch) = (pins::next_epoch(dir), pins::epoch(dir, number));
+    if next.exists() {
+        pins::remove_folder(&next)?;
+    }
     pins::make_readable(&next, reader_gid)?;
     pin_maps(skel, &EPOCH_MAPS, &next)?;
     let (progs, maps) = (&skel.progs, &skel.maps);
-    let mut names: Vec<String> = EPOCH_MAPS.map(str::to_owned).into();
     for (program, map) in [
         (&progs.iter_metrics, &maps.linkerd_metrics_map),
         (&progs.iter_requests, &maps.linkerd_requests_map),
@@ -45,13 +47,9 @@ pub fn publish(skel: &mut MetricdSkel, dir: &Path, number: u32, reader_gid: u32)
             .and_then(|mut link| link.pin(&path))
             .with_context(|| format!("pin the iterator of {name} as {}", path.display()))?;
         pins::let_read(&path, reader_gid)?;
-        names.push(format!("{name}_iter"));
     }
     fs::rename(&next, &epoch)
-        .with_context(|| format!("rename {} to {}", next.display(), epoch.display()))?;
-    names
-        .iter()
-        .try_for_each(|name| pins::point(dir, name, &epoch))
+        .with_context(|| format!("rename {} to {}", next.display(), epoch.display()))
 }
 
 fn pin_maps(skel: &MetricdSkel, names: &[&str], dir: &Path) -> Result<()> {

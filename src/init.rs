@@ -5,8 +5,10 @@
 //! - The egress program is pinned last and removed first, so without it nothing is attached, and
 //!   everything is made anew.
 //! - An epoch's folder becomes visible as a whole.
-//! - New programs are pinned beside the old ones until they have taken their places at every hook.
-//! - Only then the newest epoch says which programs run; unless it is ours, they are loaded again.
+//! - New programs are pinned beside the old ones until they have taken their places at every hook;
+//!   those of a run that was interrupted, too, for they may run.
+//! - Meanwhile the newest epoch does not say which programs run. Unless it says that ours do, they
+//!   are loaded again.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -172,6 +174,7 @@ fn install(options: &Options) -> Result<Installed> {
             for (hook, program) in programs(&skel) {
                 pins::pin(program, &dir.join(pins::program(hook)))?;
             }
+            pins::point(dir, &pins::epoch(dir, plan.epoch))?;
             let installed = reopen(options)?;
             installed.say_current(&settings)?;
             Ok(installed)
@@ -203,7 +206,6 @@ fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
     if !same_maps {
         warn_if_large(&settings);
     }
-    pins::remove_next(dir)?;
     let current = pins::epoch(dir, installed.epoch);
     let plan = Plan {
         settings: &settings,
@@ -218,18 +220,23 @@ fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
         let reader = options.reader_gid.or_else(|| pins::reader(&current));
         epoch::publish(&mut skel, dir, number, reader.unwrap_or(READER))?;
     }
-    let switched = pin_next(&skel, dir).and_then(|()| switch(installed, &skel));
-    let hooks = match switched {
-        Ok(hooks) => hooks,
-        Err(error) => {
-            // What has been counted in a new epoch meanwhile stays.
-            let _ = pins::remove_next(dir);
-            return Err(error.context("the programs that were there go on"));
-        }
-    };
-    for hook in Hook::BOTH {
-        pins::rename(dir, &pins::next_program(hook), &pins::program(hook))?;
+    let next = pin_next(&skel, dir)?;
+    // A new epoch does not say yet that anything runs.
+    if same_maps {
+        installed.say_changing()?;
     }
+    let switched = switch(installed, &skel);
+    if switched.is_err() && same_maps {
+        installed.say_unchanged()?;
+    }
+    // What has been counted in a new epoch meanwhile stays.
+    let hooks = switched.context("the programs that were there go on")?;
+    for (hook, next) in Hook::BOTH.into_iter().zip(&next) {
+        pins::rename(dir, next, &pins::program(hook))?;
+    }
+    // Now none of those runs.
+    pins::remove_next(dir)?;
+    pins::point(dir, &pins::epoch(dir, number))?;
     reopen(options)?.say_current(&settings)?;
     let what = match same_maps {
         true => "programs replaced".into(),
@@ -244,11 +251,15 @@ fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
         .collect())
 }
 
-fn pin_next(skel: &MetricdSkel, dir: &Path) -> Result<()> {
-    for (hook, program) in programs(skel) {
-        pins::pin(program, &dir.join(pins::next_program(hook)))?;
+/// Pins the programs beside those that run. Returns the pins' names.
+fn pin_next(skel: &MetricdSkel, dir: &Path) -> Result<[String; 2]> {
+    let names = |number| Hook::BOTH.map(|hook| pins::next_program(hook, number));
+    let is_free = |names: &[String; 2]| !names.iter().any(|name| dir.join(name).exists());
+    let names = (0..).map(names).find(is_free).context("no name is free")?;
+    for ((_, program), name) in programs(skel).into_iter().zip(&names) {
+        pins::pin(program, &dir.join(name))?;
     }
-    Ok(())
+    Ok(names)
 }
 
 /// Lets new programs run at every hook that has one of ours, or, if one refuses, at none.
@@ -260,6 +271,10 @@ fn switch(installed: &Installed, skel: &MetricdSkel) -> Result<Vec<Running>> {
         if let Err(error) = hooks.switch(place, program) {
             for place in &running[..done] {
                 hooks.switch(place, installed.program(place.hook))?;
+            }
+            // The pins go if no program of them runs.
+            if running.iter().all(|at| installed.is_pinned(at.program)) {
+                pins::remove_next(installed.pin_dir())?;
             }
             return Err(error);
         }

@@ -51,12 +51,10 @@ impl Installed {
         for program in &programs {
             ours.push(Program::id_from_fd(program.as_fd())?);
         }
-        let mut interrupted = pins::next_epoch(pin_dir).exists();
-        for hook in Hook::BOTH {
-            if is_there(pins::next_program(hook))? {
-                let next = program(&pin_dir.join(pins::next_program(hook)))?;
-                ours.push(Program::id_from_fd(next.as_fd())?);
-                interrupted = true;
+        let left = pins::next(pin_dir)?;
+        for (name, path) in &left {
+            if pins::is_program(name) {
+                ours.push(Program::id_from_fd(program(path)?.as_fd())?);
             }
         }
         let (epoch, folder) = pins::epochs(pin_dir)
@@ -70,7 +68,7 @@ impl Installed {
             pin_dir: pin_dir.to_owned(),
             programs,
             ours,
-            interrupted,
+            interrupted: !left.is_empty(),
             records: map(&pin_dir.join(ATTACHMENTS))?,
             epoch,
             info: read_grown(&bytes.unwrap_or_default()),
@@ -103,22 +101,47 @@ impl Installed {
         self.programs[hook as usize].as_fd()
     }
 
+    pub fn pin_dir(&self) -> &Path {
+        &self.pin_dir
+    }
+
+    /// Whether a program is one of those that are pinned, and not of an interrupted run.
+    pub fn is_pinned(&self, program: u32) -> bool {
+        self.ours[..2].contains(&program)
+    }
+
     /// Whether programs of this build, with such settings, are all that runs here.
     pub fn is_current(&self, settings: &Settings) -> Result<bool> {
-        let pinned = &self.ours[..2];
-        let runs_pinned = |hooks: Hooks| hooks.all().iter().all(|at| pinned.contains(&at.program));
+        let running = self.hooks()?.all();
         Ok(!self.interrupted
             && self.info.object == object()
             && Settings::of(&self.info) == *settings
-            && runs_pinned(self.hooks()?))
+            && running.iter().all(|at| self.is_pinned(at.program)))
     }
 
     /// Notes that they are.
     pub fn say_current(&self, settings: &Settings) -> Result<()> {
-        let info = Info {
+        self.say(Info {
             object: object(),
             ..settings.info()
-        };
+        })
+    }
+
+    /// Notes that which programs run is about to change.
+    pub fn say_changing(&self) -> Result<()> {
+        let object = 0;
+        self.say(Info {
+            object,
+            ..self.info
+        })
+    }
+
+    /// Notes what was noted before.
+    pub fn say_unchanged(&self) -> Result<()> {
+        self.say(self.info)
+    }
+
+    fn say(&self, info: Info) -> Result<()> {
         map(&pins::epoch(&self.pin_dir, self.epoch).join(maps::INFO))?
             .update(&0u32.to_ne_bytes(), &info.to_bytes(), MapFlags::ANY)
             .context("write the pinned info map")

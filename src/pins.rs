@@ -28,9 +28,16 @@ pub fn program(hook: Hook) -> String {
     format!("linkerd_{}", hook.name())
 }
 
-/// The pin of a program that is about to take the other's place.
-pub fn next_program(hook: Hook) -> String {
-    program(hook) + NEXT
+/// The pin of a program that is about to take the other's place. Of interrupted runs there may be
+/// some, and each may be one that runs somewhere: `number` tells them apart.
+pub fn next_program(hook: Hook, number: u32) -> String {
+    format!("{}_{number}{NEXT}", program(hook))
+}
+
+/// Whether this is the pin of a program that is about to take another's place.
+pub fn is_program(name: &str) -> bool {
+    let is_of = |hook| name.starts_with(&program(hook));
+    name.ends_with(NEXT) && Hook::BOTH.into_iter().any(is_of)
 }
 
 /// The pin of a TCX link: by index, for bpffs allows no dot in a name and interfaces may have one.
@@ -218,15 +225,20 @@ pub fn rename(dir: &Path, from: &str, to: &str) -> Result<()> {
         .with_context(|| format!("rename {from} to {to} in {}", dir.display()))
 }
 
-/// Makes `dir/name` lead to what has that name in a folder of `dir`, whatever it led to before.
-pub fn point(dir: &Path, name: &str, folder: &Path) -> Result<()> {
-    let path = dir.join(name);
+/// Makes the names in `dir` lead to what has them in an epoch's folder, wherever they led before.
+pub fn point(dir: &Path, epoch: &Path) -> Result<()> {
     let next = dir.join(format!("linkerd_map{NEXT}"));
-    let target = Path::new(folder.file_name().unwrap_or_default()).join(name);
-    let _ = fs::remove_file(&next);
-    symlink(&target, &next)
-        .and_then(|()| fs::rename(&next, &path))
-        .with_context(|| format!("point {} to {}", path.display(), target.display()))
+    let folder = Path::new(epoch.file_name().unwrap_or_default());
+    for (name, _) in ours(epoch)? {
+        let target = folder.join(&name);
+        let _ = fs::remove_file(&next);
+        symlink(&target, &next)
+            .and_then(|()| fs::rename(&next, dir.join(&name)))
+            .with_context(|| {
+                format!("point {name} in {} to {}", dir.display(), target.display())
+            })?;
+    }
+    Ok(())
 }
 
 /// Removes all pins of ours, and the directory if that leaves it empty. Returns how many.
@@ -251,22 +263,39 @@ pub fn remove_pins(dir: &Path) -> Result<usize> {
     Ok(removed)
 }
 
-/// Removes what an interrupted run has left on its way to something else.
+/// Names and paths of what an interrupted run has left on its way to something else.
+///
+/// # Errors
+/// If the pin directory can't be listed.
+pub fn next(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut next = ours(dir)?;
+    next.retain(|(name, _)| name.ends_with(NEXT));
+    Ok(next)
+}
+
+/// Removes it, when no program of it runs any more.
 pub fn remove_next(dir: &Path) -> Result<()> {
-    for (name, path) in ours(dir)? {
-        if name.ends_with(NEXT) {
-            remove(&name, &path)?;
-        }
+    for (name, path) in next(dir)? {
+        remove(&name, &path)?;
     }
     Ok(())
 }
 
 fn remove(name: &str, path: &Path) -> Result<usize> {
     let context = || format!("remove {}", path.display());
-    if !name.starts_with(EPOCH) {
-        fs::remove_file(path).with_context(context)?;
-        return Ok(1);
+    if name.starts_with(EPOCH) {
+        return remove_folder(path);
     }
+    fs::remove_file(path).with_context(context)?;
+    Ok(1)
+}
+
+/// Removes an epoch's folder. Returns how many pins were in it.
+///
+/// # Errors
+/// If something in it can't be removed.
+pub fn remove_folder(path: &Path) -> Result<usize> {
+    let context = || format!("remove {}", path.display());
     let mut removed = 0;
     for entry in fs::read_dir(path).with_context(context)? {
         fs::remove_file(entry.with_context(context)?.path()).with_context(context)?;
@@ -351,7 +380,7 @@ mod tests {
             "linkerd_metrics_map",
             "linkerd_metrics_map_iter",
             "linkerd_ingress",
-            "linkerd_ingress_next",
+            "linkerd_ingress_3_next",
             "linkerd_egress_link_2",
             "linkerd_epoch_7",
             "linkerd_epoch__next",

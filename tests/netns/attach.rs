@@ -38,7 +38,15 @@ impl Attached {
         self.ways().contains(&true)
     }
 
-    fn is_empty(&self) -> bool {
+    /// How many programs there are in each direction.
+    pub fn count(&self) -> [usize; 2] {
+        [0, 1].map(|direction| {
+            let filters = self.filters[direction].matches(" handle 0x").count();
+            self.tcx[direction].len() + filters
+        })
+    }
+
+    pub fn is_empty(&self) -> bool {
         self.tcx.iter().all(Vec::is_empty) && self.filters.iter().all(String::is_empty)
     }
 }
@@ -53,7 +61,7 @@ pub fn attached(pod: &Pod) -> Attached {
     Attached { tcx, filters }
 }
 
-fn qdiscs(pod: &Pod) -> String {
+pub fn qdiscs(pod: &Pod) -> String {
     pod.hook
         .run(Command::new("tc").args(["qdisc", "show", "dev", "eth0"]))
 }

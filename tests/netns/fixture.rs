@@ -12,7 +12,7 @@ use crate::pins::{PinDir, sweep};
 use crate::process::{PATIENCE, Process, TempDir, eventually, output};
 use crate::wire::{Faults, Wire};
 
-const METRICS: u16 = 4191;
+pub const METRICS: u16 = 4191;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {

@@ -16,13 +16,19 @@ use crate::peers::{PORT, nghttpd, urls};
 use crate::process::{output, run};
 use crate::server::HTTP;
 
-const CLI: &str = env!("CARGO_BIN_EXE_linkerd-metricd");
+pub const CLI: &str = env!("CARGO_BIN_EXE_linkerd-metricd");
 
 /// `linkerd-metricd upgrade`, `resize` or `detach` on the pod.
-fn operate(pod: &Pod, program: &Path, args: &[&str]) -> String {
+pub fn operation(pod: &Pod, program: &Path, args: &[&str]) -> Command {
     let mut command = binary(program.to_str().expect("a path"));
     command.args(args).args(["--netns", &pod.hook.path()]);
-    let done = output(command.arg("--pin-dir").arg(pod.pins.path()));
+    command.arg("--pin-dir").arg(pod.pins.path());
+    command
+}
+
+/// Does so; it must succeed. Returns what it said.
+fn operate(pod: &Pod, program: &Path, args: &[&str]) -> String {
+    let done = output(&mut operation(pod, program, args));
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.success(), "{args:?}: {said}");
     said
@@ -75,7 +81,7 @@ fn grpc_load(pod: &Pod, requests: u64) -> Command {
 
 /// What is done to the pod under load: loads one after the other, until all is done. Then all
 /// requests and their statuses are there, though programs and maps have changed under them.
-fn under_load(pod: &Pod, rounds: usize, mut what: impl FnMut(usize)) {
+pub fn under_load(pod: &mut Pod, rounds: usize, mut what: impl FnMut(&mut Pod, usize)) {
     const REQUESTS: u64 = 50_000;
     let _nghttpd = nghttpd(pod, pod.server(), &["--trailer", "grpc-status: 0"]);
     let is_done = Arc::new(AtomicBool::new(false));
@@ -91,7 +97,7 @@ fn under_load(pod: &Pod, rounds: usize, mut what: impl FnMut(usize)) {
             loads
         }
     });
-    (0..rounds).for_each(&mut what);
+    (0..rounds).for_each(|round| what(pod, round));
     is_done.store(true, Ordering::Relaxed);
     let loads: u64 = client.join().expect("no load failed");
     let requests = loads * REQUESTS;
@@ -106,14 +112,14 @@ fn under_load(pod: &Pod, rounds: usize, mut what: impl FnMut(usize)) {
 
 /// METRICD_TEST_UPGRADES makes it longer: 20 upgrades and a quarter as many resizes.
 fn upgrades_under_load(way: &str) {
-    let pod = Pod::measured(Shape::Plain, &["--attach", way, "--map-size", "100"]);
+    let mut pod = Pod::measured(Shape::Plain, &["--attach", way, "--map-size", "100"]);
     let upgrades = from_environment("METRICD_TEST_UPGRADES", 8);
     let rounds = (upgrades + upgrades / 4) as usize;
-    under_load(&pod, rounds, |round| {
+    under_load(&mut pod, rounds, |pod, round| {
         if round % 5 == 4 {
-            resize(&pod, 100 + round as u32);
+            resize(pod, 100 + round as u32);
         } else {
-            upgrade(&pod);
+            upgrade(pod);
         }
     });
     let expected = WAYS.map(|other| other == way);
@@ -135,9 +141,9 @@ fn upgrades_and_resizes_under_load_by_clsact() {
 fn changes_of_the_layout_under_load() {
     let mut pod = Pod::measured(Shape::Plain, &[]);
     let next = next_layout();
-    under_load(&pod, 2, |round| {
+    under_load(&mut pod, 2, |pod, round| {
         let cli = if round == 0 { &next } else { Path::new(CLI) };
-        let said = operate(&pod, cli, &["upgrade"]);
+        let said = operate(pod, cli, &["upgrade"]);
         assert!(said.contains(&format!("epoch {}", round + 2)), "{said}");
         pod.scrape();
     });

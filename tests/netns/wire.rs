@@ -225,10 +225,10 @@ fn is_tcp(frame: &[u8]) -> bool {
 }
 
 /// xorshift64*: the same seed, the same faults.
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         // The state must not be 0, and near seeds must not begin alike.
         let mut dice = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         dice.next();
@@ -242,11 +242,11 @@ impl Dice {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn percent(&mut self, percent: f64) -> bool {
+    pub fn percent(&mut self, percent: f64) -> bool {
         ((self.next() >> 11) as f64) < percent / 100.0 * (1u64 << 53) as f64
     }
 
-    fn within(&mut self, range: std::ops::RangeInclusive<u64>) -> u64 {
+    pub fn within(&mut self, range: std::ops::RangeInclusive<u64>) -> u64 {
         range.start() + self.next() % (range.end() - range.start() + 1)
     }
 }
