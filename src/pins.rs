@@ -172,7 +172,15 @@ fn make(dir: &Path, reader_gid: u32) -> Result<()> {
             .create(parent)
             .with_context(|| format!("make {} for pins", parent.display()))?;
     }
-    match make_readable(dir, reader_gid) {
+    // Beside it first: a run that is killed in between must not leave one that is nobody's.
+    let mut next = dir.as_os_str().to_owned();
+    next.push(NEXT);
+    let next = Path::new(&next);
+    let _ = fs::remove_dir(next);
+    let made = make_readable(next, reader_gid).and_then(|()| {
+        fs::rename(next, dir).with_context(|| format!("make pin directory {}", dir.display()))
+    });
+    match made {
         // By another run, just now.
         Err(_) if dir.exists() => Ok(()),
         result => result,
