@@ -25,6 +25,12 @@
  */
 #define bounded(i, MASK) asm volatile("%0 &= %1" : "+r"(i) : "i"(MASK))
 
+/*
+ * Keeps clang from working out addresses behind a pointer once before a loop, and then having to
+ * keep them all on the stack.
+ */
+#define fresh(pointer) asm volatile("" : "+r"(pointer))
+
 /* Serial number arithmetic, RFC 9293 section 3.4. */
 static __always_inline bool before(__u32 a, __u32 b)
 {

@@ -38,8 +38,9 @@ static __always_inline __u32 hpack_name_of(__u32 code)
 #define FOUND_GRPC (1 << 1)    /* a content type of gRPC */
 #define FOUND_UNKNOWN (1 << 2) /* a field that may have been any */
 
+#define HUFFMAN 0x80 /* of a string's first byte */
 #define HPACK_STATIC 61
-#define HPACK_INDEXED 24 /* fields of a byte looked at at once */
+#define HPACK_PLAIN 16 /* fields looked at at once */
 
 /* What taking a token off the window has come to. */
 #define WINDOW_NEXT 0  /* on to the next one */
@@ -77,17 +78,9 @@ static __always_inline int hpack_code(struct http2_side *t, __u32 index)
 	return t->codes[at];
 }
 
-/* A field is whole: it counts for the block, and goes into the table if it is to. */
-static __always_inline void hpack_field(struct http2_side *t, __u32 code)
+/* What a field says counts for the block. */
+static __always_inline void hpack_found(struct http2_side *t, __u32 code)
 {
-	__u32 at = t->inserted;
-
-	if (t->insert) {
-		bounded(at, (HPACK_ENTRIES - 1));
-		t->codes[at] = code;
-		t->inserted++;
-		t->insert = 0;
-	}
 	if (likely(code == CODE_NOTHING))
 		return;
 	if (code & CODE_PATH) {
@@ -102,6 +95,25 @@ static __always_inline void hpack_field(struct http2_side *t, __u32 code)
 	} else if (hpack_name_of(code) == CODE_GRPC_STATUS) {
 		t->grpc_status = code;
 	}
+}
+
+/* A field goes into the dynamic table. */
+static __always_inline void hpack_insert(struct http2_side *t, __u32 code)
+{
+	__u32 at = t->inserted++;
+
+	bounded(at, (HPACK_ENTRIES - 1));
+	t->codes[at] = code;
+}
+
+/* A field is whole. */
+static __always_inline void hpack_field(struct http2_side *t, __u32 code)
+{
+	if (t->insert) {
+		hpack_insert(t, code);
+		t->insert = 0;
+	}
+	hpack_found(t, code);
 }
 
 #define INTEGER_NONE (~0ULL)
@@ -137,8 +149,6 @@ static __always_inline __u64 hpack_integer(struct __sk_buff *skb, __u32 first, _
 	first &= mask;
 	return likely(first < mask) ? first | 1ULL << 32 : hpack_long_integer(skb, mask);
 }
-
-#define HUFFMAN 0x80 /* of a string's first byte */
 
 /* What a literal name means: `len` bytes at `at`, plain or by the code of RFC 7541 appendix B. */
 static __always_inline __u32 hpack_name(struct scratch *s, __u32 at, __u32 len, bool huffman)
@@ -264,27 +274,50 @@ __noinline __u32 hpack_value(struct __sk_buff *skb, __u32 name, __u32 at, __u32 
 }
 
 /*
- * The fields at the window's place that are a byte each: most of most blocks, as they refer to the
- * tables. Returns WINDOW_STOP if one refers to nothing.
+ * The fields at the window's place that say nothing which is not in the tables: those that refer to
+ * them by a byte, and those with a name of no interest, whose value is passed over. That is most of
+ * most blocks. Returns WINDOW_STOP if one refers to nothing.
  */
-static __always_inline int hpack_indexed(struct scratch *s, struct http2_side *t, __u32 avail)
+static __always_inline int hpack_plain(struct scratch *s, struct http2_side *t, __u32 avail)
 {
 	struct window *w = &s->window;
-	__u32 at = w->at;
+	__u32 at = w->at, end = at + avail;
 	int code;
 
-	for (int i = 0; i < HPACK_INDEXED; i++) {
-		__u32 first = buffer1(s, at);
+	for (int i = 0; i < HPACK_PLAIN; i++) {
+		__u32 kind = buffer1(s, at), next = at + 1, index, mask, n;
 
-		if (!avail || first <= 0x80 || first == 0xff)
+		if (at >= end || (kind & 0xe0) == 0x20)
 			break;
-		code = hpack_code(t, first & 0x7f);
+		/* The bits below the highest that is set, or four: without a branch, for the
+		 * verifier. */
+		mask = 0x0f | (kind & 0xc0) >> 1 | (kind & 0xc0) >> 2 | (kind & 0x80) >> 3;
+		index = kind & mask;
+		n = buffer1(s, next);
+		if (index == mask) {
+			/* Of two bytes: RFC 7541 section 5.1. */
+			if (next >= end || (n & 0x80))
+				break;
+			index += n;
+			next++;
+			n = buffer1(s, next);
+		}
+		if (unlikely(!index))
+			break;
+		code = hpack_code(t, index);
 		if (unlikely(code < 0))
 			return WINDOW_STOP;
-		if (code != CODE_NOTHING)
-			hpack_field(t, code);
-		at++;
-		avail--;
+		if (kind & 0x80) {
+			hpack_found(t, code);
+			at = next;
+			continue;
+		}
+		n &= ~HUFFMAN;
+		if (code != CODE_NOTHING || n == 0x7f || next + n >= end)
+			break;
+		if (kind & 0x40)
+			hpack_insert(t, CODE_NOTHING);
+		at = next + 1 + n;
 	}
 	t->left -= at - w->at;
 	w->at = at;

@@ -3,7 +3,7 @@
  * HTTP/2, RFC 9113, and gRPC upon it: frames are followed across packets by sequence number, header
  * blocks field by field (hpack.h), and what they say of streams is stream.h's.
  *
- * The packet is read in windows of BLOCK bytes, each of which is taken apart token by token; a
+ * The packet is read in windows of WINDOW bytes, each of which is taken apart token by token; a
  * token is at most CARRY bytes, and what is there of one at the end of a packet is carried over.
  * Payloads that do not matter are passed over without being seen.
  *
@@ -17,7 +17,8 @@
 
 #include "stream.h"
 
-#define HTTP2_TOKENS 128 /* of one window */
+#define WINDOW 128     /* bytes; BLOCK where routes are looked for, which may be long */
+#define HTTP2_TOKENS 8 /* looked at in it, before it is read again */
 #define FRAME_HEADER 9
 
 enum frame_type {
@@ -247,7 +248,7 @@ static __always_inline int http2_fragment_end(struct scratch *s, struct parser *
 		t = http2_mine(s, x_);                                                             \
 	})
 
-/* Takes a token off the window, of a header block. */
+/* Takes a token off the window, of a field. */
 __noinline int http2_field(struct __sk_buff *skb)
 {
 	struct scratch *s;
@@ -261,14 +262,6 @@ __noinline int http2_field(struct __sk_buff *skb)
 	w = &s->window;
 	at = w->at;
 	avail = w->total - at;
-	if (likely(t->field == FIELD_START)) {
-		if (unlikely(hpack_indexed(s, t, avail < t->left ? avail : t->left)))
-			return WINDOW_STOP;
-		at = w->at;
-		avail = w->total - at;
-	}
-	if (!t->left)
-		return http2_fragment_end(s, h, t);
 	if (t->field == FIELD_SKIP) {
 		n = t->string_left < t->left ? t->string_left : t->left;
 		t->string_left -= n;
@@ -299,21 +292,19 @@ __noinline int http2_field(struct __sk_buff *skb)
 	return r;
 }
 
-/* Takes a token off the window, of a frame. */
-__noinline int http2_token(struct __sk_buff *skb)
+/* Takes a token off the window that is neither a frame's header nor a field. */
+__noinline int http2_other(struct __sk_buff *skb)
 {
 	struct scratch *s;
 	struct http2_side *t;
-	struct window *w;
 	struct parser *h;
+	struct window *w;
 	__u32 n;
 
 	HTTP2_ENTER(skb, s, h, t);
 	w = &s->window;
 	if (w->at == w->total)
 		return WINDOW_CUT;
-	if (t->token == TOKEN_FRAME)
-		return http2_frame(skb, s, h, t);
 	if (t->token == TOKEN_PREFIX)
 		return http2_prefix(s, t);
 	if (unlikely(t->token == TOKEN_PREFACE)) {
@@ -339,13 +330,42 @@ __noinline int http2_token(struct __sk_buff *skb)
 	return http2_pass(s, h, t->left);
 }
 
-/* What the last token has brought to an end. */
-static __always_inline void http2_done(struct __sk_buff *skb, struct window *w,
+/* Takes a token off the window, and after a frame's header, if it is that of HEADERS, what the
+ * tables know of its block. */
+static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s, struct parser *h,
 				       struct http2_side *t)
 {
+	struct window *w = &s->window;
+	__u32 avail;
+	int r;
+
+	if (likely(t->token == TOKEN_FRAME)) {
+		if (w->at == w->total)
+			return WINDOW_CUT;
+		r = http2_frame(skb, s, h, t);
+		if (r != WINDOW_NEXT)
+			return r;
+	}
+	if (likely(t->token == TOKEN_FRAME))
+		return WINDOW_NEXT;
+	if (unlikely(t->token != TOKEN_BLOCK))
+		return http2_other(skb);
+	avail = w->total - w->at;
+	if (likely(t->field == FIELD_START) &&
+	    unlikely(hpack_plain(s, t, avail < t->left ? avail : t->left)))
+		return WINDOW_STOP;
+	return likely(!t->left) ? http2_fragment_end(s, h, t) : http2_field(skb);
+}
+
+/* What the last token has brought to an end. */
+static __always_inline void http2_done(struct __sk_buff *skb, struct scratch *s, struct http2 *x,
+				       struct conn *c, struct http2_side *t)
+{
+	struct window *w = &s->window;
+
 	if (w->done & DONE_BLOCK) {
 		w->done = 0;
-		http2_block(skb);
+		http2_block_usual(skb, s, x, c, t);
 	}
 	if (w->done & DONE_STREAM) {
 		w->done = t->ending = 0;
@@ -359,6 +379,15 @@ static __always_inline bool http2_pending(struct parser *h, struct http2_side *t
 	return h->phase == PHASE_START && t->token == TOKEN_BLOCK && !t->left;
 }
 
+/* A payload has been passed over: was it the last of an answer? */
+static __always_inline void http2_payload_end(struct __sk_buff *skb, struct http2_side *t)
+{
+	if (t->token == TOKEN_FRAME && t->ending && !t->in_block) {
+		t->ending = 0;
+		http2_finish(skb, t->stream);
+	}
+}
+
 /* Behind a payload, or a part of one, that was passed over without being seen. */
 __noinline int http2_passed(struct __sk_buff *skb)
 {
@@ -370,15 +399,12 @@ __noinline int http2_passed(struct __sk_buff *skb)
 	if (!x)
 		return GO_ON;
 	t = http2_mine(s, x);
-	if (t->token == TOKEN_FRAME && t->ending && !t->in_block) {
-		t->ending = 0;
-		http2_finish(skb, t->stream);
-	}
+	http2_payload_end(skb, t);
 	if (http2_pending(parser_mine(s, c), t)) {
 		s->window.at = s->window.total = s->window.done = 0;
 		if (http2_fragment_end(s, parser_mine(s, c), t) == WINDOW_STOP)
 			return parser_lost(skb, LOST_MALFORMED);
-		http2_done(skb, &s->window, t);
+		http2_done(skb, s, x, c, t);
 	}
 	return GO_ON;
 }
@@ -411,8 +437,7 @@ __noinline int http2_step(struct __sk_buff *skb)
 	if (h->phase >= HTTP1_BODY)
 		goto skip;
 
-	/* A server's heads are far apart. */
-	n = p->role == SERVER ? BLOCK / 4 : BLOCK;
+	n = unlikely(config.routes) && p->role == CLIENT ? BLOCK : WINDOW;
 	n = (avail < n ? avail : n) - 1;
 	bounded(n, (BLOCK - 1));
 	n++;
@@ -428,8 +453,13 @@ __noinline int http2_step(struct __sk_buff *skb)
 	w->carry = carry;
 	w->done = 0;
 	for (int i = 0; i < HTTP2_TOKENS; i++) {
-		r = t->token == TOKEN_BLOCK ? http2_field(skb) : http2_token(skb);
-		http2_done(skb, w, t);
+		fresh(s);
+		fresh(t);
+		fresh(h);
+		fresh(x);
+		fresh(c);
+		r = http2_token(skb, s, h, t);
+		http2_done(skb, s, x, c, t);
 		if (r != WINDOW_NEXT)
 			break;
 	}
@@ -458,11 +488,11 @@ __noinline int http2_step(struct __sk_buff *skb)
 		/* The end of a body, of a request that asked for the upgrade. */
 		if (h->phase == HTTP1_END)
 			h->phase = PHASE_START;
-		if (h->phase == PHASE_START && http2_passed(skb))
-			return STOP;
-	} else if (http2_pending(h, t) && http2_passed(skb)) {
-		return STOP;
+		if (h->phase == PHASE_START)
+			http2_payload_end(skb, t);
 	}
+	if (unlikely(http2_pending(h, t)) && http2_passed(skb))
+		return STOP;
 	return p->pos == p->end ? STOP : GO_ON;
 }
 

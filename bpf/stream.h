@@ -62,6 +62,18 @@ __noinline __u32 http2_take(struct __sk_buff *skb)
 	return at + 1;
 }
 
+/* For the server's side: the stream at its place, or NULL if it has ended. */
+static __always_inline struct http2_stream *http2_current(struct http2_stream *r, __u32 stream)
+{
+	if ((r->answer & STREAM_ID) != stream) {
+		r->status = 0;
+		r->grpc_status = GRPC_STATUS_NONE;
+		r->first_ns = 0;
+		WRITE_ONCE(r->answer, stream);
+	}
+	return r->answer & STREAM_ENDED ? NULL : r;
+}
+
 /* What is known of a stream, or NULL if nothing is, or it has ended. Only clients' streams are. */
 static __always_inline struct http2_stream *http2_find(struct http2 *x, __u32 stream)
 {
@@ -77,15 +89,7 @@ static __always_inline struct http2_stream *http2_find(struct http2 *x, __u32 st
 			return NULL;
 		r = http2_place(x, stream);
 	}
-	if (r->stream != stream)
-		return NULL;
-	if ((r->answer & STREAM_ID) != stream) {
-		r->status = 0;
-		r->grpc_status = GRPC_STATUS_NONE;
-		r->first_ns = 0;
-		WRITE_ONCE(r->answer, stream);
-	}
-	return r->answer & STREAM_ENDED ? NULL : r;
+	return r->stream == stream ? http2_current(r, stream) : NULL;
 }
 
 static __always_inline bool http2_taken(struct http2_stream *r)
@@ -117,6 +121,27 @@ static __always_inline struct http2_stream *http2_further(struct __sk_buff *skb,
 	return NULL;
 }
 
+/* A request is counted. */
+static __always_inline void http2_count(struct packet *p, struct http2_side *t)
+{
+	if (t->found & FOUND_GRPC)
+		p->delta.grpc++;
+	else
+		p->delta.http2++;
+	t->last = t->stream;
+}
+
+/* It has a place. */
+static __always_inline void http2_begin(struct conn *c, struct http2_side *t,
+					struct http2_stream *r)
+{
+	r->protocol = t->found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
+	r->route = t->route;
+	r->start_ns = t->start_ns;
+	WRITE_ONCE(r->stream, t->stream);
+	c->side[CLIENT].requests++;
+}
+
 /* A client's stream begins: its request is counted. RFC 9113 section 5.1.1. */
 static __always_inline void http2_request(struct __sk_buff *skb, struct scratch *s, struct http2 *x,
 					  struct conn *c, struct http2_side *t)
@@ -125,7 +150,7 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 	struct packet *p = &s->packet;
 	bool grpc = t->found & FOUND_GRPC;
 
-	t->last = t->stream;
+	http2_count(p, t);
 	if (unlikely(config.routes)) {
 		if (t->route == ROUTE_NONE)
 			t->route = ROUTE_UNKNOWN;
@@ -133,10 +158,6 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 			t->route = route_static(skb, t->route);
 		route_request(skb, grpc ? PROTOCOL_GRPC : PROTOCOL_HTTP2, t->route, 1);
 	}
-	if (grpc)
-		p->delta.grpc++;
-	else
-		p->delta.http2++;
 	if (unlikely(http2_taken(r)))
 		r = http2_further(skb, x, t->stream);
 	if (unlikely(!r))
@@ -149,11 +170,7 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 			p->unknown++;
 		return;
 	}
-	r->protocol = grpc ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
-	r->route = t->route;
-	r->start_ns = t->start_ns;
-	WRITE_ONCE(r->stream, t->stream);
-	c->side[CLIENT].requests++;
+	http2_begin(c, t, r);
 }
 
 /* The whole answer of a stream has come. The caller holds the server's side. */
@@ -195,6 +212,36 @@ __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 	return 0;
 }
 
+/* One of the requests of http2_infer. */
+__noinline int http2_infer_one(struct __sk_buff *skb, __u32 stream, __u32 protocol)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+	struct http2_stream *r;
+	struct packet *p;
+
+	if (!x)
+		return 0;
+	p = &s->packet;
+	r = http2_place(x, stream);
+	if (protocol == PROTOCOL_GRPC)
+		p->delta.grpc++;
+	else
+		p->delta.http2++;
+	if (http2_taken(r)) {
+		p->unknown += protocol != PROTOCOL_GRPC;
+		p->unknown_grpc += protocol == PROTOCOL_GRPC;
+		return 0;
+	}
+	r->protocol = protocol;
+	r->route = config.routes ? ROUTE_UNKNOWN : ROUTE_NONE;
+	r->start_ns = 0;
+	WRITE_ONCE(r->stream, stream);
+	c->side[CLIENT].requests++;
+	return 0;
+}
+
 /*
  * The client's side is lost, and the server answers a stream that was never seen: it and all before
  * it were requests (RFC 9113 section 5.1.1), of which nothing else is known. Returns how many. The
@@ -205,41 +252,38 @@ __noinline int http2_infer(struct __sk_buff *skb, __u32 stream, __u32 protocol)
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
 	struct http2 *x = c ? http2_of(c) : NULL;
-	struct packet *p;
-	__u32 last, n = 0;
+	__u32 last, n;
 
 	if (!x)
 		return 0;
-	p = &s->packet;
 	last = x->side[CLIENT].last;
 	if (last < x->side[SERVER].last)
 		last = x->side[SERVER].last;
-	for (int i = 0; i < HTTP2_STREAMS && last < stream; i++) {
-		struct http2_stream *r;
-
+	for (n = 0; n < HTTP2_STREAMS && last < stream; n++) {
 		last += 2;
-		r = http2_place(x, last);
-		if (protocol == PROTOCOL_GRPC)
-			p->delta.grpc++;
-		else
-			p->delta.http2++;
-		n++;
-		if (http2_taken(r)) {
-			p->unknown += protocol != PROTOCOL_GRPC;
-			p->unknown_grpc += protocol == PROTOCOL_GRPC;
-			continue;
-		}
-		r->protocol = protocol;
-		r->route = config.routes ? ROUTE_UNKNOWN : ROUTE_NONE;
-		r->start_ns = 0;
-		WRITE_ONCE(r->stream, last);
-		c->side[CLIENT].requests++;
+		http2_infer_one(skb, last, protocol);
 	}
 	x->side[SERVER].last = stream;
 	return n;
 }
 
 /* The head of an answer, or its trailers. */
+static __always_inline void http2_head(struct scratch *s, struct http2_side *t,
+				       struct http2_stream *r)
+{
+	/* 1xx is not the answer yet, RFC 9110 section 15.2. */
+	if (!r->first_ns && (t->found & (FOUND_STATUS | FOUND_UNKNOWN)) &&
+	    !(t->status >= 100 && t->status < 200)) {
+		r->status = t->status;
+		r->first_ns = t->start_ns;
+	}
+	if (t->grpc_status != GRPC_STATUS_NONE)
+		r->grpc_status = t->grpc_status;
+	if (t->ending)
+		s->window.done = DONE_STREAM;
+}
+
+/* The same, when the request may not have been seen. */
 static __always_inline void http2_answer(struct __sk_buff *skb, struct scratch *s, struct http2 *x,
 					 struct conn *c, struct http2_side *t)
 {
@@ -254,21 +298,12 @@ static __always_inline void http2_answer(struct __sk_buff *skb, struct scratch *
 			route_request(skb, protocol, ROUTE_UNKNOWN, n);
 		r = http2_find(x, t->stream);
 	}
-	if (!r)
-		return;
-	/* 1xx is not the answer yet, RFC 9110 section 15.2. */
-	if (!r->first_ns && (t->found & (FOUND_STATUS | FOUND_UNKNOWN)) &&
-	    !(t->status >= 100 && t->status < 200)) {
-		r->status = t->status;
-		r->first_ns = t->start_ns;
-	}
-	if (t->grpc_status != GRPC_STATUS_NONE)
-		r->grpc_status = t->grpc_status;
-	if (t->ending)
-		s->window.done = DONE_STREAM;
+	if (r)
+		http2_head(s, t, r);
 }
 
-/* The header block at hand is whole. */
+/* The header block at hand is whole. What the server pushes has even numbers; of a PUSH_PROMISE
+ * only the table's changes matter. */
 __noinline int http2_block(struct __sk_buff *skb)
 {
 	struct scratch *s;
@@ -282,8 +317,6 @@ __noinline int http2_block(struct __sk_buff *skb)
 	if (!x)
 		return 0;
 	t = http2_mine(s, x);
-	/* What the server pushes has even numbers; of a PUSH_PROMISE only the table's changes
-	 * matter. */
 	if (!(t->stream & 1) || (t->flags & FLAG_PROMISE))
 		return 0;
 	if (s->packet.role == SERVER)
@@ -291,6 +324,28 @@ __noinline int http2_block(struct __sk_buff *skb)
 	else if (t->stream > t->last)
 		http2_request(skb, s, x, c, t);
 	return 0;
+}
+
+/* The same without a call where, as usual, the stream has the first of its places. */
+static __always_inline void http2_block_usual(struct __sk_buff *skb, struct scratch *s,
+					      struct http2 *x, struct conn *c, struct http2_side *t)
+{
+	struct http2_stream *r = http2_place(x, t->stream);
+
+	if (unlikely(!(t->stream & 1) || (t->flags & FLAG_PROMISE))) {
+		http2_block(skb);
+	} else if (s->packet.role == SERVER) {
+		if (unlikely(r->stream != t->stream))
+			http2_block(skb);
+		else if (http2_current(r, t->stream))
+			http2_head(s, t, r);
+	} else if (unlikely(t->stream <= t->last || config.routes || http2_taken(r) ||
+			    (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))) {
+		http2_block(skb);
+	} else {
+		http2_count(&s->packet, t);
+		http2_begin(c, t, r);
+	}
 }
 
 /* The client cancels a stream: that is the server's side to note, which is taken for it. */
