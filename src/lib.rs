@@ -10,6 +10,7 @@ pub mod attach;
 mod epoch;
 pub mod gc;
 pub mod init;
+pub mod inject;
 mod installed;
 pub mod loader;
 pub mod logging;
