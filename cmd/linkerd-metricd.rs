@@ -1,14 +1,18 @@
 //! The command line for operators, also `linkerd metricd …`.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use metricd::options::Options;
 use metricd::target::NodeTarget;
-use metricd::{gc, init, logging, run};
+use metricd::{gc, init, install, logging, run};
 
 /// Request metrics for every pod, collected in the kernel.
 #[derive(Parser)]
@@ -20,6 +24,10 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Print what `kubectl apply -f -` takes to install it in a cluster
+    Install(install::Flags),
+    /// Print what `kubectl delete -f -` takes to remove it again; injected pods go on
+    Uninstall(install::Namespace),
     /// Observe this network namespace and serve its metrics, until stopped
     Run {
         #[command(flatten)]
@@ -59,6 +67,10 @@ enum Command {
         /// Only say what would be removed
         #[arg(long)]
         dry_run: bool,
+
+        /// Do so again and again, until stopped
+        #[arg(long, env = "METRICD_GC_EVERY", value_name = "SECONDS")]
+        every: Option<NonZeroU64>,
     },
     /// Detach what was attached, and remove the pins
     Detach {
@@ -79,11 +91,36 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<()> {
     let lines = match command {
         Command::Run { options, listen } => return run::run(&options, listen),
+        Command::Install(flags) => return print(&install::install(&flags)?),
+        Command::Uninstall(namespace) => return print(&install::uninstall(&namespace)?),
         Command::Upgrade { target, options } => init::upgrade(&target.enter(options)?)?,
         Command::Resize { target, options } => init::resize(&target.enter(options)?)?,
-        Command::Gc { pin_root, dry_run } => gc::collect(&pin_root, dry_run)?,
+        Command::Gc {
+            pin_root,
+            dry_run,
+            every,
+        } => loop {
+            let lines = gc::collect(&pin_root, dry_run)?;
+            let Some(seconds) = every else {
+                break lines;
+            };
+            say(&lines);
+            thread::sleep(Duration::from_secs(seconds.get()));
+        },
         Command::Detach { target, options } => init::detach(&target.enter(options)?.pin_dir)?,
     };
-    lines.iter().for_each(|line| tracing::info!("{line}"));
+    say(&lines);
     Ok(())
+}
+
+fn say(lines: &[String]) {
+    lines.iter().for_each(|line| tracing::info!("{line}"));
+}
+
+/// Whoever reads it may have enough before the end, as `head` does.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
