@@ -41,7 +41,8 @@ pub struct Flags {
     #[arg(short = 'f', long, value_name = "FILE")]
     pub values: Vec<PathBuf>,
 
-    /// One value of the chart, after those in files; VALUE is YAML, a dot in a KEY is written \.
+    /// One value of the chart, after those in files: KEY as image.tag, with \. for a dot of a name,
+    /// VALUE as YAML; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 
