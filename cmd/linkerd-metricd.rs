@@ -1,11 +1,14 @@
 //! The command line for operators, also `linkerd metricd …`.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use metricd::inject::Config;
+use metricd::inject::manifests::{self, Change};
 use metricd::options::Options;
 use metricd::target::NodeTarget;
 use metricd::{gc, init, logging, run};
@@ -45,6 +48,35 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Ask for metricd in the pods of manifests: kubectl get deploy -o yaml | linkerd-metricd inject
+    /// - | kubectl apply -f -
+    ///
+    /// Adds the annotation metricd.linkerd.io/inject: enabled, for the webhook to see. With
+    /// --manual, it adds the containers themselves, and no webhook is needed. Documents without pods
+    /// go through as they are. What was done is reported on standard error.
+    Inject {
+        /// YAML files; - is standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+
+        /// Add the containers rather than the annotation
+        #[arg(long)]
+        manual: bool,
+
+        /// With --manual, the installation's settings, as the injector has them
+        #[arg(long, value_name = "FILE", requires = "manual")]
+        config: Option<PathBuf>,
+
+        /// With --manual, the image of the containers
+        #[arg(long, requires = "manual")]
+        image: Option<String>,
+    },
+    /// Take out of manifests what inject has put in: the containers, else the annotation
+    Uninject {
+        /// YAML files; - is standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Remove the pins of pods that are gone: for the node, as root in the host's namespaces
     Gc {
         /// Folder with a folder of pins for each pod
@@ -82,8 +114,30 @@ fn execute(command: Command) -> Result<()> {
         Command::Upgrade { target, options } => init::upgrade(&target.enter(options)?)?,
         Command::Resize { target, options } => init::resize(&target.enter(options)?)?,
         Command::Gc { pin_root, dry_run } => gc::collect(&pin_root, dry_run)?,
+        Command::Inject {
+            files,
+            manual: false,
+            ..
+        } => return change(&files, &Change::Annotate),
+        Command::Inject {
+            files,
+            config,
+            image,
+            ..
+        } => {
+            let config = Config::with_image(config.as_deref(), image)?;
+            return change(&files, &Change::Inject(Box::new(config)));
+        }
+        Command::Uninject { files } => return change(&files, &Change::Uninject),
         Command::Detach { target, options } => init::detach(&target.enter(options)?.pin_dir)?,
     };
     lines.iter().for_each(|line| tracing::info!("{line}"));
     Ok(())
+}
+
+fn change(files: &[PathBuf], change: &Change) -> Result<()> {
+    let (manifests, report) = manifests::change_files(files, change)?;
+    eprint!("{report}");
+    let stdout = io::stdout().write_all(manifests.as_bytes());
+    stdout.context("write the manifests")
 }
