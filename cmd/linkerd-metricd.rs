@@ -8,8 +8,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use metricd::inject::Config;
+use metricd::inject::manifests::{self, Change};
 use metricd::options::Options;
 use metricd::target::NodeTarget;
 use metricd::{gc, init, install, logging, run};
@@ -52,6 +54,35 @@ enum Command {
 
         #[command(flatten)]
         options: Options,
+    },
+    /// Ask for metricd in the pods of manifests: kubectl get deploy -o yaml | linkerd-metricd inject
+    /// - | kubectl apply -f -
+    ///
+    /// Adds the annotation metricd.linkerd.io/inject: enabled, for the webhook to see. With
+    /// --manual, it adds the containers themselves, and no webhook is needed. Documents without pods
+    /// go through as they are. What was done is reported on standard error.
+    Inject {
+        /// YAML files; - is standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+
+        /// Add the containers rather than the annotation
+        #[arg(long)]
+        manual: bool,
+
+        /// With --manual, the installation's settings, as the injector has them
+        #[arg(long, value_name = "FILE", requires = "manual")]
+        config: Option<PathBuf>,
+
+        /// With --manual, the image of the containers
+        #[arg(long, requires = "manual")]
+        image: Option<String>,
+    },
+    /// Take out of manifests what inject has put in: the containers, else the annotation
+    Uninject {
+        /// YAML files; - is standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// Remove the pins of pods that are gone: for the node, as root in the host's namespaces
     Gc {
@@ -107,10 +138,31 @@ fn execute(command: Command) -> Result<()> {
             say(&lines);
             thread::sleep(Duration::from_secs(seconds.get()));
         },
+        Command::Inject {
+            files,
+            manual: false,
+            ..
+        } => return change(&files, &Change::Annotate),
+        Command::Inject {
+            files,
+            config,
+            image,
+            ..
+        } => {
+            let config = Config::with_image(config.as_deref(), image)?;
+            return change(&files, &Change::Inject(Box::new(config)));
+        }
+        Command::Uninject { files } => return change(&files, &Change::Uninject),
         Command::Detach { target, options } => init::detach(&target.enter(options)?.pin_dir)?,
     };
     say(&lines);
     Ok(())
+}
+
+fn change(files: &[PathBuf], change: &Change) -> Result<()> {
+    let (manifests, report) = manifests::change_files(files, change)?;
+    eprint!("{report}");
+    print(&manifests)
 }
 
 fn say(lines: &[String]) {
@@ -120,7 +172,9 @@ fn say(lines: &[String]) {
 /// Whoever reads it may have enough before the end, as `head` does.
 fn print(text: &str) -> Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("write to standard output")
+        }
         _ => Ok(()),
     }
 }

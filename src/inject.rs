@@ -4,16 +4,20 @@
 pub mod annotations;
 pub mod config;
 mod containers;
-mod memory;
+pub mod manifests;
+pub mod memory;
 mod ports;
 mod quantity;
 mod record;
 mod skip;
 mod values;
+mod yaml;
 
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation};
 use serde_json::{Map, Value, json};
 
 use annotations::Settings;
@@ -102,9 +106,30 @@ pub fn uninject(pod: &Value) -> Value {
     pod
 }
 
-/// What makes the one of the other.
-pub fn patch(before: &Value, after: &Value) -> json_patch::Patch {
-    json_patch::diff(before, after)
+/// What makes the one pod of the other. Containers and volumes that are new are put in first, so
+/// that those behind them are not taken for changed.
+pub fn patch(before: &Value, after: &Value) -> Patch {
+    let mut aligned = before.clone();
+    let mut operations = Vec::new();
+    for (field, names) in containers::NAMES {
+        let pointer = format!("/spec/{field}");
+        let Some(list) = aligned.pointer_mut(&pointer).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        for (i, item) in items(after, field).iter().enumerate() {
+            let is_new =
+                names.contains(&name(item)) && !list.iter().any(|old| name(old) == name(item));
+            if is_new && i <= list.len() {
+                list.insert(i, item.clone());
+                operations.push(PatchOperation::Add(AddOperation {
+                    path: PointerBuf::from_tokens(["spec", field, &i.to_string()]),
+                    value: item.clone(),
+                }));
+            }
+        }
+    }
+    operations.extend(json_patch::diff(&aligned, after).0);
+    Patch(operations)
 }
 
 /// As many scrapers understand them.

@@ -98,7 +98,7 @@ impl Default for Config {
             bpffs: options::PIN_DIR.into(),
             sidecar_uid: 0,
             sidecar_gid: 65534,
-            init_resources: resources(["100m", "1"], ["32Mi", "64Mi"]),
+            init_resources: resources(["100m", "1"], ["16Mi", "64Mi"]),
             sidecar_resources: resources(["10m", "200m"], ["16Mi", "32Mi"]),
         }
     }
@@ -112,6 +112,19 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         Self::parse(&text).with_context(|| format!("settings in {}", path.display()))
+    }
+
+    /// The same for the command line: the file and the image are as it pleases.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn with_image(file: Option<&Path>, image: Option<String>) -> Result<Self> {
+        let mut config = file.map_or_else(|| Ok(Self::default()), Self::read)?;
+        if let Some(image) = image {
+            config.image = image;
+            config.check().map_err(|problem| anyhow!(problem))?;
+        }
+        Ok(config)
     }
 
     /// The same from YAML.

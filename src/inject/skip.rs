@@ -167,33 +167,29 @@ pub fn decide(
 
 /// What the annotations say.
 fn consent(pod: &Value, around: &Around, warnings: &mut Vec<String>) -> Result<(), Skip> {
+    let mut word = |of: &str, value: Option<&str>| match value? {
+        ENABLED => Some(true),
+        DISABLED => Some(false),
+        value => {
+            let problem = "is neither enabled nor disabled";
+            warnings.push(format!(
+                "{of}{}",
+                annotations::refused(INJECT, value, problem)
+            ));
+            None
+        }
+    };
+    let pods = word("", annotation(pod, INJECT));
     let namespace = around
         .namespace
         .and_then(|namespace| namespace.annotations.get(INJECT));
-    for (value, of, disabled) in [
-        (annotation(pod, INJECT), "", Skip::DisabledByPod),
-        (
-            namespace.map(String::as_str),
-            "namespace: ",
-            Skip::DisabledByNamespace,
-        ),
-    ] {
-        match value {
-            Some(ENABLED) => return Ok(()),
-            Some(DISABLED) if around.asked && of != "" => {}
-            Some(DISABLED) => return Err(disabled),
-            Some(value) => {
-                let problem = "is neither enabled nor disabled";
-                warnings.push(format!(
-                    "{of}{}",
-                    annotations::refused(INJECT, value, problem)
-                ));
-            }
-            None => {}
-        }
-    }
-    match around.asked {
-        true => Ok(()),
-        false => Err(Skip::NotEnabled),
+    let namespaces = word("namespace: ", namespace.map(String::as_str));
+    match (pods, namespaces) {
+        (Some(true), _) => Ok(()),
+        (Some(false), _) => Err(Skip::DisabledByPod),
+        (None, _) if around.asked => Ok(()),
+        (None, Some(true)) => Ok(()),
+        (None, Some(false)) => Err(Skip::DisabledByNamespace),
+        (None, None) => Err(Skip::NotEnabled),
     }
 }
