@@ -7,3 +7,4 @@ mod cases;
 mod golden;
 mod manifests;
 mod properties;
+mod settings;
