@@ -5,6 +5,8 @@ BIN := target/release
 PYTHON := target/python
 HELM := target/helm
 BPFFS := /sys/fs/bpf
+BINARIES := $(basename $(notdir $(wildcard cmd/*.rs)))
+IMAGE := target/image
 
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
@@ -12,7 +14,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs c
 	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman runc catatonit strace apparmor
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo setup-test setup-python setup-helm bpffs build run demo test test-long test-kernels test-manifests test-apiserver fuzz lint bench clean
+.PHONY: help setup setup-demo setup-test setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-apiserver fuzz lint bench clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +28,16 @@ demo: setup setup-demo build bpffs ## The shape of a pod: nginx in a namespace, 
 
 build: setup ## The release binaries, in target/release
 	cargo build --release --locked
+
+image: build image-root ## The image of what was built here, by podman
+	podman build --target prebuilt -t linkerd-metricd:$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml) .
+
+# What is in the image: the binaries, and the libraries that they are linked to.
+image-root:
+	@rm -rf $(IMAGE) && install -d $(IMAGE)
+	@install $(BINARIES:%=$(BIN)/%) $(IMAGE)
+	@ldd $(BINARIES:%=$(BIN)/%) | sed -nE 's|.*\s(/\S+) \(.*|\1|p' | sort -u | while read -r library; do \
+		install -D "$$library" "$(IMAGE)$$library"; done
 
 test: setup setup-test setup-python setup-helm build bpffs ## All tests, with everything they need (about 10 minutes)
 	$(SUDO) env FUZZ_SECONDS=60 cargo test --locked

@@ -208,13 +208,24 @@ fn with_maps(resources: &Resources, maps: u64, guaranteed: bool) -> Value {
     };
     let (mut requests, mut limits) = (add(&resources.requests), add(&resources.limits));
     if guaranteed {
-        // CPU as little as can be, for a pod that asks for more may fit nowhere; memory as much.
-        limits.cpu = requests.cpu.clone().or(limits.cpu);
-        requests.cpu.clone_from(&limits.cpu);
+        requests.cpu = Some(guaranteed_cpu(requests.cpu.take(), limits.cpu.take()));
+        limits.cpu.clone_from(&requests.cpu);
         requests.memory = limits.memory.clone().or(requests.memory);
         limits.memory.clone_from(&requests.memory);
     }
     json!({"requests": requests, "limits": limits})
+}
+
+/// CPU that is requested and allowed: so much that a scrape is quick, unless what is said leaves no
+/// choice, and no more, for the whole pod must find a node that has it.
+fn guaranteed_cpu(request: Option<String>, limit: Option<String>) -> String {
+    const USUAL: &str = "100m";
+    let usual = quantity::thousandths(USUAL);
+    match (request, limit) {
+        (Some(request), _) if quantity::thousandths(&request) > usual => request,
+        (_, Some(limit)) if quantity::thousandths(&limit) < usual => limit,
+        _ => USUAL.into(),
+    }
 }
 
 /// Whether each container has limits for CPU and memory, and requests nothing else. Source:

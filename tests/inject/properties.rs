@@ -1,7 +1,7 @@
 //! What holds for every pod: injected twice is injected once, whatever others have done in between,
 //! and taken out again, nothing of ours is left.
 
-use metricd::inject::{Around, Config, Outcome, inject, uninject};
+use metricd::inject::{Around, Config, Outcome, inject, patch, uninject};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -117,6 +117,36 @@ proptest! {
     fn twice_is_once(pod in pods(), native: bool) {
         let once = injected(&pod, &config(native));
         prop_assert_eq!(injected(&once, &config(native)), once);
+    }
+
+    /// Other webhooks come behind ours, the API server fills in what is missing, and then ours is
+    /// asked again.
+    #[test]
+    fn others_in_between_change_nothing(pod in pods(), native: bool, first: bool, other in container()) {
+        let config = config(native);
+        let mut changed = injected(&pod, &config);
+        for field in ["initContainers", "containers"] {
+            if let Some(list) = changed["spec"][field].as_array_mut() {
+                list.insert(if first { 0 } else { list.len() }, other.clone());
+                for container in list {
+                    container["terminationMessagePath"] = "/dev/termination-log".into();
+                    if let Some(env) = container["env"].as_array_mut() {
+                        env.push(json!({"name": "OTHERS", "value": "1"}));
+                    }
+                }
+            }
+        }
+        changed["metadata"]["annotations"]["others"] = "1".into();
+        let again = injected(&changed, &config);
+        prop_assert_eq!(&again["spec"]["initContainers"][0]["name"], "metricd-init");
+        prop_assert_eq!(&again["spec"]["initContainers"][0]["terminationMessagePath"], "/dev/termination-log");
+        let env = again["spec"]["initContainers"][0]["env"].as_array().unwrap();
+        prop_assert_eq!(env.iter().filter(|env| env["name"] == "OTHERS").count(), 1);
+        prop_assert_eq!(injected(&again, &config), again.clone());
+        prop_assert_eq!(uninject(&again), uninject(&changed));
+        let mut patched = changed.clone();
+        json_patch::patch(&mut patched, &patch(&changed, &again)).unwrap();
+        prop_assert_eq!(patched, again);
     }
 
     #[test]
