@@ -17,7 +17,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs c
 .PHONY: help setup setup-demo setup-test setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-apiserver fuzz lint bench clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: setup build bpffs ## Observe this machine's own interfaces and lo, and serve their metrics
 	$(SUDO) $(BIN)/linkerd-metricd run --interface lo $(shell \
