@@ -104,3 +104,36 @@ fn key(pointer: &str) -> String {
         None => "values".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn set_values_are_yaml_and_dots_can_be_escaped() {
+        let mut values = json!({"a": {"b": 1, "c": 2}});
+        for pair in [r"a.b=[3, 4]", r"x\.y/z=true", "e=", "f=a=b"] {
+            set(&mut values, pair).unwrap();
+        }
+        let expected = json!({"a": {"b": [3, 4], "c": 2}, "x.y/z": true, "e": "", "f": "a=b"});
+        assert_eq!(values, expected);
+        assert!(set(&mut values, "a").is_err());
+        assert!(set(&mut values, "a=[").is_err());
+    }
+
+    #[test]
+    fn a_null_removes_a_value() {
+        let mut values = json!({"a": {"b": 1}, "c": 2});
+        overlay(&mut values, json!({"a": {"b": null}}));
+        drop_nulls(&mut values);
+        assert_eq!(values, json!({"a": {}, "c": 2}));
+    }
+
+    #[test]
+    fn errors_name_the_key_as_it_is_written() {
+        assert_eq!(key("/image/tag"), "image.tag");
+        assert_eq!(key("/a.b~1c"), "a.b/c");
+        assert_eq!(key(""), "values");
+    }
+}
