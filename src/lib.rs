@@ -11,6 +11,7 @@ mod epoch;
 pub mod gc;
 pub mod init;
 pub mod inject;
+pub mod injector;
 mod installed;
 pub mod loader;
 pub mod logging;
