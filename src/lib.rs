@@ -11,6 +11,7 @@ mod epoch;
 pub mod gc;
 pub mod init;
 pub mod inject;
+pub mod injector;
 pub mod install;
 mod installed;
 pub mod loader;

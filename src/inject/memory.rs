@@ -21,18 +21,21 @@ const FIXED: u64 = 4 << 20;
 
 /// Bytes that the maps take at most, when all entries are in use.
 pub fn bytes(config: &Config) -> u64 {
-    let settings = options::Settings {
+    let settings = |routes| options::Settings {
         map_size: config.map_size,
-        routes: config.routes,
         detail: config.detail,
+        routes,
         ..options::Settings::default()
     };
+    let latencies = u64::from(settings(config.routes).histograms());
+    // Connections are not told apart by route.
+    let handshakes = u64::from(settings(0).histograms());
     let routes = u64::from(config.routes);
     let series = MetricEntry::SIZE as u64 + RequestEntry::SIZE as u64 + 2 * HASHED;
-    let histogram = LatencyEntry::SIZE as u64 + HASHED + HANDSHAKE;
     FIXED
         + u64::from(config.map_size) * series
-        + u64::from(settings.histograms()) * histogram
+        + latencies * (LatencyEntry::SIZE as u64 + HASHED)
+        + handshakes * HANDSHAKE
         + u64::from(config.connections) * (CONNECTION + HASHED)
         + u64::from(config.http2_connections.min(config.connections)) * HTTP2
         + routes * (RouteEntry::SIZE as u64 + HASHED)
