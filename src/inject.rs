@@ -11,7 +11,7 @@ mod quantity;
 mod record;
 mod skip;
 mod values;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
 

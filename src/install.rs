@@ -21,7 +21,7 @@ use clap::Args;
 use gtmpl::Template;
 use serde_json::{Value, json};
 
-use crate::inject::Config;
+use crate::inject::{Config, yaml};
 
 /// The namespace of all that has one.
 #[derive(Args, Clone, Debug)]
@@ -76,7 +76,7 @@ pub fn install(flags: &Flags) -> Result<String> {
     let values = values::merge(flags)?;
     let documents = render(&flags.namespace.name, &values)?;
     for document in &documents {
-        let object: Value = serde_yaml::from_str(document).context("parse what was rendered")?;
+        let object = yaml::parse(document).context("parse what was rendered")?;
         if let Some(config) = object.pointer("/data/config.yaml").and_then(Value::as_str) {
             Config::parse(config).context("values: config")?;
         }
@@ -99,7 +99,7 @@ pub fn uninstall(namespace: &Namespace) -> Result<String> {
     };
     let mut objects = Vec::new();
     for document in render(&namespace.name, &values::merge(&flags)?)? {
-        let object: Value = serde_yaml::from_str(&document).context("parse what was rendered")?;
+        let object = yaml::parse(&document).context("parse what was rendered")?;
         if object["metadata"]["namespace"].is_null() {
             objects.push(json!({
                 "apiVersion": object["apiVersion"],
@@ -109,13 +109,13 @@ pub fn uninstall(namespace: &Namespace) -> Result<String> {
         }
     }
     objects.reverse();
-    let documents: Result<Vec<_>, _> = objects.iter().map(serde_yaml::to_string).collect();
+    let documents: Result<Vec<_>, _> = objects.iter().map(yaml::print).collect();
     Ok(documents?.join("---\n"))
 }
 
 /// The chart's objects, each a YAML document.
 fn render(namespace: &str, values: &Value) -> Result<Vec<String>> {
-    let chart: Value = serde_yaml::from_str(chart!("Chart.yaml")).context("parse Chart.yaml")?;
+    let chart = yaml::parse(chart!("Chart.yaml")).context("parse Chart.yaml")?;
     let context = functions::from_json(&json!({
         "Values": values,
         "Release": {"Namespace": namespace},

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 
 use super::Flags;
+use crate::inject::yaml;
 
 /// The values to render with, later ones before earlier ones. A null removes what there was.
 ///
@@ -36,8 +37,8 @@ pub fn merge(flags: &Flags) -> Result<Value> {
     Ok(values)
 }
 
-fn parse(yaml: &str) -> Result<Value> {
-    match serde_yaml::from_str(yaml)? {
+fn parse(text: &str) -> Result<Value> {
+    match yaml::parse(text)? {
         Value::Null => Ok(Map::new().into()),
         values @ Value::Object(_) => Ok(values),
         _ => bail!("not a mapping of keys to values"),
@@ -61,7 +62,7 @@ fn set(values: &mut Value, pair: &str) -> Result<()> {
     let (path, value) = pair.split_once('=').context("it is not KEY=VALUE")?;
     let mut over: Value = match value {
         "" => "".into(),
-        value => serde_yaml::from_str(value).context("its value is not YAML")?,
+        value => yaml::parse(value).context("its value is not YAML")?,
     };
     // What is escaped is put aside meanwhile.
     let path = path.replace(r"\.", "\0");
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn set_values_are_yaml_and_dots_can_be_escaped() {
         let mut values = json!({"a": {"b": 1, "c": 2}});
-        for pair in [r"a.b=[3, 4]", r"x\.y/z=true", "e=", "f=a=b"] {
+        for pair in [r"a.b=[3, 4]", r"x\.y/z=yes", "e=", "f=a=b"] {
             set(&mut values, pair).unwrap();
         }
         let expected = json!({"a": {"b": [3, 4], "c": 2}, "x.y/z": true, "e": "", "f": "a=b"});
