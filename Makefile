@@ -3,7 +3,10 @@
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,CI)
 BIN := target/release
 PYTHON := target/python
+HELM := target/helm
 BPFFS := /sys/fs/bpf
+BINARIES := $(basename $(notdir $(wildcard cmd/*.rs)))
+IMAGE := target/image
 
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
@@ -11,10 +14,10 @@ TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs c
 	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman runc catatonit strace apparmor
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo setup-test setup-python bpffs build run demo test test-long test-kernels fuzz lint bench clean
+.PHONY: help setup setup-demo setup-test setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-apiserver fuzz lint bench clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: setup build bpffs ## Observe this machine's own interfaces and lo, and serve their metrics
 	$(SUDO) $(BIN)/linkerd-metricd run --interface lo $(shell \
@@ -26,9 +29,21 @@ demo: setup setup-demo build bpffs ## The shape of a pod: nginx in a namespace, 
 build: setup ## The release binaries, in target/release
 	cargo build --release --locked
 
-test: setup setup-test setup-python build bpffs ## All tests, with everything they need (about 10 minutes)
+image: build image-root ## The image of what was built here, by podman
+	podman build --target prebuilt -t linkerd-metricd:$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml) .
+
+# What is in the image: the binaries, and the libraries that they are linked to.
+image-root:
+	@rm -rf $(IMAGE) && install -d $(IMAGE)
+	@install $(BINARIES:%=$(BIN)/%) $(IMAGE)
+	@ldd $(BINARIES:%=$(BIN)/%) | sed -nE 's|.*\s(/\S+) \(.*|\1|p' | sort -u | while read -r library; do \
+		install -D "$$library" "$(IMAGE)$$library"; done
+
+test: setup setup-test setup-python setup-helm build bpffs ## All tests, with everything they need (about 10 minutes)
 	$(SUDO) env FUZZ_SECONDS=60 cargo test --locked
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
+	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
+	tests/manifests/prometheus $(PYTHON)/bin/python
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest
 
 test-long: setup setup-test setup-python build bpffs ## The tests at a larger size, and all kernels
@@ -39,6 +54,13 @@ test-long: setup setup-test setup-python build bpffs ## The tests at a larger si
 
 test-kernels: setup setup-test build ## The binaries on other kernels, under QEMU: KERNELS="5.10 6.1 6.12 newest"
 	BIN_DIR=$(BIN) tests/kernels/run $(KERNELS)
+
+test-manifests: setup setup-test setup-python setup-helm build ## The chart, install and the rules for Prometheus
+	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
+	tests/manifests/prometheus $(PYTHON)/bin/python
+
+test-apiserver: setup setup-test build ## install and the webhook with a real API server: KUBEBUILDER_ASSETS=folder
+	BIN_DIR=$(BIN) tests/apiserver/run
 
 fuzz: setup ## Fuzz what is fed to the programs and what user space decodes: FUZZ_SECONDS=1800
 	$(SUDO) env FUZZ_SECONDS=$(or $(FUZZ_SECONDS),1800) $(if $(FUZZ_SEED),FUZZ_SEED=$(FUZZ_SEED)) \
@@ -73,10 +95,18 @@ setup-test:
 
 setup-python: $(PYTHON)/requirements.txt
 
-$(PYTHON)/requirements.txt: tests/netns/peers/requirements.txt
+REQUIREMENTS := tests/netns/peers/requirements.txt tests/manifests/requirements.txt
+
+$(PYTHON)/requirements.txt: $(REQUIREMENTS)
 	python3 -m venv $(PYTHON)
-	$(PYTHON)/bin/pip install -q -r $<
-	cp $< $@
+	$(PYTHON)/bin/python -m pip install -q $(addprefix -r ,$(REQUIREMENTS))
+	cat $(REQUIREMENTS) >$@
+
+setup-helm: $(HELM)/helm
+
+$(HELM)/helm: tests/manifests/tools.txt tests/manifests/tools $(PYTHON)/requirements.txt
+	$(PYTHON)/bin/python -m pip download -q --no-deps -d $(HELM) -r $<
+	$(PYTHON)/bin/python tests/manifests/tools $(HELM)
 
 bpffs:
 	@mountpoint -q $(BPFFS) || $(SUDO) mount -t bpf bpf $(BPFFS)

@@ -11,7 +11,8 @@ use metricd::{
 
 /// Serves the metrics of this pod's network, which metricd-init set up, to Prometheus.
 ///
-/// What is logged is for METRICD_LOG, else RUST_LOG, to say (default: info).
+/// METRICD_POD_NAME, METRICD_POD_NAMESPACE and METRICD_POD_OWNER, if set, are shown as
+/// linkerd_ebpf_pod_info. What is logged is for METRICD_LOG, else RUST_LOG, to say (default: info).
 #[derive(Parser)]
 #[command(name = "metricd", version)]
 struct Args {

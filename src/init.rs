@@ -42,7 +42,7 @@ const READER: u32 = 65534;
 /// With what was tried on what; nothing stays attached that was not before, and what was attached
 /// goes on.
 pub fn attach(options: &Options) -> Result<Vec<String>> {
-    let interfaces = netns::interfaces(&options.interfaces)?;
+    let interfaces = netns::interfaces(&options.interfaces, options.loopback)?;
     let lock = prepare(options)?;
     pins::clear_failure(&options.pin_dir);
     gc::collect_beside(&options.pin_dir);

@@ -351,6 +351,19 @@ const FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "linkerd_ebpf_pod_info",
+        help: "The pod that is observed, and who made it.",
+        kind: GAUGE,
+        rows: Rows::Once(&["pod_name", "pod_namespace", "pod_owner"], |_, lines| {
+            if let Some(pod) = process::pod() {
+                for (i, value) in pod.iter().enumerate() {
+                    lines.label(i, value);
+                }
+                lines.value(1.0);
+            }
+        }),
+    },
+    Family {
         name: "process_cpu_seconds_total",
         help: "CPU time of metricd, in user space and in the kernel.",
         kind: COUNTER,

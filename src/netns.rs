@@ -119,16 +119,17 @@ pub struct Interface {
     pub index: u32,
 }
 
-/// The interfaces called `names`, or, if none are named, all that are up but the loopback.
+/// The interfaces called `names`, or, if none are named, all that are up but the loopback; and the
+/// loopback as well, if asked for.
 ///
 /// # Errors
 /// If a named one does not exist, or none is up.
-pub fn interfaces(names: &[String]) -> Result<Vec<Interface>> {
+pub fn interfaces(names: &[String], loopback: bool) -> Result<Vec<Interface>> {
     let mut all = BTreeMap::new();
     for address in getifaddrs().context("list the interfaces")? {
         all.insert(address.interface_name, address.flags);
     }
-    let chosen: Vec<String> = if names.is_empty() {
+    let mut chosen: Vec<String> = if names.is_empty() {
         all.iter()
             .filter(|(_, flags)| {
                 flags.contains(InterfaceFlags::IFF_UP)
@@ -139,6 +140,15 @@ pub fn interfaces(names: &[String]) -> Result<Vec<Interface>> {
     } else {
         names.to_vec()
     };
+    let lo = all
+        .iter()
+        .find(|(_, flags)| flags.contains(InterfaceFlags::IFF_LOOPBACK));
+    if let Some((lo, _)) = lo
+        && loopback
+        && !chosen.contains(lo)
+    {
+        chosen.push(lo.clone());
+    }
     if chosen.is_empty() {
         bail!("no interface is up in this network namespace, name one by --interface");
     }

@@ -1,16 +1,19 @@
 //! The flags that say how to observe, shared by `metricd-init` and `linkerd-metricd run`.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::abi::{BUCKETS, Info, detail};
 
 /// What a series keeps of who talks to whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Detail {
     /// The direction, the protocol and the server's port.
@@ -19,6 +22,16 @@ pub enum Detail {
     Service = 1,
     /// Also the client's port, and the peer in histograms.
     Full = 2,
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pod => "pod",
+            Self::Service => "service",
+            Self::Full => "full",
+        })
+    }
 }
 
 /// How the programs are attached.
@@ -94,6 +107,10 @@ pub struct Options {
         value_delimiter = ','
     )]
     pub interfaces: Vec<String>,
+
+    /// Attach to lo, too
+    #[arg(long, env = "METRICD_LOOPBACK")]
+    pub loopback: bool,
 
     /// Folder on a bpffs for the pinned maps, programs and iterators
     #[arg(

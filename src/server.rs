@@ -5,30 +5,23 @@
 #![forbid(unsafe_code)]
 
 mod body;
-mod listen;
+pub(crate) mod http;
+pub(crate) mod listen;
 mod pins;
 
-use std::{
-    convert::Infallible, future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use http_body_util::{Either, Full};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY},
-    server::conn::http1,
-    service::service_fn,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY},
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     runtime::{self, Runtime},
     signal::unix::{SignalKind, signal},
-    sync::{Semaphore, watch},
-    time,
 };
 
 use crate::metrics::{self, Exposition};
@@ -36,14 +29,6 @@ use pins::Pins;
 
 /// Connections at a time; more wait in the backlog.
 const CONNECTIONS: u32 = 64;
-/// For a request's head, and for an idle connection to get its next one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a request's head.
-const HEAD_SIZE: usize = 16 << 10;
-/// For what is under way when the server stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Before accepting again when that failed, for lack of file descriptors for example.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What to serve, and where.
 #[derive(Clone, Debug)]
@@ -83,36 +68,15 @@ impl Server {
 
     /// Serves until `shutdown`, then finishes what is under way.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS as usize));
-        let (stop, stopped) = watch::channel(());
-        let accept = async {
-            loop {
-                let place = places.clone().acquire_owned().await;
-                match listen::accept(&self.listener).await {
-                    Ok(stream) => {
-                        let (pins, stopped) = (self.pins.clone(), stopped.clone());
-                        tokio::spawn(async move {
-                            converse(stream, pins, stopped).await;
-                            drop(place);
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "accepting a connection");
-                        time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-            }
-        };
-        tokio::select! {
-            () = accept => {}
-            () = shutdown => {}
-        }
-        drop(self.listener);
-        drop(stop);
-        let all_gone = places.acquire_many(CONNECTIONS);
-        if time::timeout(STOP_TIMEOUT, all_gone).await.is_err() {
-            tracing::info!("stopping with connections open");
-        }
+        let pins = self.pins;
+        listen::serve(self.listener, CONNECTIONS, shutdown, |stream, stopped| {
+            let pins = pins.clone();
+            http::converse(stream, stopped, move |request| {
+                let pins = pins.clone();
+                async move { answer(&request, &pins).await }
+            })
+        })
+        .await;
     }
 }
 
@@ -159,58 +123,26 @@ pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Answers the requests of one connection.
-async fn converse(stream: TcpStream, pins: Arc<Pins>, mut stopped: watch::Receiver<()>) {
-    let service = service_fn(|request| {
-        let pins = pins.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &pins).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_SIZE)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = &mut connection => result,
-        // The sender is never used, only dropped.
-        _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        // The client's doing: gone, too slow, or not HTTP.
-        tracing::debug!(%error, "a connection ended");
-    }
-}
-
 type Body = Either<Full<Bytes>, body::Scrape>;
 
 async fn answer(request: &Request<Incoming>, pins: &Pins) -> Response<Body> {
-    let path = request.uri().path();
-    if !matches!(path, "/" | "/metrics" | "/ready" | "/live") {
-        return text(StatusCode::NOT_FOUND, "not found; see /\n");
+    if let Some(refusal) = http::refuse(request, &["/", "/metrics", "/ready", "/live"]) {
+        return refusal.map(Either::Left);
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
-        let allow = HeaderValue::from_static("GET, HEAD");
-        response.headers_mut().insert(ALLOW, allow);
-        return response;
-    }
-    match path {
+    let page = match request.uri().path() {
         "/metrics" => {
             let exposition = Exposition::new(pins.read().await);
             let may_gzip = body::accepts_gzip(request.headers());
-            scrape(body::Scrape::new(exposition, may_gzip))
+            return scrape(body::Scrape::new(exposition, may_gzip));
         }
         "/ready" => match pins.probe().await {
-            Ok(()) => text(StatusCode::OK, "ready\n"),
-            Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+            Ok(()) => http::text(StatusCode::OK, "ready\n"),
+            Err(error) => http::text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
         },
-        "/live" => text(StatusCode::OK, "live\n"),
-        _ => full(StatusCode::OK, "text/html; charset=utf-8", PAGE),
-    }
+        "/live" => http::text(StatusCode::OK, "live\n"),
+        _ => http::full(StatusCode::OK, "text/html; charset=utf-8", PAGE),
+    };
+    page.map(Either::Left)
 }
 
 fn scrape(body: body::Scrape) -> Response<Body> {
@@ -225,22 +157,6 @@ fn scrape(body: body::Scrape) -> Response<Body> {
     if gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    response
-}
-
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
-    full(status, "text/plain; charset=utf-8", text)
-}
-
-fn full(
-    status: StatusCode,
-    content_type: &'static str,
-    content: impl Into<Bytes>,
-) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::new(content.into())));
-    *response.status_mut() = status;
-    let content_type = HeaderValue::from_static(content_type);
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 

@@ -1,6 +1,6 @@
 //! What metricd says about its own process and the machine it runs on.
 
-use std::{fs, time::Duration};
+use std::{env, fs, time::Duration};
 
 use nix::{
     sys::utsname,
@@ -26,6 +26,16 @@ pub fn resident_memory() -> Option<u64> {
 pub fn kernel_release() -> Option<String> {
     let name = utsname::uname().ok()?;
     Some(name.release().to_string_lossy().into_owned())
+}
+
+/// The pod it runs in, if it is told: its name, its namespace, and who made it (`ReplicaSet/web`).
+pub fn pod() -> Option<[String; 3]> {
+    let told = |name: &str| env::var(name).ok();
+    Some([
+        told("METRICD_POD_NAME")?,
+        told("METRICD_POD_NAMESPACE").unwrap_or_default(),
+        told("METRICD_POD_OWNER").unwrap_or_default(),
+    ])
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Listening sockets.
 
 use std::{
+    future::Future,
     io::{self, ErrorKind},
     net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,7 +13,11 @@ use nix::{
     errno::Errno,
     sys::socket::{setsockopt, sockopt},
 };
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{Semaphore, watch},
+    time,
+};
 
 /// How many connections the kernel keeps waiting while all places are taken.
 const BACKLOG: u32 = 128;
@@ -21,6 +27,10 @@ const SEND_BUFFER: u32 = 64 << 10;
 /// How long sent bytes, or the question for room, may go unanswered before the kernel gives the
 /// connection up. A reader that has stopped reading does not keep its place for ever.
 const STALLED: Duration = Duration::from_secs(10);
+/// For what is under way when a server stops.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Before accepting again when that failed, for lack of file descriptors for example.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Listens on `address`. An IPv6 address that is unspecified takes IPv4 as well, and is replaced
 /// by IPv4's where the kernel has no IPv6.
@@ -60,12 +70,54 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Serves `places` connections at a time, more wait in the backlog, until `shutdown`; then
+/// finishes what is under way, which learns it by the channel that is closed.
+pub async fn serve<F>(
+    listener: TcpListener,
+    places: u32,
+    shutdown: impl Future<Output = ()>,
+    converse: impl Fn(TcpStream, watch::Receiver<()>) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let free = Arc::new(Semaphore::new(places as usize));
+    let (stop, stopped) = watch::channel(());
+    let accept = async {
+        loop {
+            let place = free.clone().acquire_owned().await;
+            match accept(&listener).await {
+                Ok(stream) => {
+                    let conversation = converse(stream, stopped.clone());
+                    tokio::spawn(async move {
+                        conversation.await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a connection");
+                    time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        () = shutdown => {}
+    }
+    drop(listener);
+    drop(stop);
+    let all_gone = free.acquire_many(places);
+    if time::timeout(STOP_TIMEOUT, all_gone).await.is_err() {
+        tracing::info!("stopping with connections open");
+    }
+}
+
 /// Accepts the next connection.
 ///
 /// # Errors
 ///
 /// Not for what concerns a single connection, only for what the next call would meet as well.
-pub async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
+async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {

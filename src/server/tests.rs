@@ -2,13 +2,17 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use flate2::read::GzDecoder;
 use tokio::sync::oneshot;
 
-use super::*;
+use super::{
+    http::{HEAD_SIZE, HEAD_TIMEOUT},
+    listen::STOP_TIMEOUT,
+    *,
+};
 use crate::maps::fixture::{PinDir, peers};
 
 /// A server on a thread of its own, stopped in the end.

@@ -3,7 +3,7 @@
 //! traffic's own ends have counted.
 //!
 //! Needs root, the Debian packages iproute2, iputils-ping, ethtool, nginx-light, nghttp2-client,
-//! nghttp2-server, nodejs, caddy, curl, openssl, prometheus and strace, and what `make setup-python` puts
+//! nghttp2-server, nodejs, caddy, bpftool, curl, openssl, prometheus and strace, and what `make setup-python` puts
 //! into target/python. A missing one fails the tests that use it.
 //!
 //! METRICD_TEST_REQUESTS and METRICD_TEST_CONNECTIONS make the load tests shorter or longer.
@@ -26,6 +26,7 @@ mod kills;
 mod l4;
 mod lifecycle;
 mod load;
+mod memory;
 mod messages;
 mod metrics;
 mod netns;

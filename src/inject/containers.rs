@@ -1,0 +1,287 @@
+//! The two containers and the volume.
+//!
+//! The rights are the least that work, as docs/principles.md shows.
+
+use serde_json::{Map, Value, json};
+
+use super::annotations::Settings;
+use super::config::{Amounts, Config, Resources};
+use super::ports::is_meshed;
+use super::{Around, items, memory, name, quantity, values};
+use crate::options;
+use crate::target::PODS;
+
+const INIT: &str = "metricd-init";
+const SIDECAR: &str = "metricd";
+const VOLUME: &str = "metricd-bpf";
+
+/// The lists of a pod's spec, and the names in them that are ours.
+pub const NAMES: [(&str, &[&str]); 3] = [
+    ("initContainers", &[INIT, SIDECAR]),
+    ("containers", &[INIT, SIDECAR]),
+    ("volumes", &[VOLUME]),
+];
+
+/// Of the port.
+const PORT: &str = "metricd-admin";
+/// Outside of /sys, where containers' AppArmor profiles let nobody write.
+const MOUNT: &str = "/run/metricd/bpf";
+/// Each variable of ours starts so.
+const ENV: &str = "METRICD_";
+
+/// What is put into a pod.
+pub struct Parts {
+    pub init: Value,
+    pub sidecar: Value,
+    pub volume: Value,
+}
+
+impl Parts {
+    /// The same, with what others have added to those that were there `before`.
+    pub fn over(self, before: Vec<Value>) -> Self {
+        let over = |new: Value| match before.iter().find(|old| name(old) == name(&new)) {
+            Some(old) => overlay(old.clone(), new),
+            None => new,
+        };
+        Self {
+            init: over(self.init),
+            sidecar: over(self.sidecar),
+            volume: over(self.volume),
+        }
+    }
+}
+
+/// Makes them for a pod.
+pub fn build(bare: &Value, around: &Around, settings: &Settings, port: u16) -> Parts {
+    let config = &settings.config;
+    let meshed = is_meshed(bare, around);
+    let maps = memory::bytes(config);
+    let guaranteed = is_guaranteed(bare);
+    let resources = |resources: &Resources| with_maps(resources, maps, guaranteed);
+
+    let mut init_env = pin_dir();
+    init_env.push(env("FAIL_OPEN", "true"));
+    init_env.extend(flags(config, meshed));
+    let mut sidecar_env = pin_dir();
+    sidecar_env.push(env("LISTEN", format!("[::]:{port}")));
+    sidecar_env.push(from_field("POD_NAME", "metadata.name"));
+    sidecar_env.push(from_field("POD_NAMESPACE", "metadata.namespace"));
+    sidecar_env.extend(owner(bare, around).map(|owner| env("POD_OWNER", owner)));
+
+    let mut sidecar = json!({
+        "name": SIDECAR,
+        "image": config.image,
+        "imagePullPolicy": config.image_pull_policy,
+        "command": ["/metricd"],
+        "env": sidecar_env,
+        "ports": [{"name": PORT, "containerPort": port, "protocol": "TCP"}],
+        "resources": resources(&config.sidecar_resources),
+        "securityContext": {
+            "runAsUser": config.sidecar_uid,
+            "runAsGroup": config.sidecar_gid,
+            "runAsNonRoot": config.sidecar_uid != 0,
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [{"name": VOLUME, "mountPath": MOUNT, "readOnly": true}],
+    });
+    if config.native_sidecars() {
+        sidecar["restartPolicy"] = "Always".into();
+    }
+    Parts {
+        init: json!({
+            "name": INIT,
+            "image": config.image,
+            "imagePullPolicy": config.image_pull_policy,
+            "command": ["/metricd-init"],
+            "env": init_env,
+            "resources": resources(&config.init_resources),
+            "securityContext": {
+                // Said outright, against a pod's runAsNonRoot and runAsUser.
+                "runAsUser": 0,
+                "runAsGroup": config.sidecar_gid,
+                "runAsNonRoot": false,
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": {
+                    "drop": ["ALL"],
+                    "add": ["NET_ADMIN", "PERFMON", "BPF", "SYS_RESOURCE"],
+                },
+                // The usual profiles keep bpf() from a container that is not privileged.
+                "seccompProfile": {"type": "Unconfined"},
+            },
+            "volumeMounts": [{"name": VOLUME, "mountPath": MOUNT}],
+        }),
+        sidecar,
+        // Whole, and of no type that kubelet would check: what is not there must not keep a pod from
+        // starting.
+        volume: json!({"name": VOLUME, "hostPath": {"path": config.bpffs}}),
+    }
+}
+
+/// Both containers' view of the pins, a folder for each pod.
+fn pin_dir() -> Vec<Value> {
+    vec![
+        from_field("POD_UID", "metadata.uid"),
+        env("PIN_DIR", format!("{MOUNT}/{PODS}/$({ENV}POD_UID)")),
+    ]
+}
+
+/// The flags of metricd-init that are not as they are by default.
+fn flags(config: &Config, meshed: bool) -> Vec<Value> {
+    let default = Config::default();
+    let mut flags = Vec::new();
+    let mut flag = |name, value: String, usual: String| {
+        if value != usual {
+            flags.push(env(name, value));
+        }
+    };
+    let number = |number: u32| number.to_string();
+    flag(
+        "MAP_SIZE",
+        number(config.map_size),
+        number(default.map_size),
+    );
+    flag(
+        "CONNECTIONS",
+        number(config.connections),
+        number(default.connections),
+    );
+    flag(
+        "HTTP2_CONNECTIONS",
+        number(config.http2_connections),
+        number(default.http2_connections),
+    );
+    flag("ROUTES", number(config.routes), number(default.routes));
+    flag(
+        "DETAIL",
+        config.detail.to_string(),
+        default.detail.to_string(),
+    );
+    flag("IPV6", config.ipv6.to_string(), default.ipv6.to_string());
+    flag(
+        "BUCKETS",
+        values::join(&config.buckets),
+        values::join(&options::DEFAULT_BUCKETS),
+    );
+    flag(
+        "READER_GID",
+        number(config.sidecar_gid),
+        number(default.sidecar_gid),
+    );
+    flag("INTERFACE", config.interfaces.join(","), String::new());
+    // Between a proxy and the application, what the proxy sees of TLS is plain.
+    flag("LOOPBACK", meshed.to_string(), "false".into());
+    flags
+}
+
+fn env(name: &str, value: impl Into<String>) -> Value {
+    json!({"name": format!("{ENV}{name}"), "value": value.into()})
+}
+
+fn from_field(name: &str, field: &str) -> Value {
+    json!({"name": format!("{ENV}{name}"), "valueFrom": {"fieldRef": {"fieldPath": field}}})
+}
+
+/// `Kind/name` of who made the pod, or will.
+fn owner(bare: &Value, around: &Around) -> Option<String> {
+    let owners = bare["metadata"]["ownerReferences"].as_array();
+    let controller =
+        owners.and_then(|owners| owners.iter().find(|owner| owner["controller"] == true));
+    match controller {
+        Some(owner) => Some(format!("{}/{}", owner["kind"].as_str()?, name(owner))),
+        None => around.workload.map(Into::into),
+    }
+}
+
+/// The resources with room for the maps in their memory, where that is said. In a pod of the class
+/// Guaranteed they keep it so: what is requested is what is allowed.
+fn with_maps(resources: &Resources, maps: u64, guaranteed: bool) -> Value {
+    let add = |amounts: &Amounts| Amounts {
+        cpu: amounts.cpu.clone(),
+        memory: amounts
+            .memory
+            .as_ref()
+            .map(|memory| quantity::add_bytes(memory, maps)),
+    };
+    let (mut requests, mut limits) = (add(&resources.requests), add(&resources.limits));
+    if guaranteed {
+        requests.cpu = Some(guaranteed_cpu(requests.cpu.take(), limits.cpu.take()));
+        limits.cpu.clone_from(&requests.cpu);
+        requests.memory = limits.memory.clone().or(requests.memory);
+        limits.memory.clone_from(&requests.memory);
+    }
+    json!({"requests": requests, "limits": limits})
+}
+
+/// CPU that is requested and allowed: so much that a scrape is quick, unless what is said leaves no
+/// choice, and no more, for the whole pod must find a node that has it.
+fn guaranteed_cpu(request: Option<String>, limit: Option<String>) -> String {
+    const USUAL: &str = "100m";
+    let usual = quantity::thousandths(USUAL);
+    match (request, limit) {
+        (Some(request), _) if quantity::thousandths(&request) > usual => request,
+        (_, Some(limit)) if quantity::thousandths(&limit) < usual => limit,
+        _ => USUAL.into(),
+    }
+}
+
+/// Whether each container has limits for CPU and memory, and requests nothing else. Source:
+/// kubernetes.io/docs/concepts/workloads/pods/pod-qos.
+fn is_guaranteed(bare: &Value) -> bool {
+    let is = |container: &Value| {
+        let resources = &container["resources"];
+        ["cpu", "memory"].into_iter().all(|what| {
+            let amount = |of: &str| resources[of][what].as_str().map(quantity::thousandths);
+            let limit = amount("limits");
+            limit.is_some() && amount("requests").is_none_or(|request| Some(request) == limit)
+        })
+    };
+    ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|field| items(bare, field))
+        .all(is)
+}
+
+/// Lays one value over another: of objects each field, of lists with names each element.
+fn overlay(old: Value, new: Value) -> Value {
+    match (old, new) {
+        (Value::Object(mut old), Value::Object(new)) => {
+            // Unless it is said anew: a sidecar may move.
+            old.shift_remove("restartPolicy");
+            let mut both = Map::new();
+            for (key, value) in new {
+                let value = match old.shift_remove(&key) {
+                    Some(old) => overlay(old, value),
+                    None => value,
+                };
+                both.insert(key, value);
+            }
+            both.extend(old);
+            Value::Object(both)
+        }
+        (Value::Array(mut old), Value::Array(new))
+            if new.iter().any(|item| key(item).is_some()) =>
+        {
+            let mut both = Vec::new();
+            for item in new {
+                let same = old.iter().position(|old| key(old) == key(&item));
+                both.push(match same {
+                    Some(at) => overlay(old.remove(at), item),
+                    None => item,
+                });
+            }
+            // Variables of ours that are no more are not somebody else's.
+            both.extend(old.into_iter().filter(|old| !name(old).starts_with(ENV)));
+            Value::Array(both)
+        }
+        (_, new) => new,
+    }
+}
+
+/// What tells the elements of a list apart.
+fn key(item: &Value) -> Option<&str> {
+    item["mountPath"].as_str().or(item["name"].as_str())
+}

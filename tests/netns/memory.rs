@@ -1,0 +1,77 @@
+//! The kernel memory that the injector adds to a pod's resources for the maps is what they take.
+
+use std::fs;
+use std::process::Command;
+
+use metricd::inject::{Config, memory};
+use serde_json::Value;
+
+use crate::fixture::{Pod, Shape};
+use crate::process::output;
+
+/// Bytes of all pinned maps, as the kernel counts them.
+fn taken(pod: &Pod) -> u64 {
+    let pins = pod.pins.list();
+    let folders = pins.iter().filter(|name| name.starts_with("linkerd_epoch"));
+    let folders = folders.map(|name| pod.pins.path().join(name));
+    let entries = folders.chain([pod.pins.path().into()]).flat_map(|folder| {
+        let entries = fs::read_dir(folder).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").path())
+    });
+    let is_map = |name: &str| name.ends_with("_map");
+    let maps = entries.filter(|path| !path.is_symlink() && path.to_str().is_some_and(is_map));
+    maps.map(|path| {
+        let mut bpftool = Command::new("bpftool");
+        let shown = output(bpftool.args(["-j", "map", "show", "pinned"]).arg(&path));
+        let shown: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+        shown["bytes_memlock"].as_u64().expect("bytes")
+    })
+    .sum()
+}
+
+#[test]
+fn what_is_added_for_the_maps_is_what_they_take() {
+    let config = Config::default;
+    for (flags, config) in [
+        (vec![], config()),
+        (
+            vec!["--map-size=100000"],
+            Config {
+                map_size: 100_000,
+                ..config()
+            },
+        ),
+        (
+            vec!["--map-size=1"],
+            Config {
+                map_size: 1,
+                ..config()
+            },
+        ),
+        (
+            vec!["--connections=100000", "--http2-connections=2000"],
+            Config {
+                connections: 100_000,
+                http2_connections: 2000,
+                ..config()
+            },
+        ),
+        (
+            vec!["--routes=10000"],
+            Config {
+                routes: 10_000,
+                ..config()
+            },
+        ),
+    ] {
+        let pod = Pod::new(Shape::Plain);
+        pod.attach(&flags);
+        let (taken, added) = (taken(&pod), memory::bytes(&config));
+        // Hashes are empty as yet, and grow.
+        assert!(added >= taken, "{flags:?}: {added} added, {taken} taken");
+        assert!(
+            added <= 2 * taken,
+            "{flags:?}: {added} added, {taken} taken"
+        );
+    }
+}
