@@ -4,14 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use metricd::inject::Config;
 use metricd::inject::manifests::{Change, change_text};
 use serde_json::Value;
 
 use crate::golden;
 
 fn manual() -> Change {
-    Change::Inject(Box::new(Config::default()))
+    Change::Inject(Box::default())
 }
 
 /// The documents, as Kubernetes would read them.
