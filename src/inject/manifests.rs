@@ -144,7 +144,8 @@ fn change_pod(pod: &mut Value, workload: &str, change: &Change, report: &mut Rep
         Change::Annotate => &Box::default(),
     };
     let around = Around {
-        workload: Some(workload),
+        // A pod on its own is nobody's.
+        workload: (!workload.starts_with("Pod/")).then_some(workload),
         asked: true,
         ..Around::default()
     };

@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use metricd::inject::Config;
 use metricd::inject::manifests::{Change, change_text};
 use serde_json::Value;
 
 use crate::golden;
 
 fn manual() -> Change {
-    Change::Inject(Box::new(Config::default()))
+    Change::Inject(Box::default())
 }
 
 /// The documents, as Kubernetes would read them.
@@ -33,17 +33,38 @@ fn streams_are_golden() {
     }
 }
 
+/// The YAML files in a folder and those below it.
+fn manifests(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let of = |path: PathBuf| match path.is_dir() {
+        true => manifests(&path),
+        false => vec![path],
+    };
+    let mut all: Vec<PathBuf> = paths.flat_map(of).collect();
+    all.retain(|path| path.extension().is_some_and(|end| end == "yaml"));
+    all
+}
+
+/// The examples, too.
 #[test]
 fn what_is_injected_can_be_taken_out_again() {
-    for (name, path) in golden::files("manifests") {
-        let text = fs::read_to_string(&path).unwrap();
-        for change in [Change::Annotate, manual()] {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["tests/inject/manifests", "examples"];
+    for path in folders
+        .iter()
+        .flat_map(|folder| manifests(&root.join(folder)))
+    {
+        let path = path.display();
+        let text = fs::read_to_string(path.to_string()).unwrap();
+        // Asking the webhook is taken back whoever has asked.
+        let (bare, _) = change_text(&text, &Change::Uninject).unwrap();
+        for (change, before) in [(manual(), &text), (Change::Annotate, &bare)] {
             let (injected, _) = change_text(&text, &change).unwrap();
-            assert_ne!(objects(&injected), objects(&text), "{name}");
             let (back, _) = change_text(&injected, &Change::Uninject).unwrap();
-            assert_eq!(objects(&back), objects(&text), "{name}");
+            assert_eq!(objects(&back), objects(before), "{path}");
             let (twice, _) = change_text(&injected, &change).unwrap();
-            assert_eq!(twice, injected, "{name}");
+            assert_eq!(twice, injected, "{path}");
         }
     }
 }

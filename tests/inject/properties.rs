@@ -110,8 +110,74 @@ fn config(native: bool) -> Config {
     }
 }
 
+/// Anything at all, where a pod has something.
+fn garbage() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        select(vec![
+            "",
+            "metricd",
+            "metricd-init",
+            "enabled",
+            "{}",
+            "[]",
+            "1Gi"
+        ])
+        .prop_map(Value::from),
+    ];
+    let keys = vec![
+        "metadata",
+        "annotations",
+        "spec",
+        "containers",
+        "initContainers",
+        "volumes",
+        "name",
+        "env",
+        "ports",
+        "resources",
+        "limits",
+        "cpu",
+        "containerPort",
+        "ownerReferences",
+        "controller",
+        "os",
+        "kind",
+        "metricd.linkerd.io/status",
+        "metricd.linkerd.io/inject",
+        "metricd.linkerd.io/port",
+    ];
+    leaf.prop_recursive(6, 64, 6, move |inner| {
+        let fields = vec((select(keys.clone()), inner.clone()), 0..6);
+        prop_oneof![
+            vec(inner, 0..4).prop_map(Value::from),
+            fields.prop_map(|fields| {
+                let fields = fields
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value));
+                Value::Object(fields.collect())
+            }),
+        ]
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// An error, or an outcome, but no panic.
+    #[test]
+    fn garbage_is_survived(pod in garbage(), spec in garbage(), metadata in garbage(), native: bool) {
+        for pod in [pod, json!({"spec": spec, "metadata": metadata})] {
+            uninject(&pod);
+            if let Ok(Outcome::Injected { pod: injected, .. }) = inject(&pod, &ASKED, &config(native)) {
+                let mut patched = pod.clone();
+                json_patch::patch(&mut patched, &patch(&pod, &injected)).unwrap();
+                prop_assert_eq!(patched, injected);
+            }
+        }
+    }
 
     #[test]
     fn twice_is_once(pod in pods(), native: bool) {
