@@ -203,7 +203,7 @@ fn certificates() {
     fails(
         with("other.svc", (2020, 1), (4000, 1)),
         check,
-        "certificate not valid for name",
+        "invalid peer certificate: certificate not valid for name",
     );
     let mut world = installed();
     *first(&mut world, WEBHOOKS) = webhook("");

@@ -101,8 +101,8 @@ fn a_kernel_without_jit() {
 fn a_kernel_that_is_too_old_and_has_no_btf() {
     let broken = "mount -t tmpfs tmpfs /sys/kernel/btf; mount -t tmpfs tmpfs /mnt; \
                   echo 5.4.0-80-generic >/mnt/release; \
-                  mount --bind /mnt/release /proc/sys/kernel/osrelease; exec \"$@\"";
-    // Locked memory is limited there.
+                  mount --bind /mnt/release /proc/sys/kernel/osrelease; ulimit -l 64; \
+                  exec setpriv --bounding-set=-sys_resource \"$@\"";
     check("old-kernel", false, |format| after(broken, format), &[]);
 }
 
@@ -123,17 +123,21 @@ fn a_process_without_rights() {
     check("no-rights", false, run, &[]);
 }
 
-/// A seccomp profile as containers have it, or whatever keeps the kernel from taking programs: here
-/// a limit of descriptors.
+/// Root of a user namespace has all capabilities, as far as it can tell.
 #[test]
 fn a_kernel_that_refuses() {
-    let found = after("ulimit -n 12; exec \"$@\"", "table");
+    let mut command = Command::new("unshare");
+    bare(&mut command);
+    command.args(["--user", "--map-root-user", "--mount"]);
+    command.args([env!("CARGO_BIN_EXE_linkerd-metricd"), "check", "--ebpf"]);
+    let found = output(&mut command);
     let text = stdout(&found);
     assert!(!found.status.success(), "{text}");
     assert!(
-        text.contains("× kernel accepts the programs\n    load the BPF programs"),
+        text.contains("× kernel accepts the programs\n    load the BPF programs (needs CAP_BPF"),
         "{text}"
     );
+    assert!(text.contains("Operation not permitted"), "{text}");
     assert!(!text.contains("eBPF metrics: OK"), "{text}");
 }
 

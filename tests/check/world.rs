@@ -57,12 +57,9 @@ pub fn installed() -> World {
     let mut world = bare();
     let authority = Authority::new();
     let (certificate, _) = authority.sign(HOST, (2020, 1), (4000, 1));
+    let objects = &mut world.objects;
     let mut put = |path: &str, object: Value| {
-        world
-            .objects
-            .entry(path.to_owned())
-            .or_default()
-            .push(object);
+        objects.entry(path.to_owned()).or_default().push(object);
     };
     put(
         NAMESPACES,
@@ -103,13 +100,6 @@ pub fn installed() -> World {
                  gauge\nlinkerd_ebpf_build_info{{version=\"{VERSION}\",init_version=\"{VERSION}\"}} 1\n"
             ),
         );
-        put = |path: &str, object: Value| {
-            world
-                .objects
-                .entry(path.to_owned())
-                .or_default()
-                .push(object);
-        };
     }
     world
 }
