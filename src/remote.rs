@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{LocalObjectReference, Pod, PodStatus};
 use kube::api::{DeleteParams, LogParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -72,14 +72,17 @@ pub fn run(subcommand: &str, pod: &str, remote: &RemoteArgs, options: &Options) 
             "no namespace has the label linkerd.io/extension=metricd, for the node's pod to be in: \
              linkerd-metricd install | kubectl apply -f -",
         )?;
-        let image = match &remote.image {
-            Some(image) => image.clone(),
+        let (image, pull_secrets) = match &remote.image {
+            Some(image) => (image.clone(), None),
             None => image(&client, &home).await?,
         };
         let mut args = vec![subcommand.to_owned(), format!("--pod={namespace}/{name}")];
         args.extend(options.to_args());
-        let wanted = node_pod(subcommand, &node, &image, &args, remote.wait + GRACE);
-        execute(Api::namespaced(client, &home), wanted?, remote.wait)
+        let mut wanted = node_pod(subcommand, &node, &image, &args, remote.wait + GRACE)?;
+        if let Some(spec) = &mut wanted.spec {
+            spec.image_pull_secrets = pull_secrets;
+        }
+        execute(Api::namespaced(client, &home), wanted, remote.wait)
             .await
             .with_context(|| format!("{subcommand} {namespace}/{name} on node {node}"))
     })?
@@ -103,21 +106,19 @@ async fn node_of(client: &Client, namespace: &str, name: &str) -> Result<String>
         .with_context(|| format!("pod {namespace}/{name} is on no node yet"))
 }
 
-/// What the injector runs.
-async fn image(client: &Client, home: &str) -> Result<String> {
-    let webhook = installation::webhooks(client, home)
-        .await?
-        .into_iter()
-        .next();
+/// What the injector runs, and what it takes to pull that.
+async fn image(client: &Client, home: &str) -> Result<(String, Option<Vec<LocalObjectReference>>)> {
+    let webhook = installation::webhooks(client, home).await?;
+    let webhook = webhook.into_iter().next();
     let webhook = webhook.context("no webhook leads to the injector: name the image by --image")?;
     let pods = webhook.pods(client).await?;
     let mut images = pods.into_iter().filter_map(|pod| {
-        let containers = pod.spec?.containers;
-        containers.into_iter().next()?.image
+        let spec = pod.spec?;
+        let container = spec.containers.into_iter().next()?;
+        Some((container.image?, spec.image_pull_secrets))
     });
-    images
-        .next()
-        .context("the injector's pods tell no image: name it by --image")
+    let image = images.next();
+    image.context("the injector's pods tell no image: name it by --image")
 }
 
 /// It sees the node's processes, to find the pod's network namespace, and the node's bpffs.
@@ -151,7 +152,7 @@ fn node_pod(
             "containers": [{
                 "name": "linkerd-metricd",
                 "image": image,
-                "command": ["linkerd-metricd"],
+                "command": ["/linkerd-metricd"],
                 "args": args,
                 "securityContext": {"privileged": true, "runAsUser": 0, "runAsNonRoot": false},
                 "volumeMounts": [

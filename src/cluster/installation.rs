@@ -169,7 +169,7 @@ pub fn sidecar(pod: &Pod) -> Option<&Container> {
 pub const SIDECAR: &str = "metricd";
 pub const INIT: &str = "metricd-init";
 
-/// What the other containers' states say about a container.
+/// Whether the kubelet calls a container of the pod ready.
 pub fn is_ready(pod: &Pod, container: &str) -> bool {
     let status = pod.status.as_ref();
     let native = status.and_then(|status| status.init_container_statuses.as_ref());
@@ -178,7 +178,7 @@ pub fn is_ready(pod: &Pod, container: &str) -> bool {
     all.any(|status| status.name == container && status.ready)
 }
 
-/// Whether the kubelet calls the pod ready.
+/// The same of the whole pod.
 pub fn is_pod_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
     let mut conditions = conditions.into_iter().flatten();

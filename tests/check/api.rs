@@ -38,7 +38,7 @@ pub struct World {
     pub statuses: Vec<Value>,
     /// What a created pod writes.
     pub log: String,
-    /// Called for what was created, before that is answered.
+    /// What was asked so far.
     pub requests: Vec<Asked>,
 }
 

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::api::{Api, World};
-use crate::golden::{output, stderr};
+use crate::golden::{binary, output, stderr};
 use crate::world::*;
 
 const NODE_POD: &str = "/api/v1/namespaces/linkerd-metricd/pods/linkerd-metricd-";
@@ -53,15 +53,15 @@ fn created(api: &Api) -> Value {
 #[test]
 fn an_upgrade() {
     let log = " INFO interface 2 ingress: programs replaced (tcx)\n";
-    let (api, output) = run(
+    let (api, ended) = run(
         ends("Succeeded", log),
         "upgrade web-7d4b9 -n emojivoto --detail pod",
     );
-    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(ended.status.success(), "{}", stderr(&ended));
     assert!(
-        stderr(&output).contains("interface 2 ingress: programs replaced"),
+        stderr(&ended).contains("interface 2 ingress: programs replaced"),
         "{}",
-        stderr(&output)
+        stderr(&ended)
     );
     let pod = created(&api);
     let expected = json!({
@@ -72,10 +72,11 @@ fn an_upgrade() {
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "tolerations": [{"operator": "Exists"}],
+        "imagePullSecrets": [{"name": "registry"}],
         "containers": [{
             "name": "linkerd-metricd",
             "image": format!("example.org/metricd:{VERSION}"),
-            "command": ["linkerd-metricd"],
+            "command": ["/linkerd-metricd"],
             "args": ["upgrade", "--pod=emojivoto/web-7d4b9", "--detail=pod"],
             "securityContext": {"privileged": true, "runAsUser": 0, "runAsNonRoot": false},
             "volumeMounts": [
@@ -89,6 +90,14 @@ fn an_upgrade() {
         ],
     });
     assert_eq!(pod["spec"], expected);
+    // There it is understood; that pod is not on this node.
+    let args = pod["spec"]["containers"][0]["args"].as_array().unwrap();
+    let there = output(binary().args(args.iter().map(|arg| arg.as_str().unwrap())));
+    assert!(
+        stderr(&there).contains("/var/log/pods"),
+        "{}",
+        stderr(&there)
+    );
     assert_eq!(
         pod["metadata"]["annotations"]["metricd.linkerd.io/inject"],
         "disabled"

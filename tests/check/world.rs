@@ -175,6 +175,7 @@ pub fn injector(image: &str, ready: bool) -> Value {
                 {"name": "config", "configMap": {"name": "metricd-injector"}},
                 {"name": "tls", "secret": {"secretName": "metricd-injector-tls"}},
             ],
+            "imagePullSecrets": [{"name": "registry"}],
             "nodeName": "node-1",
         },
         "status": status(ready, &["injector"], &[]),
