@@ -38,6 +38,14 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/check/golden");
+
+/// A golden file.
+pub fn golden(file: &str) -> String {
+    let path = Path::new(GOLDEN).join(file);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
 /// Runs the check in all formats: each must write its golden file, and end with this status. What
 /// differs between runs is replaced first.
 #[track_caller]
@@ -48,14 +56,12 @@ pub fn check(name: &str, success: bool, run: impl Fn(&str) -> Output, replace: &
         for (from, to) in replace {
             written = written.replace(from, to);
         }
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/check/golden")
-            .join(format!("{name}.{extension}"));
+        let file = format!("{name}.{extension}");
+        let path = Path::new(GOLDEN).join(&file);
         if std::env::var("METRICD_TEST_GOLDEN").is_ok_and(|value| value == "write") {
             fs::write(&path, &written).unwrap();
         }
-        let golden = fs::read_to_string(&path)
-            .unwrap_or_else(|e| panic!("{}: {e}, written was:\n{written}", path.display()));
+        let golden = golden(&file);
         assert_eq!(written, golden, "{}\n{}", path.display(), stderr(&output));
         assert_eq!(output.status.success(), success, "{name} as {format}");
         if format == "json" {
