@@ -1,6 +1,6 @@
 //! The command line for operators, also `linkerd metricd …`.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+use metricd::extension::{self, VersionOptions};
 use metricd::inject::Config;
 use metricd::inject::manifests::{self, Change};
 use metricd::options::Options;
-use metricd::target::NodeTarget;
-use metricd::{gc, init, install, logging, run};
+use metricd::work::{Work, WorkArgs};
+use metricd::{check, gc, install, logging, run};
 
 /// Request metrics for every pod, collected in the kernel.
 #[derive(Parser)]
@@ -40,21 +42,9 @@ enum Command {
         listen: SocketAddr,
     },
     /// Put this version's programs in the place of those that run, without losing a count
-    Upgrade {
-        #[command(flatten)]
-        target: NodeTarget,
-
-        #[command(flatten)]
-        options: Options,
-    },
+    Upgrade(WorkArgs),
     /// The same with maps of another size: name it by --map-size
-    Resize {
-        #[command(flatten)]
-        target: NodeTarget,
-
-        #[command(flatten)]
-        options: Options,
-    },
+    Resize(WorkArgs),
     /// Ask for metricd in the pods of manifests: kubectl get deploy -o yaml | linkerd-metricd inject
     /// - | kubectl apply -f -
     ///
@@ -104,28 +94,64 @@ enum Command {
         every: Option<NonZeroU64>,
     },
     /// Detach what was attached, and remove the pins
-    Detach {
-        #[command(flatten)]
-        target: NodeTarget,
-
-        #[command(flatten)]
-        options: Options,
-    },
+    Detach(WorkArgs),
+    /// Check whether it can work here, or does on a cluster
+    Check(check::Options),
+    /// Print the version of this command line, and of what is installed on the cluster
+    Version(VersionOptions),
+    /// Print what makes a shell complete this command line, as in `source <(linkerd-metricd
+    /// completion bash)`
+    Completion { shell: Shell },
+    /// Tell the Linkerd CLI what this extension is
+    #[command(name = "_extension-metadata", hide = true)]
+    Metadata,
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    logging::start();
-    logging::exit(execute(args.command))
+    let args: Args = extension::parse(std::env::args_os());
+    logging::start_at(if args.command.is_verbose() {
+        "debug"
+    } else {
+        "info"
+    });
+    match execute(args.command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => logging::exit(Err(error)),
+    }
 }
 
-fn execute(command: Command) -> Result<()> {
+impl Command {
+    fn is_verbose(&self) -> bool {
+        match self {
+            Command::Check(options) => options.cluster.verbose,
+            Command::Version(options) => options.cluster.verbose,
+            Command::Upgrade(args) | Command::Resize(args) | Command::Detach(args) => {
+                args.remote.cluster.verbose
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Returns whether all is well; what is not has been said.
+fn execute(command: Command) -> Result<bool> {
     let lines = match command {
-        Command::Run { options, listen } => return run::run(&options, listen),
-        Command::Install(flags) => return print(&install::install(&flags)?),
-        Command::Uninstall(namespace) => return print(&install::uninstall(&namespace)?),
-        Command::Upgrade { target, options } => init::upgrade(&target.enter(options)?)?,
-        Command::Resize { target, options } => init::resize(&target.enter(options)?)?,
+        Command::Run { options, listen } => {
+            run::run(&options, listen)?;
+            Vec::new()
+        }
+        Command::Install(flags) => {
+            print(&install::install(&flags)?)?;
+            Vec::new()
+        }
+        Command::Uninstall(namespace) => {
+            print(&install::uninstall(&namespace)?)?;
+            Vec::new()
+        }
+        Command::Upgrade(args) => Work::Upgrade.run(args)?,
+        Command::Resize(args) => Work::Resize.run(args)?,
+        Command::Detach(args) => Work::Detach.run(args)?,
         Command::Gc {
             pin_root,
             dry_run,
@@ -142,7 +168,10 @@ fn execute(command: Command) -> Result<()> {
             files,
             manual: false,
             ..
-        } => return change(&files, &Change::Annotate),
+        } => {
+            change(&files, &Change::Annotate)?;
+            Vec::new()
+        }
         Command::Inject {
             files,
             config,
@@ -150,13 +179,33 @@ fn execute(command: Command) -> Result<()> {
             ..
         } => {
             let config = Config::with_image(config.as_deref(), image)?;
-            return change(&files, &Change::Inject(Box::new(config)));
+            change(&files, &Change::Inject(Box::new(config)))?;
+            Vec::new()
         }
-        Command::Uninject { files } => return change(&files, &Change::Uninject),
-        Command::Detach { target, options } => init::detach(&target.enter(options)?.pin_dir)?,
+        Command::Uninject { files } => {
+            change(&files, &Change::Uninject)?;
+            Vec::new()
+        }
+        Command::Check(options) => {
+            let mut out = io::stdout();
+            let color = out.is_terminal();
+            return check::run(&options, &mut out, color);
+        }
+        Command::Version(options) => {
+            extension::version(&options)?;
+            Vec::new()
+        }
+        Command::Completion { shell } => {
+            extension::complete::<Args>(shell)?;
+            Vec::new()
+        }
+        Command::Metadata => {
+            println!("{}", extension::METADATA);
+            Vec::new()
+        }
     };
     say(&lines);
-    Ok(())
+    Ok(true)
 }
 
 fn change(files: &[PathBuf], change: &Change) -> Result<()> {

@@ -109,10 +109,19 @@ pub fn upgrade(options: &Options) -> Result<Vec<String>> {
 /// # Errors
 /// As [`upgrade`], or if no size is given.
 pub fn resize(options: &Options) -> Result<Vec<String>> {
+    check_resize(options)?;
+    upgrade(options)
+}
+
+/// Whether a size is given.
+///
+/// # Errors
+/// If none is.
+pub fn check_resize(options: &Options) -> Result<()> {
     if options.wanted.map_size.is_none() {
         bail!("name the size, in entries: --map-size");
     }
-    upgrade(options)
+    Ok(())
 }
 
 /// Detaches what was attached and removes the pins. Returns a line for each.

@@ -7,7 +7,10 @@
 
 pub mod abi;
 pub mod attach;
+pub mod check;
+pub mod cluster;
 mod epoch;
+pub mod extension;
 pub mod gc;
 pub mod init;
 pub mod inject;
@@ -21,11 +24,13 @@ pub mod metrics;
 pub mod netns;
 pub mod options;
 pub mod pins;
+pub mod remote;
 pub mod run;
 pub mod server;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod target;
+pub mod work;
 
 /// The skeleton that build.rs generates from bpf/metricd.bpf.c.
 #[allow(unsafe_code, clippy::all)]

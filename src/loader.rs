@@ -46,20 +46,46 @@ pub fn log_libbpf() {
 /// # Errors
 /// If it is older than 5.10, or was built without BTF.
 pub fn check_kernel() -> Result<()> {
+    check_release(&kernel_release()?)?;
+    check_btf()
+}
+
+/// What `uname -r` prints.
+///
+/// # Errors
+/// If /proc is not mounted.
+pub fn kernel_release() -> Result<String> {
     let release =
         fs::read_to_string("/proc/sys/kernel/osrelease").context("read the kernel's release")?;
+    Ok(release.trim().to_owned())
+}
+
+/// The first two numbers of a kernel's release.
+pub fn version(release: &str) -> (u32, u32) {
     let mut numbers = release.split(['.', '-']).map(|n| n.parse().unwrap_or(0));
-    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version < (5, 10) {
-        bail!(
-            "kernel {} is too old, 5.10 or later is needed",
-            release.trim()
-        );
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Says whether a kernel of this release is too old.
+///
+/// # Errors
+/// If it is older than 5.10.
+pub fn check_release(release: &str) -> Result<()> {
+    if version(release) < (5, 10) {
+        bail!("kernel {release} is too old, 5.10 or later is needed");
     }
+    Ok(())
+}
+
+/// Says whether this kernel describes its own types.
+///
+/// # Errors
+/// If it was built without BTF.
+pub fn check_btf() -> Result<()> {
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         bail!(
             "kernel {} has no BTF: it must be built with CONFIG_DEBUG_INFO_BTF=y",
-            release.trim()
+            kernel_release()?
         );
     }
     Ok(())

@@ -7,9 +7,14 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging. To be called once.
 pub fn start() {
+    start_at("info");
+}
+
+/// The same, with another level for where nothing says otherwise.
+pub fn start_at(level: &str) {
     let filter = EnvFilter::try_from_env("METRICD_LOG")
         .or_else(|_| EnvFilter::try_from_default_env())
-        .unwrap_or_else(|_| EnvFilter::new("info"));
+        .unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -131,6 +131,47 @@ pub struct Options {
     /// Group that may read the iterators: the sidecar's [default: 65534]
     #[arg(long, env = "METRICD_READER_GID", value_name = "GID")]
     pub reader_gid: Option<u32>,
+}
+
+impl Options {
+    /// The flags that say the same, for a process elsewhere.
+    pub fn to_args(&self) -> Vec<String> {
+        let wanted = &self.wanted;
+        let number = |n: u32| n.to_string();
+        let some = |texts: Vec<String>| (!texts.is_empty()).then(|| texts.join(","));
+        let buckets = wanted.buckets.iter().flatten();
+        let pin_dir = (self.pin_dir != Path::new(PIN_DIR)).then(|| self.pin_dir.display());
+        let flags = [
+            ("interface", some(self.interfaces.clone())),
+            ("pin-dir", pin_dir.map(|dir| dir.to_string())),
+            ("map-size", wanted.map_size.map(number)),
+            ("connections", wanted.connections.map(|n| n.to_string())),
+            (
+                "http2-connections",
+                wanted.http2_connections.map(|n| n.to_string()),
+            ),
+            ("routes", wanted.routes.map(number)),
+            ("detail", wanted.detail.map(name)),
+            ("ipv6", wanted.ipv6.map(|ipv6| ipv6.to_string())),
+            ("buckets", some(buckets.map(f64::to_string).collect())),
+            (
+                "attach",
+                (self.attach != Way::Auto).then(|| name(self.attach)),
+            ),
+            ("reader-gid", self.reader_gid.map(number)),
+        ];
+        let given = flags
+            .into_iter()
+            .filter_map(|(flag, value)| Some(format!("--{flag}={}", value?)));
+        let loopback = self.loopback.then(|| "--loopback".to_owned());
+        given.chain(loopback).collect()
+    }
+}
+
+/// What a value is called on the command line.
+fn name(value: impl ValueEnum) -> String {
+    let possible = value.to_possible_value();
+    possible.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// Histograms that are kept apart unless `--detail full` keeps them by peer: more server ports and
@@ -329,6 +370,31 @@ mod tests {
         let many: Vec<String> = (1..=32).map(|i| i.to_string()).collect();
         let arg = format!("--buckets={}", many.join(","));
         assert!(settle(&[&arg], None).is_err());
+    }
+
+    #[test]
+    fn flags_survive_being_handed_on() {
+        let all = [
+            "--interface=eth0,lo",
+            "--pin-dir=/mnt/x",
+            "--map-size=7",
+            "--connections=8",
+            "--http2-connections=9",
+            "--routes=10",
+            "--detail=pod",
+            "--ipv6=false",
+            "--buckets=0.00025,1,2.5",
+            "--attach=clsact",
+            "--reader-gid=11",
+            "--loopback",
+        ];
+        for given in [&all[..], &[]] {
+            let options = Cli::parse_from([&["test"], given].concat()).options;
+            assert_eq!(options.to_args(), given);
+        }
+        // A flag that is new must be handed on, too.
+        let command = <Cli as clap::CommandFactory>::command();
+        assert_eq!(command.get_arguments().count(), all.len());
     }
 
     #[test]

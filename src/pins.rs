@@ -147,8 +147,16 @@ fn on_bpffs(dir: &Path) -> Result<bool> {
         .ancestors()
         .find(|ancestor| ancestor.exists())
         .unwrap_or(Path::new("/"));
-    let kind = statfs(existing)
-        .with_context(|| format!("look at the file system of {}", existing.display()))?
+    is_bpffs(existing)
+}
+
+/// Whether a path lies on a bpffs.
+///
+/// # Errors
+/// If there is no such path.
+pub fn is_bpffs(path: &Path) -> Result<bool> {
+    let kind = statfs(path)
+        .with_context(|| format!("look at the file system of {}", path.display()))?
         .filesystem_type();
     Ok(kind == FsType(BPF_FS_MAGIC))
 }

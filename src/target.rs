@@ -10,7 +10,7 @@ use crate::netns;
 use crate::options::{Options, PIN_DIR};
 
 /// Where kubelet has a folder for each pod of the node: `<namespace>_<name>_<uid>`.
-const LOGS: &str = "/var/log/pods";
+pub const LOGS: &str = "/var/log/pods";
 
 /// Where the pins of pods are, on the host's bpffs: a folder by uid.
 pub const PODS: &str = "linkerd-metricd";

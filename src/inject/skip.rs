@@ -99,7 +99,8 @@ impl fmt::Display for Skip {
             }
             Self::RunsToCompletion => {
                 "the pod is to end by itself, which it never would beside a sidecar that is not an \
-                 init container (Kubernetes before 1.29)"
+                 init container (Kubernetes before 1.29, and servers before 1.32, whose kubelets may \
+                 be older)"
             }
             Self::NameTaken => {
                 "a container or volume that is not ours is called metricd, metricd-init or \

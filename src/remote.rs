@@ -1,0 +1,243 @@
+//! Upgrade, resize and detach of a pod from anywhere: by a privileged pod on its node, which runs
+//! `linkerd-metricd … --pod` there, is waited for, and deleted whatever comes of it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use k8s_openapi::api::core::v1::{LocalObjectReference, Pod, PodStatus};
+use kube::api::{DeleteParams, LogParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time;
+
+use crate::check::duration;
+use crate::cluster::installation::{self, INIT};
+use crate::cluster::{self, ClusterArgs, explain};
+use crate::options::{Options, PIN_DIR};
+use crate::target::LOGS;
+
+/// Before it is looked at again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// For what is still to be asked of the kubelet once the time is up, or the command was interrupted.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// The node's pod ends by itself, should nobody be left to delete it.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How to work on a pod of the cluster.
+#[derive(Args, Clone, Debug)]
+pub struct RemoteArgs {
+    /// Namespace of the pod [default: the context's]
+    #[arg(long, short, requires = "cluster_pod")]
+    namespace: Option<String>,
+
+    /// Image with linkerd-metricd, for the node's pod [default: the injector's]
+    #[arg(long, requires = "cluster_pod")]
+    image: Option<String>,
+
+    /// How long it may take, with pulling the image
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "2m0s",
+        value_parser = duration
+    )]
+    wait: Duration,
+
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// Has the subcommand done to a pod `[namespace/]name` of the cluster. Returns what was said there.
+///
+/// # Errors
+/// If the pod is not one of ours, or the node's pod can't be made, fails or takes too long: with
+/// what it has said.
+pub fn run(subcommand: &str, pod: &str, remote: &RemoteArgs, options: &Options) -> Result<String> {
+    cluster::block_on(async {
+        let config = remote.cluster.config().await?;
+        let (namespace, name) = match (pod.split_once('/'), &remote.namespace) {
+            (Some((namespace, _)), Some(other)) if namespace != other => {
+                bail!("{pod} is not in namespace {other}: name one of them")
+            }
+            (Some((namespace, name)), _) => (namespace.to_owned(), name),
+            (None, Some(namespace)) => (namespace.clone(), pod),
+            (None, None) => (config.default_namespace.clone(), pod),
+        };
+        let client = Client::try_from(config)?;
+        let node = node_of(&client, &namespace, name).await?;
+        let home = installation::namespaces(&client).await?;
+        let home = home.into_iter().next().context(
+            "no namespace has the label linkerd.io/extension=metricd, for the node's pod to be in: \
+             linkerd-metricd install | kubectl apply -f -",
+        )?;
+        let (image, pull_secrets) = match &remote.image {
+            Some(image) => (image.clone(), None),
+            None => image(&client, &home).await?,
+        };
+        let mut args = vec![subcommand.to_owned(), format!("--pod={namespace}/{name}")];
+        args.extend(options.to_args());
+        let mut wanted = node_pod(subcommand, &node, &image, &args, remote.wait + GRACE)?;
+        if let Some(spec) = &mut wanted.spec {
+            spec.image_pull_secrets = pull_secrets;
+        }
+        execute(Api::namespaced(client, &home), wanted, remote.wait)
+            .await
+            .with_context(|| format!("{subcommand} {namespace}/{name} on node {node}"))
+    })?
+}
+
+/// The node of a pod that has our init container.
+async fn node_of(client: &Client, namespace: &str, name: &str) -> Result<String> {
+    let pod = Api::<Pod>::namespaced(client.clone(), namespace)
+        .get(name)
+        .await;
+    let pod = pod.map_err(|e| anyhow!("get pod {namespace}/{name}: {}", explain(e)))?;
+    let spec = pod.spec.unwrap_or_default();
+    let mut init = spec.init_containers.iter().flatten();
+    if !init.any(|container| container.name == INIT) {
+        bail!(
+            "pod {namespace}/{name} has no container {INIT}: it was not injected, annotate it \
+             (metricd.linkerd.io/inject: enabled) and start it anew"
+        );
+    }
+    spec.node_name
+        .with_context(|| format!("pod {namespace}/{name} is on no node yet"))
+}
+
+/// What the injector runs, and what it takes to pull that.
+async fn image(client: &Client, home: &str) -> Result<(String, Option<Vec<LocalObjectReference>>)> {
+    let webhook = installation::webhooks(client, home).await?;
+    let webhook = webhook.into_iter().next();
+    let webhook = webhook.context("no webhook leads to the injector: name the image by --image")?;
+    let pods = webhook.pods(client).await?;
+    let mut images = pods.into_iter().filter_map(|pod| {
+        let spec = pod.spec?;
+        let container = spec.containers.into_iter().next()?;
+        Some((container.image?, spec.image_pull_secrets))
+    });
+    let image = images.next();
+    image.context("the injector's pods tell no image: name it by --image")
+}
+
+/// It sees the node's processes, to find the pod's network namespace, and the node's bpffs.
+fn node_pod(
+    subcommand: &str,
+    node: &str,
+    image: &str,
+    args: &[String],
+    deadline: Duration,
+) -> Result<Pod> {
+    let folder = |path: &str| json!({"path": path, "type": "Directory"});
+    Ok(serde_json::from_value(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "generateName": format!("linkerd-metricd-{subcommand}-"),
+            "labels": {"app.kubernetes.io/name": "linkerd-metricd", "app.kubernetes.io/component": "node"},
+            "annotations": {
+                "metricd.linkerd.io/inject": "disabled",
+                "linkerd.io/inject": "disabled",
+            },
+        },
+        "spec": {
+            "nodeName": node,
+            "hostPID": true,
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": deadline.as_secs(),
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{
+                "name": "linkerd-metricd",
+                "image": image,
+                "command": ["/linkerd-metricd"],
+                "args": args,
+                "securityContext": {"privileged": true, "runAsUser": 0, "runAsNonRoot": false},
+                "volumeMounts": [
+                    {"name": "bpf", "mountPath": PIN_DIR},
+                    {"name": "logs", "mountPath": LOGS, "readOnly": true},
+                ],
+            }],
+            "volumes": [
+                {"name": "bpf", "hostPath": folder(PIN_DIR)},
+                {"name": "logs", "hostPath": folder(LOGS)},
+            ],
+        },
+    }))?)
+}
+
+/// Creates the pod, waits for its end and deletes it. Returns its log.
+async fn execute(api: Api<Pod>, wanted: Pod, patience: Duration) -> Result<String> {
+    // Taken before there is anything to delete.
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let created = api.create(&PostParams::default(), &wanted).await;
+    let created = created.map_err(|e| anyhow!("create the node's pod: {}", explain(e)))?;
+    let name = created.name_any();
+    let outcome = tokio::select! {
+        outcome = watch(&api, &name, patience) => outcome,
+        _ = interrupted.recv() => Err(anyhow!("interrupted")),
+        _ = terminated.recv() => Err(anyhow!("terminated")),
+    };
+    let at_once = DeleteParams::default().grace_period(0);
+    match time::timeout(LAST_WORDS, api.delete(&name, &at_once)).await {
+        Ok(Ok(_)) => {}
+        // Somebody else has.
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
+        Ok(Err(e)) => tracing::warn!("pod {name} is left behind: {}", explain(e)),
+        Err(_) => tracing::warn!("pod {name} is left behind: the API server does not answer"),
+    }
+    outcome
+}
+
+async fn watch(api: &Api<Pod>, name: &str, patience: Duration) -> Result<String> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let pod = api.get(name).await;
+        let pod = pod.map_err(|e| anyhow!("look at the node's pod {name}: {}", explain(e)))?;
+        let status = pod.status.unwrap_or_default();
+        let done = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        if !done && Instant::now() < deadline {
+            time::sleep(PAUSE).await;
+            continue;
+        }
+        let log = time::timeout(LAST_WORDS, api.logs(name, &LogParams::default())).await;
+        let log = match log {
+            Ok(Ok(log)) => log.trim_end().to_owned(),
+            _ => String::new(),
+        };
+        return match status.phase.as_deref() {
+            Some("Succeeded") => Ok(log),
+            Some("Failed") => Err(anyhow!("{}", said(&log, &status))),
+            _ => Err(anyhow!(
+                "the node's pod {name} was not done within {}: {}",
+                jiff::SignedDuration::try_from(patience)?,
+                said(&log, &status)
+            )),
+        };
+    }
+}
+
+/// Why it failed, as far as it is known.
+fn said(log: &str, status: &PodStatus) -> String {
+    let container = status.container_statuses.iter().flatten().next();
+    let state = container.and_then(|container| container.state.as_ref());
+    let waiting = state.and_then(|state| state.waiting.as_ref());
+    let waiting = waiting.map(|w| [w.reason.clone(), w.message.clone()]);
+    let whole = [status.reason.clone(), status.message.clone()];
+    let mut words: Vec<String> = waiting
+        .into_iter()
+        .flatten()
+        .chain(whole)
+        .flatten()
+        .collect();
+    if !log.is_empty() {
+        words.push(log.to_owned());
+    }
+    match words.is_empty() {
+        true => format!("it is {}", status.phase.as_deref().unwrap_or("not started")),
+        false => words.join(": "),
+    }
+}
