@@ -48,7 +48,9 @@ impl Call {
             "flock",
             "exit_group",
         ];
+        let has_failed = self.text.contains(" = -1 E");
         match self.text.strip_prefix("bpf(") {
+            _ if has_failed => false,
             Some(command) => !BPF.iter().any(|harmless| command.starts_with(harmless)),
             None => OTHERS.iter().any(|name| self.name.starts_with(name)),
         }
