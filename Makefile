@@ -8,7 +8,7 @@ BPFFS := /sys/fs/bpf
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
 TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
-	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman runc catatonit strace apparmor
+	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-demo setup-test setup-python bpffs build run demo test test-long test-kernels fuzz lint bench clean
@@ -29,6 +29,7 @@ build: setup ## The release binaries, in target/release
 test: setup setup-test setup-python build bpffs ## All tests, with everything they need (about 10 minutes)
 	$(SUDO) env FUZZ_SECONDS=60 cargo test --locked
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
+	$(SUDO) BIN_DIR=$(BIN) tests/pods/containerd
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest
 
 test-long: setup setup-test setup-python build bpffs ## The tests at a larger size, and all kernels
