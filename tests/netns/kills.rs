@@ -535,6 +535,25 @@ fn an_attach_by_clsact_is_killed() {
     an_attach_is_killed("clsact");
 }
 
+/// At the one call among hundreds after which something runs that only a pin tells of.
+#[test]
+fn an_attach_is_killed_when_a_link_is_pinned() {
+    let mut subject = Subject::new("tcx");
+    succeed(&mut detach(&subject.pod));
+    let init = subject.settings.init(&subject.pod);
+    let calls = calls(&subject.pod.tmp.file("strace.log"), &init);
+    succeed(&mut detach(&subject.pod));
+    let pins = |call: &Call| {
+        call.text.starts_with("bpf(BPF_OBJ_PIN") && call.text.contains("linkerd_ingress_link_")
+    };
+    let pinned = calls.iter().position(pins).expect("a link is pinned");
+    kill(&calls[pinned + 1], &init);
+    assert_eq!(attached(&subject.pod).count(), [1, 0]);
+    let said = subject.attach();
+    assert_eq!(said.matches("already attached").count(), 1, "{said}");
+    subject.assert_healthy();
+}
+
 #[test]
 fn an_upgrade_by_tcx_is_killed() {
     a_replacing_is_killed("tcx", Replacing::Upgrade);
