@@ -11,7 +11,7 @@ IMAGE := target/image
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
 TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
-	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman runc catatonit strace apparmor
+	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-demo setup-test setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-apiserver fuzz lint bench clean
@@ -42,6 +42,7 @@ image-root:
 test: setup setup-test setup-python setup-helm build bpffs ## All tests, with everything they need (about 10 minutes)
 	$(SUDO) env FUZZ_SECONDS=60 cargo test --locked
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
+	$(SUDO) BIN_DIR=$(BIN) tests/pods/containerd
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
 	tests/manifests/prometheus $(PYTHON)/bin/python
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest

@@ -197,18 +197,28 @@ impl Hooks<'_> {
         hook: Hook,
         program: BorrowedFd,
     ) -> Result<Attached> {
+        let records = Records(self.records);
         let path = self.pin_dir.join(pins::link(hook, interface.index));
-        let link = sys::tcx_attach(program, interface.index, hook)?;
         // A pin of a device that is gone, or of an earlier sandbox of the same pod.
         let _ = fs::remove_file(&path);
-        sys::pin(link.as_fd(), &path)
-            .with_context(|| format!("pin the link as {}", path.display()))?;
         let record = AttachmentValue {
             netns: self.netns,
             priority: 0,
             made_qdisc: 0,
         };
-        Records(self.records).put(interface.index, hook, record)?;
+        // Before it is made, for what a run that is killed in between has pinned must be known: the
+        // same program can't be attached twice.
+        records.put(interface.index, hook, record)?;
+        let attached = sys::tcx_attach(program, interface.index, hook)
+            .map_err(anyhow::Error::from)
+            .and_then(|link| {
+                sys::pin(link.as_fd(), &path)
+                    .with_context(|| format!("pin the link as {}", path.display()))
+            });
+        if attached.is_err() {
+            records.remove(interface.index, hook);
+        }
+        attached?;
         Ok(Attached::Tcx)
     }
 

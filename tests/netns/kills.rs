@@ -3,8 +3,9 @@
 //! is.
 //!
 //! METRICD_TEST_KILLS is how many of the calls that change something are tried of each operation,
-//! evenly spread; `all` tries every system call. METRICD_TEST_RANDOM_KILLS is how many kills are at
-//! random moments; METRICD_TEST_SEED makes those the same again.
+//! evenly spread. With `all` there is a kill at every system call: those between two that change
+//! something must leave the same, which then need be healed but once. METRICD_TEST_RANDOM_KILLS is
+//! how many kills are at random moments; METRICD_TEST_SEED makes those the same again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,6 +24,7 @@ use crate::attach::{attached, qdiscs};
 use crate::exposition::Scrape;
 use crate::fixture::{Family, METRICS, Pod, Shape};
 use crate::l4::assert_equal_growth;
+use crate::left::Left;
 use crate::load::from_environment;
 use crate::netns::Interface;
 use crate::observed::{Connections, Http};
@@ -109,6 +111,8 @@ struct Subject {
     since: Option<(Interface, Scrape)>,
     connections: u64,
     requests: u64,
+    /// What the kills of this stretch have left.
+    left: Option<Vec<String>>,
 }
 
 impl Subject {
@@ -120,6 +124,7 @@ impl Subject {
             since: None,
             connections: 0,
             requests: 0,
+            left: None,
         };
         subject.pod.start_waiting();
         subject.attach();
@@ -134,6 +139,38 @@ impl Subject {
         (self.connections, self.requests) = (0, 0);
         self.settled();
         said
+    }
+
+    /// Attaches as if nothing had ever been there.
+    fn attach_anew(&mut self) {
+        succeed(&mut detach(&self.pod));
+        self.attach();
+    }
+
+    /// Kills at the harmless calls, each in a run that begins where this one does.
+    fn kill_harmless(
+        &mut self,
+        stretch: &Stretch,
+        command: &Command,
+        mut begin: impl FnMut(&mut Self),
+    ) {
+        self.left = None;
+        for call in &stretch.harmless {
+            if self.kill(call, command) {
+                begin(self);
+            }
+        }
+    }
+
+    /// Kills there, and makes sure that this leaves what the others of the stretch have left.
+    /// Whether that is something else than what was there before.
+    fn kill(&mut self, call: &Call, command: &Command) -> bool {
+        let before = Left::of(&self.pod);
+        kill(call, command);
+        let left = Left::of(&self.pod).since(&before);
+        let first = self.left.get_or_insert_with(|| left.clone());
+        assert_eq!(left, *first, "killed at {}", call.text);
+        left != before.since(&before)
     }
 
     fn settled(&mut self) -> Scrape {
@@ -286,42 +323,69 @@ fn without_repetition(calls: Vec<Call>) -> Vec<Call> {
     kept.map(|(call, _)| call).collect()
 }
 
+/// Calls of a run that are made when the same is there outside of it.
+struct Stretch {
+    /// They change nothing of that.
+    harmless: Vec<Call>,
+    /// This one does, when it is made.
+    change: Call,
+}
+
 /// At which of a run's calls to kill it, one run each.
-fn steps(subject: &Subject, command: &Command) -> Vec<Call> {
+fn stretches(subject: &Subject, command: &Command) -> Vec<Stretch> {
     let mut calls = without_repetition(calls(&subject.pod.tmp.file("strace.log"), command));
     if std::env::var("METRICD_TEST_KILLS").is_ok_and(|value| value == "all") {
         // Without the one by which strace starts it.
         calls.remove(0);
-        return calls;
+    } else {
+        calls.retain(Call::changes);
+        let all = calls.len();
+        let wanted = (from_environment("METRICD_TEST_KILLS", 4) as usize).min(all);
+        let middle = |share: usize| (2 * share + 1) * all / (2 * wanted);
+        let chosen: Vec<usize> = (0..wanted).map(middle).collect();
+        let mut index = 0..;
+        calls.retain(|_| index.next().is_some_and(|i| chosen.contains(&i)));
     }
-    calls.retain(Call::changes);
-    let all = calls.len();
-    let wanted = (from_environment("METRICD_TEST_KILLS", 4) as usize).min(all);
-    let middle = |share: usize| (2 * share + 1) * all / (2 * wanted);
-    let chosen: Vec<usize> = (0..wanted).map(middle).collect();
-    let mut index = 0..;
-    calls.retain(|_| index.next().is_some_and(|i| chosen.contains(&i)));
-    calls
+    let mut stretches = Vec::new();
+    let mut harmless = Vec::new();
+    for call in calls {
+        if call.changes() {
+            stretches.push(Stretch {
+                harmless: std::mem::take(&mut harmless),
+                change: call,
+            });
+        } else {
+            harmless.push(call);
+        }
+    }
+    assert!(harmless.is_empty(), "the last call is the exit");
+    stretches
+}
+
+fn say_kills(stretches: &[Stretch], what: &str) {
+    let harmless: usize = stretches.iter().map(|it| it.harmless.len()).sum();
+    let changes = stretches.len();
+    eprintln!("{} kills in {what}, {changes} healed", harmless + changes);
 }
 
 /// Kills the command there.
 fn kill(step: &Call, command: &Command) {
     eprintln!("kill at {}", step.text);
-    // How often the heap must grow depends on where it is.
-    assert!(
-        kill_at(step, command) || step.name == "brk",
-        "it never came to it"
-    );
+    assert!(kill_at(step, command), "it never came to it");
 }
 
 fn an_attach_is_killed(way: &'static str) {
     let mut subject = Subject::new(way);
-    succeed(&mut detach(&subject.pod));
+    let detached = |subject: &mut Subject| {
+        succeed(&mut detach(&subject.pod));
+    };
+    detached(&mut subject);
     let init = subject.settings.init(&subject.pod);
-    let steps = steps(&subject, &init);
-    succeed(&mut detach(&subject.pod));
-    for step in &steps {
-        kill(step, &init);
+    let stretches = stretches(&subject, &init);
+    detached(&mut subject);
+    for stretch in &stretches {
+        subject.kill_harmless(stretch, &init, detached);
+        subject.kill(&stretch.change, &init);
         let counts = attached(&subject.pod).count();
         assert!(counts.iter().all(|count| *count <= 1), "{counts:?}");
         let killed = subject.connections();
@@ -335,17 +399,18 @@ fn an_attach_is_killed(way: &'static str) {
         subject.assert_nothing_is_left(killed);
         subject.assert_nothing_is_left(healed);
     }
-    eprintln!("{} kills in an attach by {way}", steps.len());
+    say_kills(&stretches, &format!("an attach by {way}"));
 }
 
 fn a_detach_is_killed(way: &'static str) {
     let mut subject = Subject::new(way);
     let command = detach(&subject.pod);
-    let steps = steps(&subject, &command);
-    for (round, step) in steps.iter().enumerate() {
+    let stretches = stretches(&subject, &command);
+    for (round, stretch) in stretches.iter().enumerate() {
         subject.attach();
+        subject.kill_harmless(stretch, &command, Subject::attach_anew);
         let connections = subject.connections();
-        kill(step, &command);
+        subject.kill(&stretch.change, &command);
         if round % 2 == 1 {
             subject.attach();
             subject.assert_healthy();
@@ -355,7 +420,7 @@ fn a_detach_is_killed(way: &'static str) {
         subject.assert_nothing_is_left(connections);
         subject.assert_nothing_is_left(again);
     }
-    eprintln!("{} kills in a detach by {way}", steps.len());
+    say_kills(&stretches, &format!("a detach by {way}"));
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -407,16 +472,26 @@ fn a_replacing_is_killed(way: &'static str, what: Replacing) {
         kill(&switch, &to.resize(&subject.pod));
         switch
     });
-    let steps = steps(&subject, &what.command(&subject.pod, to));
+    let stretches = stretches(&subject, &what.command(&subject.pod, to));
     subject.settings = to;
-    for (round, step) in steps.iter().enumerate() {
-        // Not to run out of epochs.
-        if round % 50 == 49 {
-            succeed(&mut detach(&subject.pod));
-            subject.attach();
-        }
+    for (round, stretch) in stretches.iter().enumerate() {
         let before = subject.settings;
         let to = what.of(before);
+        let begin = |subject: &mut Subject| {
+            subject.attach_anew();
+            if let Some(switch) = &switch {
+                kill(switch, &to.resize(&subject.pod));
+            }
+        };
+        let command = what.command(&subject.pod, to);
+        if !stretch.harmless.is_empty() {
+            begin(&mut subject);
+        }
+        subject.kill_harmless(stretch, &command, begin);
+        // The switch is to be made anew, with a connection open. And epochs must not run out.
+        if (switch.is_some() && !stretch.harmless.is_empty()) || round % 50 == 49 {
+            subject.attach_anew();
+        }
         let epochs = pins(&subject.pod).1;
         let mut pair = subject.pod.pair(HTTP);
         pair.client_says(REQUEST);
@@ -424,7 +499,7 @@ fn a_replacing_is_killed(way: &'static str, what: Replacing) {
             kill(switch, &to.resize(&subject.pod));
             subject.assert_runs();
         }
-        kill(step, &what.command(&subject.pod, to));
+        subject.kill(&stretch.change, &command);
         subject.assert_runs();
         pair.server_says(RESPONSE);
         pair.client_says(REQUEST);
@@ -447,7 +522,7 @@ fn a_replacing_is_killed(way: &'static str, what: Replacing) {
     }
     succeed(&mut detach(&subject.pod));
     subject.assert_nothing_is_left(None);
-    eprintln!("{} kills in {what:?} by {way}", steps.len());
+    say_kills(&stretches, &format!("{what:?} by {way}"));
 }
 
 #[test]
@@ -458,6 +533,25 @@ fn an_attach_by_tcx_is_killed() {
 #[test]
 fn an_attach_by_clsact_is_killed() {
     an_attach_is_killed("clsact");
+}
+
+/// At the one call among hundreds after which something runs that only a pin tells of.
+#[test]
+fn an_attach_is_killed_when_a_link_is_pinned() {
+    let mut subject = Subject::new("tcx");
+    succeed(&mut detach(&subject.pod));
+    let init = subject.settings.init(&subject.pod);
+    let calls = calls(&subject.pod.tmp.file("strace.log"), &init);
+    succeed(&mut detach(&subject.pod));
+    let pins = |call: &Call| {
+        call.text.starts_with("bpf(BPF_OBJ_PIN") && call.text.contains("linkerd_ingress_link_")
+    };
+    let pinned = calls.iter().position(pins).expect("a link is pinned");
+    kill(&calls[pinned + 1], &init);
+    assert_eq!(attached(&subject.pod).count(), [1, 0]);
+    let said = subject.attach();
+    assert_eq!(said.matches("already attached").count(), 1, "{said}");
+    subject.assert_healthy();
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod http2_faults;
 mod kernel;
 mod kills;
 mod l4;
+mod left;
 mod lifecycle;
 mod load;
 mod memory;

@@ -43,7 +43,7 @@ fn cannot_start(command: &Command, error: &io::Error) -> ! {
         "nghttpd" => "nghttp2-server",
         "node" => "nodejs",
         "promtool" | "prometheus" => "prometheus",
-        "setpriv" => "util-linux",
+        "setpriv" | "setarch" => "util-linux",
         other => other,
     };
     if error.kind() == ErrorKind::NotFound {

@@ -48,7 +48,9 @@ impl Call {
             "flock",
             "exit_group",
         ];
+        let has_failed = self.text.contains(" = -1 E");
         match self.text.strip_prefix("bpf(") {
+            _ if has_failed => false,
             Some(command) => !BPF.iter().any(|harmless| command.starts_with(harmless)),
             None => OTHERS.iter().any(|name| self.name.starts_with(name)),
         }
@@ -57,8 +59,8 @@ impl Call {
 
 /// The system calls of a run from beginning to end, which must succeed.
 pub fn calls(log: &Path, command: &Command) -> Vec<Call> {
-    let mut traced = Command::new("strace");
-    traced.args(["-f", "-qq", "-o"]).arg(log);
+    let mut traced = strace();
+    traced.arg(log);
     let done = output(&mut under(traced, command));
     assert!(done.status.success(), "{command:?}: {done:?}");
     let text = fs::read_to_string(log).expect("strace's log");
@@ -81,15 +83,22 @@ pub fn calls(log: &Path, command: &Command) -> Vec<Call> {
 /// must have succeeded.
 pub fn kill_at(call: &Call, command: &Command) -> bool {
     let Call { name, nth, .. } = call;
-    let mut traced = Command::new("strace");
-    traced.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-    traced.arg(format!("trace={name}")).arg("-e");
+    let mut traced = strace();
+    traced.args(["/dev/null", "-e", &format!("trace={name}"), "-e"]);
     traced.arg(format!("inject={name}:signal=KILL:when={nth}"));
     let done = output(&mut under(traced, command));
     // strace ends as the command did.
     let killed = done.status.signal() == Some(libc::SIGKILL);
     assert!(killed || done.status.success(), "{command:?}: {done:?}");
     killed
+}
+
+/// Up to the name of the log. Memory is where it was in the last run, for how often the heap must
+/// grow depends on that.
+fn strace() -> Command {
+    let mut command = Command::new("setarch");
+    command.args(["--addr-no-randomize", "strace", "-f", "-qq", "-o"]);
+    command
 }
 
 fn under(mut strace: Command, command: &Command) -> Command {
