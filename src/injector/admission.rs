@@ -202,7 +202,7 @@ mod tests {
         };
         for (text, problem) in [
             (String::new(), "EOF while parsing"),
-            ("[]".into(), "this is no JSON of an AdmissionReview: "),
+            ("[]".into(), r#"apiVersion "", kind """#),
             (review().to_string() + "}", "trailing characters"),
             ("{}".into(), r#"apiVersion "", kind """#),
             (

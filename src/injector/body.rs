@@ -52,7 +52,7 @@ impl Bodies {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let gzip = is_gzip(headers)?;
+        let gzip = is_gzip(headers);
         let late = |_| {
             let seconds = TIMEOUT.as_secs();
             Refusal::new(
@@ -63,7 +63,7 @@ impl Bodies {
         let mut received = time::timeout(TIMEOUT, self.collect(body))
             .await
             .map_err(late)??;
-        if gzip {
+        if gzip? {
             received.bytes = unpack(&received.bytes)?;
         }
         Ok(received)
@@ -74,7 +74,7 @@ impl Bodies {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let mut is_large = body.size_hint().lower() > SIZE as u64;
+        let mut problem = (body.size_hint().lower() > SIZE as u64).then(too_large);
         let mut bytes = Vec::new();
         let mut room = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -84,24 +84,29 @@ impl Bodies {
             let Ok(data) = frame.into_data() else {
                 continue; // trailers
             };
-            is_large |= bytes.len() + data.len() > SIZE;
-            if is_large {
+            if problem.is_none() {
+                let size = data.len() as u32; // no more than a frame's
+                match self.room.clone().try_acquire_many_owned(size) {
+                    _ if bytes.len() + data.len() > SIZE => problem = Some(too_large()),
+                    Ok(taken) => {
+                        room.push(taken);
+                        bytes.extend_from_slice(&data);
+                    }
+                    Err(_) => {
+                        problem = Some(Refusal::new(
+                            StatusCode::SERVICE_UNAVAILABLE,
+                            "too many large reviews at a time",
+                        ));
+                    }
+                }
+            }
+            if problem.is_some() {
                 // Who still sends when the answer comes may not get to see it.
                 (bytes, room) = Default::default();
-                continue;
             }
-            let size = data.len() as u32; // no more than SIZE
-            let taken = self.room.clone().try_acquire_many_owned(size);
-            room.push(taken.map_err(|_| {
-                Refusal::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "too many large reviews at a time",
-                )
-            })?);
-            bytes.extend_from_slice(&data);
         }
-        if is_large {
-            return Err(too_large());
+        if let Some(problem) = problem {
+            return Err(problem);
         }
         Ok(Received { bytes, _room: room })
     }

@@ -13,6 +13,7 @@ use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue},
+    http::request::Parts,
 };
 use serde_json::Value;
 
@@ -90,15 +91,10 @@ impl Webhook {
 
     async fn review(&self, request: Request<Incoming>) -> Result<Vec<u8>, Refusal> {
         let (head, body) = request.into_parts();
-        if head.uri.path() != PATH {
-            let text = format!("not found: reviews are posted to {PATH}");
-            return Err(Refusal::new(StatusCode::NOT_FOUND, text));
-        }
-        if head.method != Method::POST {
-            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "POST only"));
-        }
-        check_type(&head.headers)?;
-        let body = self.bodies.receive(&head.headers, body).await?;
+        // Who still sends when a refusal comes may not get to see it.
+        let body = self.bodies.receive(&head.headers, body).await;
+        check(&head)?;
+        let body = body?;
         let begun = Instant::now();
         let request = admission::Request::parse(&body.bytes)
             .map_err(|problem| Refusal::new(StatusCode::BAD_REQUEST, problem))?;
@@ -255,6 +251,18 @@ fn name(pod: &Value) -> &str {
     let name = metadata["name"].as_str().filter(|name| !name.is_empty());
     name.or(metadata["generateName"].as_str())
         .unwrap_or_default()
+}
+
+/// Whether it is a review, as far as the head tells.
+fn check(head: &Parts) -> Result<(), Refusal> {
+    if head.uri.path() != PATH {
+        let text = format!("not found: reviews are posted to {PATH}");
+        return Err(Refusal::new(StatusCode::NOT_FOUND, text));
+    }
+    if head.method != Method::POST {
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "POST only"));
+    }
+    check_type(&head.headers)
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
