@@ -380,12 +380,12 @@ static __always_inline bool http2_pending(struct parser *h, struct http2_side *t
 }
 
 /* A payload has been passed over: was it the last of an answer? */
-static __always_inline void http2_payload_end(struct __sk_buff *skb, struct http2_side *t)
+static __always_inline bool http2_payload_ends(struct http2_side *t)
 {
-	if (t->token == TOKEN_FRAME && t->ending && !t->in_block) {
-		t->ending = 0;
-		http2_finish(skb, t->stream);
-	}
+	if (t->token != TOKEN_FRAME || !t->ending || t->in_block)
+		return false;
+	t->ending = 0;
+	return true;
 }
 
 /* Behind a payload, or a part of one, that was passed over without being seen. */
@@ -399,7 +399,8 @@ __noinline int http2_passed(struct __sk_buff *skb)
 	if (!x)
 		return GO_ON;
 	t = http2_mine(s, x);
-	http2_payload_end(skb, t);
+	if (http2_payload_ends(t))
+		http2_finish(skb, t->stream);
 	if (http2_pending(parser_mine(s, c), t)) {
 		s->window.at = s->window.total = s->window.done = 0;
 		if (http2_fragment_end(s, parser_mine(s, c), t) == WINDOW_STOP)
@@ -488,8 +489,8 @@ __noinline int http2_step(struct __sk_buff *skb)
 		/* The end of a body, of a request that asked for the upgrade. */
 		if (h->phase == HTTP1_END)
 			h->phase = PHASE_START;
-		if (h->phase == PHASE_START)
-			http2_payload_end(skb, t);
+		if (h->phase == PHASE_START && http2_payload_ends(t))
+			http2_whole(skb, s, c, x, t->stream);
 	}
 	if (unlikely(http2_pending(h, t)) && http2_passed(skb))
 		return STOP;

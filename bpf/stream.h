@@ -174,22 +174,31 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 }
 
 /* The whole answer of a stream has come. The caller holds the server's side. */
-__noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
+static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s, struct conn *c,
+					struct http2 *x, __u32 stream)
 {
-	struct scratch *s;
-	struct conn *c = parser_enter(skb, &s);
-	struct http2 *x = c ? http2_of(c) : NULL;
-	struct http2_stream *r = x ? http2_find(x, stream) : NULL;
+	struct http2_stream *r = http2_find(x, stream);
 	union response what;
 
 	if (!r)
-		return 0;
+		return;
 	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
 	what.status = r->status;
 	what.protocol = r->protocol;
 	what.grpc_status = r->grpc_status;
 	parser_response(skb, &c->side[SERVER], &s->packet, what, r->route,
 			r->first_ns ? r->start_ns : 0, r->first_ns);
+}
+
+/* The same as a function of its own. */
+__noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+
+	if (x)
+		http2_whole(skb, s, c, x, stream);
 	return 0;
 }
 
