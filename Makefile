@@ -39,7 +39,7 @@ image-root:
 	@ldd $(BINARIES:%=$(BIN)/%) | sed -nE 's|.*\s(/\S+) \(.*|\1|p' | sort -u | while read -r library; do \
 		install -D "$$library" "$(IMAGE)$$library"; done
 
-test: setup setup-test setup-python setup-helm build bpffs ## All tests, with everything they need (about 10 minutes)
+test: setup setup-test setup-python setup-helm build bpffs ## All tests, with everything they need (about 20 minutes)
 	$(SUDO) env FUZZ_SECONDS=60 cargo test --locked
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/containerd
@@ -77,6 +77,7 @@ bench: setup setup-test build bpffs ## What it costs: per packet, per request, p
 	$(SUDO) cargo bench --locked
 	$(SUDO) benches/request http1 $(BIN)
 	$(SUDO) benches/request http2 $(BIN)
+	$(SUDO) benches/request http2-nghttpd $(BIN)
 
 # Installs those of the packages that are missing.
 define install

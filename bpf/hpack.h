@@ -40,7 +40,7 @@ static __always_inline __u32 hpack_name_of(__u32 code)
 
 #define HUFFMAN 0x80 /* of a string's first byte */
 #define HPACK_STATIC 61
-#define HPACK_PLAIN 16 /* fields looked at at once */
+#define HPACK_PLAIN 8 /* fields looked at at once */
 
 /* What taking a token off the window has come to. */
 #define WINDOW_NEXT 0  /* on to the next one */

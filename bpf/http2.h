@@ -18,7 +18,7 @@
 #include "stream.h"
 
 #define WINDOW 128     /* bytes; BLOCK where routes are looked for, which may be long */
-#define HTTP2_TOKENS 8 /* looked at in it, before it is read again */
+#define HTTP2_TOKENS 4 /* looked at in it, before it is read again */
 #define FRAME_HEADER 9
 
 enum frame_type {
