@@ -36,6 +36,18 @@ static __always_inline void histogram_response(__u32 latency, __u64 duration, __
 	add(&e->value.sum_ns.ttfb, ttfb);
 }
 
+/* The range of times that falls into the same bucket as `ns`. */
+static __always_inline struct range histogram_range(__u64 ns)
+{
+	__u32 i = histogram_bucket(ns);
+	struct range r = {.bucket = i};
+
+	bounded(i, 31);
+	r.from = i ? config.bounds_ns[(i - 1) & (BUCKETS - 1)] + 1 : 0;
+	r.width = config.bounds_ns[i] - r.from;
+	return r;
+}
+
 enum handshake_what {
 	HANDSHAKE_RTT,
 	HANDSHAKE_DURATION,

@@ -86,14 +86,14 @@ static __always_inline void hpack_found(struct http2_side *t, __u32 code)
 	if (code & CODE_PATH) {
 		t->route = code & ~CODE_PATH;
 	} else if (code & CODE_STATUS) {
-		t->status = code & 0x3ff;
-		t->found |= FOUND_STATUS;
+		t->result.status = code & 0x3ff;
+		t->result.found |= FOUND_STATUS;
 	} else if (code == CODE_GRPC) {
-		t->found |= FOUND_GRPC;
+		t->result.found |= FOUND_GRPC;
 	} else if (code == CODE_UNKNOWN) {
-		t->found |= FOUND_UNKNOWN;
+		t->result.found |= FOUND_UNKNOWN;
 	} else if (hpack_name_of(code) == CODE_GRPC_STATUS) {
-		t->grpc_status = code;
+		t->result.grpc_status = code;
 	}
 }
 
@@ -322,6 +322,52 @@ static __always_inline int hpack_plain(struct scratch *s, struct http2_side *t, 
 	t->left -= at - w->at;
 	w->at = at;
 	return WINDOW_NEXT;
+}
+
+/* Beyond it a block is not remembered. */
+#define HPACK_SHORT sizeof(((struct hpack_memo *)0)->bytes)
+
+/* Is a block, all of it, at the window's place, and is it short? What it is then. */
+static __always_inline bool hpack_short(struct scratch *s, struct http2_side *t, __u32 avail,
+					struct hpack_memo *block)
+{
+	__u32 len = t->left, at = s->window.at;
+	__u64 end = ~(~0ULL << 8 * (len & 7));
+
+	/* No fragment but the first: the others add to what that has told. */
+	if (len - 1 >= HPACK_SHORT - 1 || len > avail || t->in_block)
+		return false;
+	block->bytes[0] = buffer8(s, at) & (len < 8 ? end : ~0ULL);
+	block->bytes[1] = buffer8(s, at + 8) & (len < 8 ? 0 : end);
+	block->len = len;
+	block->inserted = t->inserted;
+	return true;
+}
+
+static __always_inline struct hpack_memo *hpack_memo(struct http2_side *t, __u32 len)
+{
+	bounded(len, (HPACK_MEMOS - 1));
+	return &t->memos[len];
+}
+
+static __always_inline bool hpack_same(const struct hpack_memo *memo,
+				       const struct hpack_memo *block)
+{
+	return memo->bytes[0] == block->bytes[0] && memo->bytes[1] == block->bytes[1] &&
+	       memo->len == block->len && memo->inserted == block->inserted;
+}
+
+/* The block was nothing but references, so that it means the same as long as nothing is inserted.
+ */
+static __always_inline void hpack_remember(struct hpack_memo *memo, const struct hpack_memo *block,
+					   struct http2_side *t)
+{
+	memo->bytes[0] = block->bytes[0];
+	memo->bytes[1] = block->bytes[1];
+	memo->len = block->len;
+	memo->inserted = block->inserted;
+	memo->result = t->result;
+	memo->route = t->route;
 }
 
 /* The first token of a field: RFC 7541 section 6. */

@@ -128,6 +128,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 	struct window *w = &s->window;
 	struct packet *p = &s->packet;
 	__u32 at = w->at, len, type, flags, stream;
+	union hpack_result nothing = {.grpc_status = GRPC_STATUS_NONE};
 	__u64 bytes;
 
 	if (unlikely(w->total - at < FRAME_HEADER)) {
@@ -169,9 +170,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 		t->left = len;
 		t->pad = 0;
 		t->field = FIELD_START;
-		t->found = 0;
-		t->status = 0;
-		t->grpc_status = GRPC_STATUS_NONE;
+		t->result.word = nothing.word;
 		t->route = 0;
 		t->token = t->flags & ~FLAG_END_HEADERS ? TOKEN_PREFIX : TOKEN_BLOCK;
 		return WINDOW_NEXT;
@@ -336,6 +335,8 @@ static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s,
 				       struct http2_side *t)
 {
 	struct window *w = &s->window;
+	struct hpack_memo *memo = NULL;
+	struct hpack_memo block;
 	__u32 avail;
 	int r;
 
@@ -345,16 +346,31 @@ static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s,
 		r = http2_frame(skb, s, h, t);
 		if (r != WINDOW_NEXT)
 			return r;
+		if (likely(t->token == TOKEN_FRAME))
+			return WINDOW_NEXT;
+		avail = w->total - w->at;
+		if (t->token == TOKEN_BLOCK && hpack_short(s, t, avail, &block)) {
+			memo = hpack_memo(t, block.len);
+			if (hpack_same(memo, &block)) {
+				t->result = memo->result;
+				t->route = memo->route;
+				w->at += block.len;
+				t->left = 0;
+				return http2_fragment_end(s, h, t);
+			}
+		}
 	}
-	if (likely(t->token == TOKEN_FRAME))
-		return WINDOW_NEXT;
 	if (unlikely(t->token != TOKEN_BLOCK))
 		return http2_other(skb);
 	avail = w->total - w->at;
 	if (likely(t->field == FIELD_START) &&
 	    unlikely(hpack_plain(s, t, avail < t->left ? avail : t->left)))
 		return WINDOW_STOP;
-	return likely(!t->left) ? http2_fragment_end(s, h, t) : http2_field(skb);
+	if (unlikely(t->left))
+		return http2_field(skb);
+	if (memo && block.inserted == t->inserted)
+		hpack_remember(memo, &block, t);
+	return http2_fragment_end(s, h, t);
 }
 
 /* What the last token has brought to an end. */

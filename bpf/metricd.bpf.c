@@ -105,6 +105,8 @@ static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, str
 		follow_payload(skb, s, c);
 		if (unlikely(p->unknown | p->unknown_grpc))
 			add_unknown(skb);
+		if (unlikely(p->answers.count))
+			answers_end(skb);
 		tcp_release(c, p, &r);
 	}
 	if (unlikely(p->delta.closed))
@@ -131,6 +133,7 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	__builtin_memset(&p->delta, 0, sizeof(p->delta));
 	p->run_count = 0;
 	p->unknown = p->unknown_grpc = 0;
+	p->answers.count = 0;
 	packet_parse(skb, p);
 
 	p->sent = egress;

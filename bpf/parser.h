@@ -101,26 +101,35 @@ __noinline int parser_wait(struct __sk_buff *skb, __u32 role)
 	return 0;
 }
 
+/* The element that counts such responses on this connection, whose server's side has found it once.
+ */
+static __always_inline struct request_entry *parser_entry(struct __sk_buff *skb, struct side *side,
+							  union response what, __u32 route)
+{
+	__u32 at = epoch_number(side->response);
+	struct request_entry *e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
+
+	if (likely(e && e->key.status == what.status && e->key.protocol == what.protocol &&
+		   e->key.grpc_status == what.grpc_status && e->key.route == route))
+		return e;
+	at = response_find(skb, what.word, route);
+	side->response = epoch_tag(at);
+	return bpf_map_lookup_elem(&linkerd_requests_map, &at);
+}
+
 /* A final response has come to its end; of what is not known when it began the start is 0. */
 static __always_inline void parser_response(struct __sk_buff *skb, struct side *side,
 					    struct packet *p, union response what, __u32 route,
 					    __u64 start_ns, __u64 first_ns)
 {
 	struct request_entry *e;
-	__u32 at = epoch_number(side->response);
 
 	/* The server's side alone adds to it, as long as its answers are not lost. */
 	side->answered++;
 	p->delta.answered++;
-	e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
-	if (unlikely(!e || e->key.status != what.status || e->key.protocol != what.protocol ||
-		     e->key.grpc_status != what.grpc_status || e->key.route != route)) {
-		at = response_find(skb, what.word, route);
-		side->response = epoch_tag(at);
-		e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
-		if (!e)
-			return;
-	}
+	e = parser_entry(skb, side, what, route);
+	if (!e)
+		return;
 	add(&e->value.responses, 1);
 	if (unlikely(!start_ns)) {
 		p->delta.untimed++;

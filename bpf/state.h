@@ -237,6 +237,28 @@ struct http2_stream {
 
 #define FLAG_PROMISE 0x80 /* of http2_side.flags, and not on the wire: a PUSH_PROMISE */
 
+/* What a block has told. */
+union hpack_result {
+	__u32 word;
+	struct {
+		__u16 status;
+		__u8 grpc_status;
+		__u8 found; /* FOUND_… of hpack.h */
+	};
+};
+
+/* A short block seen before. While nothing is inserted, the same bytes mean the same. */
+struct hpack_memo {
+	__u64 bytes[2]; /* filled up with 0 */
+	__u32 len;
+	__u32 inserted;
+	union hpack_result result;
+	__u16 route;
+	__u16 pad;
+};
+
+#define HPACK_MEMOS 4 /* by their length; a power of two */
+
 /* One direction of a connection. */
 struct http2_side {
 	/* The frame at hand. */
@@ -252,17 +274,16 @@ struct http2_side {
 	__u8 field;	/* enum hpack_token */
 	__u8 after;	/* FIELD_SKIP */
 	__u8 insert;	/* the field goes into the dynamic table */
-	__u8 found;	/* FOUND_… of hpack.h */
-	__u16 name;	/* the field's, as a code of hpack.h */
-	__u16 status;
-	__u32 string_left;
-	__u16 route;
-	__u8 grpc_status;
 	__u8 carry_len;
-	__u8 carry[CARRY]; /* of a field that goes on in the next frame */
+	__u16 name; /* the field's, as a code of hpack.h */
+	__u16 route;
+	__u32 string_left;
+	union hpack_result result; /* as far as it is read */
+	__u8 carry[CARRY];	   /* of a field that goes on in the next frame */
 	/* The dynamic table, as far as it matters. */
 	__u32 inserted;
 	__u32 last; /* the highest stream so far */
+	struct hpack_memo memos[HPACK_MEMOS];
 	__u16 codes[HPACK_ENTRIES];
 };
 
@@ -322,7 +343,7 @@ struct conn {
 
 _Static_assert(sizeof(struct side) == 128, "side");
 _Static_assert(sizeof(struct conn) == 576, "conn");
-_Static_assert(sizeof(struct http2) == 4800, "http2");
+_Static_assert(sizeof(struct http2) == 5056, "http2");
 
 /* What this packet adds to its series, beside itself. */
 struct delta {
@@ -338,6 +359,25 @@ struct delta {
 	__u32 lost; /* enum lost_reason plus one */
 	__u32 retransmits;
 	__u32 pad;
+};
+
+/* The times that fall into a bucket. */
+struct range {
+	__u64 from, width;
+	__u32 bucket;
+	__u32 pad;
+};
+
+/* Answers of the packet that add to the same counters: they are added at once (stream.h). */
+struct answers {
+	__u32 count;   /* 0: the rest says nothing */
+	__u32 latency; /* in linkerd_latency_map */
+	__u32 request; /* in linkerd_requests_map */
+	__u32 what;    /* union response */
+	__u32 route;
+	__u32 pad;
+	struct range duration, ttfb;
+	__u64 duration_ns, ttfb_ns; /* sums */
 };
 
 /* Where the tokens of HTTP/2 are looked for: from `at` to `total` of the buffer. */
@@ -381,6 +421,7 @@ struct packet {
 	__u16 run_method;
 	__u16 run_route;
 	__u64 run_start_ns;
+	struct answers answers;
 	__u8 headers[40]; /* an IPv6 header, the longest that is read at once */
 };
 

@@ -124,7 +124,7 @@ static __always_inline struct http2_stream *http2_further(struct __sk_buff *skb,
 /* A request is counted. */
 static __always_inline void http2_count(struct packet *p, struct http2_side *t)
 {
-	if (t->found & FOUND_GRPC)
+	if (t->result.found & FOUND_GRPC)
 		p->delta.grpc++;
 	else
 		p->delta.http2++;
@@ -135,7 +135,7 @@ static __always_inline void http2_count(struct packet *p, struct http2_side *t)
 static __always_inline void http2_begin(struct conn *c, struct http2_side *t,
 					struct http2_stream *r)
 {
-	r->protocol = t->found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
+	r->protocol = t->result.found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
 	r->route = t->route;
 	r->start_ns = t->start_ns;
 	WRITE_ONCE(r->stream, t->stream);
@@ -148,7 +148,7 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 {
 	struct http2_stream *r = http2_place(x, t->stream);
 	struct packet *p = &s->packet;
-	bool grpc = t->found & FOUND_GRPC;
+	bool grpc = t->result.found & FOUND_GRPC;
 
 	http2_count(p, t);
 	if (unlikely(config.routes)) {
@@ -173,12 +173,82 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 	http2_begin(c, t, r);
 }
 
+/* Adds the answers that were kept back to their counters. */
+static __always_inline void answers_add(struct answers *a)
+{
+	struct request_entry *e = bpf_map_lookup_elem(&linkerd_requests_map, &a->request);
+	struct latency_entry *l = bpf_map_lookup_elem(&linkerd_latency_map, &a->latency);
+	__u32 i = a->duration.bucket, j = a->ttfb.bucket;
+
+	if (!e || !l)
+		return;
+	bounded(i, 31);
+	bounded(j, 31);
+	add(&e->value.responses, a->count);
+	add(&l->value.buckets[i].duration, a->count);
+	add(&l->value.buckets[j].ttfb, a->count);
+	add(&l->value.sum_ns.duration, a->duration_ns);
+	add(&l->value.sum_ns.ttfb, a->ttfb_ns);
+}
+
+/* At the end of the packet. */
+__noinline int answers_end(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+
+	if (s && skb->len)
+		answers_add(&s->packet.answers);
+	return 0;
+}
+
+#define TIME_UNKNOWN (~0ULL)
+
+/* An answer that is not like those that were kept back, which are added now: it is kept back in
+ * their place, unless its times are not known. */
+__noinline int answers_begin(struct __sk_buff *skb, __u32 what, __u32 route, __u64 duration,
+			     __u64 ttfb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	union response response = {.word = what};
+	struct request_entry *e;
+	struct answers *a;
+
+	if (!c)
+		return 0;
+	a = &s->packet.answers;
+	if (a->count)
+		answers_add(a);
+	a->count = 0;
+	e = parser_entry(skb, &c->side[SERVER], response, route);
+	if (!e)
+		return 0;
+	if (duration == TIME_UNKNOWN) {
+		add(&e->value.responses, 1);
+		s->packet.delta.untimed++;
+		return 0;
+	}
+	a->count = 1;
+	a->request = epoch_number(c->side[SERVER].response);
+	a->latency = e->latency;
+	a->what = what;
+	a->route = route;
+	a->duration = histogram_range(duration);
+	a->ttfb = histogram_range(ttfb);
+	a->duration_ns = duration;
+	a->ttfb_ns = ttfb;
+	return 0;
+}
+
 /* The whole answer of a stream has come. The caller holds the server's side. */
 static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s, struct conn *c,
 					struct http2 *x, __u32 stream)
 {
 	struct http2_stream *r = http2_find(x, stream);
+	struct packet *p = &s->packet;
+	struct answers *a = &p->answers;
 	union response what;
+	__u64 duration = TIME_UNKNOWN, ttfb = TIME_UNKNOWN;
 
 	if (!r)
 		return;
@@ -186,8 +256,21 @@ static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s
 	what.status = r->status;
 	what.protocol = r->protocol;
 	what.grpc_status = r->grpc_status;
-	parser_response(skb, &c->side[SERVER], &s->packet, what, r->route,
-			r->first_ns ? r->start_ns : 0, r->first_ns);
+	c->side[SERVER].answered++;
+	p->delta.answered++;
+	if (likely(r->start_ns && r->first_ns)) {
+		duration = packet_now(p) - r->start_ns;
+		ttfb = r->first_ns - r->start_ns;
+	}
+	if (likely(a->count && a->what == what.word && a->route == r->route &&
+		   duration != TIME_UNKNOWN && duration - a->duration.from <= a->duration.width &&
+		   ttfb - a->ttfb.from <= a->ttfb.width)) {
+		a->count++;
+		a->duration_ns += duration;
+		a->ttfb_ns += ttfb;
+	} else {
+		answers_begin(skb, what.word, r->route, duration, ttfb);
+	}
 }
 
 /* The same as a function of its own. */
@@ -281,13 +364,13 @@ static __always_inline void http2_head(struct scratch *s, struct http2_side *t,
 				       struct http2_stream *r)
 {
 	/* 1xx is not the answer yet, RFC 9110 section 15.2. */
-	if (!r->first_ns && (t->found & (FOUND_STATUS | FOUND_UNKNOWN)) &&
-	    !(t->status >= 100 && t->status < 200)) {
-		r->status = t->status;
+	if (!r->first_ns && (t->result.found & (FOUND_STATUS | FOUND_UNKNOWN)) &&
+	    !(t->result.status >= 100 && t->result.status < 200)) {
+		r->status = t->result.status;
 		r->first_ns = t->start_ns;
 	}
-	if (t->grpc_status != GRPC_STATUS_NONE)
-		r->grpc_status = t->grpc_status;
+	if (t->result.grpc_status != GRPC_STATUS_NONE)
+		r->grpc_status = t->result.grpc_status;
 	if (t->ending)
 		s->window.done = DONE_STREAM;
 }
@@ -301,7 +384,7 @@ static __always_inline void http2_answer(struct __sk_buff *skb, struct scratch *
 
 	if (unlikely(!r && READ_ONCE(c->side[CLIENT].parser.phase) == PHASE_LOST &&
 		     t->stream > t->last && t->stream > x->side[CLIENT].last)) {
-		protocol = t->found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
+		protocol = t->result.found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
 		n = http2_infer(skb, t->stream, protocol);
 		if (unlikely(config.routes))
 			route_request(skb, protocol, ROUTE_UNKNOWN, n);

@@ -13,7 +13,7 @@ const HANDSHAKE: u64 = 1024 + 32;
 /// A slot, bpf/state.h, and up to four words of the cache in front of it.
 const CONNECTION: u64 = 576 + 4 * 8;
 /// bpf/state.h.
-const HTTP2: u64 = 4800 + 4;
+const HTTP2: u64 = 5056 + 4;
 /// `ROUTE_CACHE` in src/loader.rs, if there are routes.
 const ROUTE_CACHE: u64 = 4096 * HASHED;
 /// What no setting changes: early bytes (16 × 128 KB), scratch space for each CPU, the programs.
