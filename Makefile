@@ -41,7 +41,7 @@ image-root:
 
 test: setup setup-test setup-python setup-helm build bpffs ## All tests, with everything they need (about 20 minutes)
 	$(SUDO) env FUZZ_SECONDS=60 cargo test --locked
-	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
+	$(SUDO) BIN_DIR=$(BIN) PYTHON=$(PYTHON)/bin/python tests/pods/run
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/containerd
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
 	tests/manifests/prometheus $(PYTHON)/bin/python
