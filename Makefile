@@ -60,7 +60,7 @@ test-manifests: setup setup-test setup-python setup-helm build ## The chart, ins
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
 	tests/manifests/prometheus $(PYTHON)/bin/python
 
-test-apiserver: setup setup-test build ## install and the webhook with a real API server: KUBEBUILDER_ASSETS=folder
+test-apiserver: setup setup-test setup-python setup-helm build ## install and the webhook with a real API server: KUBEBUILDER_ASSETS=folder
 	BIN_DIR=$(BIN) tests/apiserver/run
 
 fuzz: setup ## Fuzz what is fed to the programs and what user space decodes: FUZZ_SECONDS=1800
