@@ -237,11 +237,7 @@ fn values(json: &str) -> usize {
     count
 }
 
-fn failed(
-    request: &admission::Request,
-    mut warnings: Vec<String>,
-    problem: &str,
-) -> Decision {
+fn failed(request: &admission::Request, mut warnings: Vec<String>, problem: &str) -> Decision {
     let namespace = &*request.namespace;
     tracing::error!(namespace, uid = request.uid, "inject: {problem}");
     warnings.push(format!("no metricd in the pod: {problem}"));
