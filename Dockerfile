@@ -6,10 +6,11 @@
 #   docker build --build-arg RUST=1.88 -t NAME .    # by another compiler
 #   make image                                      # of what was built here
 
+ARG RUST=1.95
+
 FROM scratch AS prebuilt
 COPY target/image /
 
-ARG RUST=1.95
 FROM rust:${RUST}-bookworm AS build
 WORKDIR /src
 COPY . .

@@ -11,10 +11,10 @@ IMAGE := target/image
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
 TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
-	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor
+	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor mmdebstrap
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo setup-test setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-apiserver fuzz lint bench clean
+.PHONY: help setup setup-demo setup-test setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-apiserver test-image fuzz lint bench clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ image-root:
 
 test: setup setup-test setup-python setup-helm build bpffs ## All tests, with everything they need (about 20 minutes)
 	$(SUDO) env FUZZ_SECONDS=60 cargo test --locked
-	$(SUDO) BIN_DIR=$(BIN) tests/pods/run
+	$(SUDO) BIN_DIR=$(BIN) PYTHON=$(PYTHON)/bin/python tests/pods/run
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/containerd
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
 	tests/manifests/prometheus $(PYTHON)/bin/python
@@ -60,8 +60,11 @@ test-manifests: setup setup-test setup-python setup-helm build ## The chart, ins
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
 	tests/manifests/prometheus $(PYTHON)/bin/python
 
-test-apiserver: setup setup-test build ## install and the webhook with a real API server: KUBEBUILDER_ASSETS=folder
+test-apiserver: setup setup-test setup-python setup-helm build ## install and the webhook with a real API server: KUBEBUILDER_ASSETS=folder
 	BIN_DIR=$(BIN) tests/apiserver/run
+
+test-image: setup setup-test setup-python ## The Dockerfile as it is, with a base made here (a release build)
+	$(SUDO) PYTHON=$(PYTHON)/bin/python tests/image/run
 
 fuzz: setup ## Fuzz what is fed to the programs and what user space decodes: FUZZ_SECONDS=1800
 	$(SUDO) env FUZZ_SECONDS=$(or $(FUZZ_SECONDS),1800) $(if $(FUZZ_SEED),FUZZ_SEED=$(FUZZ_SEED)) \

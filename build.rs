@@ -28,12 +28,11 @@ fn main() -> Result<()> {
 }
 
 fn builder(source: &str) -> Result<SkeletonBuilder> {
-    // Debian keeps the kernel's asm headers in a folder of the host's architecture, where clang
-    // does not look for them when it compiles for BPF.
-    let include = format!(
-        "-I/usr/include/{}-linux-gnu",
-        env::var("CARGO_CFG_TARGET_ARCH")?
-    );
+    // Debian keeps the kernel's asm headers in a folder of their architecture, where clang does not
+    // look for them when it compiles for BPF: the machine's own, or what a cross compiler has.
+    let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
+    let include = format!("-I/usr/include/{arch}-linux-gnu");
+    let cross = format!("-I/usr/{arch}-linux-gnu/include");
     let mut builder = SkeletonBuilder::new();
     let next_layout = env::var_os("CARGO_FEATURE_NEXT_LAYOUT").is_some();
     let layout = if next_layout {
@@ -45,7 +44,7 @@ fn builder(source: &str) -> Result<SkeletonBuilder> {
         "-mcpu=v3", // 5.10 knows it; newer clangs would choose a newer one
         // Keeps the head of a loop on its top: 5.10 and 6.1 refuse an instruction that falls through
         // into it from below. Given this way, it comes behind the -O2 of libbpf-cargo.
-        "-Xclang", "-Os", "-Wall", "-Wextra", "-Werror", &include, layout,
+        "-Xclang", "-Os", "-Wall", "-Wextra", "-Werror", &include, &cross, layout,
     ]);
     Ok(builder)
 }

@@ -16,7 +16,7 @@ use metricd::inject::Config;
 use metricd::inject::manifests::{self, Change};
 use metricd::options::Options;
 use metricd::work::{Work, WorkArgs};
-use metricd::{check, gc, install, logging, run};
+use metricd::{check, gc, install, logging, run, server};
 
 /// Request metrics for every pod, collected in the kernel.
 #[derive(Parser)]
@@ -38,7 +38,7 @@ enum Command {
         options: Options,
 
         /// Address to serve /metrics on; [::] takes IPv4 too
-        #[arg(long, env = "METRICD_LISTEN", default_value = "[::]:4191")]
+        #[arg(long, env = "METRICD_LISTEN", default_value_t = server::LISTEN)]
         listen: SocketAddr,
     },
     /// Put this version's programs in the place of those that run, without losing a count

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Parser;
 use metricd::{
     logging,
+    options::PIN_DIR,
     server::{self, Config},
 };
 
@@ -17,11 +18,11 @@ use metricd::{
 #[command(name = "metricd", version)]
 struct Args {
     /// The directory with the pinned iterators
-    #[arg(long, env = "METRICD_PIN_DIR", default_value = "/sys/fs/bpf")]
+    #[arg(long, env = "METRICD_PIN_DIR", default_value = PIN_DIR)]
     pin_dir: PathBuf,
 
     /// The address to serve /metrics on; [::] takes IPv4 too
-    #[arg(long, env = "METRICD_LISTEN", default_value = "[::]:4191")]
+    #[arg(long, env = "METRICD_LISTEN", default_value_t = server::LISTEN)]
     listen: SocketAddr,
 }
 

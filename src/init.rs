@@ -23,16 +23,13 @@ use crate::gc;
 use crate::installed::{self, Installed};
 use crate::loader::{self, Plan};
 use crate::netns::{self, Interface};
-use crate::options::{LARGE_MAP, Options, Settings};
+use crate::options::{LARGE_MAP, Options, READER_GID, Settings};
 use crate::pins::{self, Lock};
 use crate::skel::MetricdSkel;
 use crate::sys::Hook;
 
 /// Their numbers have a byte in the kernel.
 const EPOCHS: u32 = 255;
-
-/// The sidecar's usual group: nobody's.
-const READER: u32 = 65534;
 
 /// Attaches to the interfaces of the network namespace that the thread is in, or to those of them
 /// that are not attached yet. Programs of another build, or with other settings, are replaced.
@@ -84,7 +81,7 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
 /// If it is not.
 pub fn say_failure(options: &Options, reason: &str) -> Result<()> {
     let dir = &options.pin_dir;
-    let _lock = pins::prepare(dir, options.reader_gid.unwrap_or(READER))?;
+    let _lock = pins::prepare(dir, options.reader_gid.unwrap_or(READER_GID))?;
     pins::say_failure(dir, reason).with_context(|| format!("leave word in {}", dir.display()))
 }
 
@@ -152,7 +149,7 @@ fn detach_locked(pin_dir: &Path, _lock: &Lock) -> Result<Vec<String>> {
 fn prepare(options: &Options) -> Result<Lock> {
     loader::log_libbpf();
     loader::check_kernel()?;
-    pins::prepare(&options.pin_dir, options.reader_gid.unwrap_or(READER))
+    pins::prepare(&options.pin_dir, options.reader_gid.unwrap_or(READER_GID))
 }
 
 fn reopen(options: &Options) -> Result<Installed> {
@@ -176,7 +173,7 @@ fn install(options: &Options) -> Result<Installed> {
     // Pins without programs are what an interrupted start has left.
     installed::check_maps(dir)?;
     pins::remove_pins(dir)?;
-    let reader = options.reader_gid.unwrap_or(READER);
+    let reader = options.reader_gid.unwrap_or(READER_GID);
     let pinned = epoch::pin_state(&skel, dir)
         .and_then(|()| epoch::publish(&mut skel, dir, plan.epoch, reader))
         .and_then(|()| {
@@ -227,7 +224,7 @@ fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
     let mut skel = loader::load(&mut object, &plan)?;
     if !same_maps {
         let reader = options.reader_gid.or_else(|| pins::reader(&current));
-        epoch::publish(&mut skel, dir, number, reader.unwrap_or(READER))?;
+        epoch::publish(&mut skel, dir, number, reader.unwrap_or(READER_GID))?;
     }
     let next = pin_next(&skel, dir)?;
     // A new epoch does not say yet that anything runs.

@@ -9,6 +9,7 @@ pub mod memory;
 mod ports;
 mod quantity;
 mod record;
+mod resources;
 mod skip;
 mod values;
 pub(crate) mod yaml;
@@ -68,7 +69,7 @@ pub fn inject(pod: &Value, around: &Around, config: &Config) -> Result<Outcome> 
     }
     let settings = Settings::new(pod, around.namespace, config, &mut warnings);
     let port = ports::choose(&bare, around, &settings, &mut warnings);
-    let parts = containers::build(&bare, around, &settings, port).over(before);
+    let parts = containers::build(&bare, around, &settings, port, &mut warnings).over(before);
 
     let mut record = Record::of(&bare);
     let mut pod = bare;

@@ -95,6 +95,10 @@ pub struct Wanted {
 
 /// Where bpffs usually is.
 pub const PIN_DIR: &str = "/sys/fs/bpf";
+/// Where metrics usually are served.
+pub const PORT: u16 = 4191;
+/// The sidecar's usual group: nobody's.
+pub const READER_GID: u32 = 65534;
 
 /// How to observe.
 #[derive(Args, Clone, Debug)]
@@ -395,6 +399,26 @@ mod tests {
         // A flag that is new must be handed on, too.
         let command = <Cli as clap::CommandFactory>::command();
         assert_eq!(command.get_arguments().count(), all.len());
+    }
+
+    #[test]
+    fn help_tells_the_defaults() {
+        let settings = Settings::default();
+        let command = <Cli as clap::CommandFactory>::command();
+        for (flag, default) in [
+            ("map-size", settings.map_size.to_string()),
+            ("connections", settings.connections.to_string()),
+            ("http2-connections", settings.http2_connections.to_string()),
+            ("routes", settings.routes.to_string()),
+            ("detail", settings.detail.to_string()),
+            ("ipv6", settings.ipv6.to_string()),
+            ("reader-gid", READER_GID.to_string()),
+        ] {
+            let mut flags = command.get_arguments();
+            let help = flags.find(|known| known.get_long() == Some(flag));
+            let help = help.unwrap().get_help().unwrap().to_string();
+            assert!(help.ends_with(&format!("[default: {default}]")), "{help}");
+        }
     }
 
     #[test]

@@ -9,7 +9,14 @@ pub(crate) mod http;
 pub(crate) mod listen;
 mod pins;
 
-use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Result;
 use http_body_util::{Either, Full};
@@ -25,7 +32,11 @@ use tokio::{
 };
 
 use crate::metrics::{self, Exposition};
+use crate::options;
 use pins::Pins;
+
+/// Where to serve, unless told otherwise: all addresses of both families.
+pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), options::PORT);
 
 /// Connections at a time; more wait in the backlog.
 const CONNECTIONS: u32 = 64;

@@ -20,31 +20,27 @@ use crate::loader;
 /// The namespace that `install` makes unless told otherwise.
 const NAMESPACE: &str = "linkerd-metricd";
 
-/// policy/v1 and batch/v1's CronJob are of this version.
-const OLDEST: (u32, u32) = (1, 21);
+/// The oldest that the manifests are validated for; Pod Security is stable from it on.
+const OLDEST: (u32, u32) = (1, 25);
 
-/// What `install` creates.
-const CREATED: [(&str, &str, &str); 11] = [
-    ("Namespaces", "", "namespaces"),
-    ("ServiceAccounts", "", "serviceaccounts"),
-    ("ClusterRoles", "rbac.authorization.k8s.io", "clusterroles"),
-    (
-        "ClusterRoleBindings",
-        "rbac.authorization.k8s.io",
-        "clusterrolebindings",
-    ),
-    ("ConfigMaps", "", "configmaps"),
-    ("Secrets", "", "secrets"),
-    ("Services", "", "services"),
-    ("Deployments", "apps", "deployments"),
-    ("DaemonSets", "apps", "daemonsets"),
-    ("PodDisruptionBudgets", "policy", "poddisruptionbudgets"),
+/// What `install` creates, and of which API group it is.
+const CREATED: [(&str, &str); 11] = [
+    ("Namespaces", ""),
+    ("ServiceAccounts", ""),
+    ("ClusterRoles", RBAC),
+    ("ClusterRoleBindings", RBAC),
+    ("ConfigMaps", ""),
+    ("Secrets", ""),
+    ("Services", ""),
+    ("Deployments", "apps"),
+    ("DaemonSets", "apps"),
+    ("PodDisruptionBudgets", "policy"),
     (
         "MutatingWebhookConfigurations",
         "admissionregistration.k8s.io",
-        "mutatingwebhookconfigurations",
     ),
 ];
+const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Runs the checks of the cluster.
 pub async fn check(report: &mut Report<'_>, options: &Options) {
@@ -64,8 +60,8 @@ pub async fn check(report: &mut Report<'_>, options: &Options) {
             "pre-installed",
             absent(&client).await,
         );
-        for (kind, group, resource) in CREATED {
-            let outcome = may_create(&client, group, resource).await;
+        for (kind, group) in CREATED {
+            let outcome = may_create(&client, group, &kind.to_lowercase()).await;
             report.add(format!("can create {kind}"), "pre-rights", outcome);
         }
         return;

@@ -11,12 +11,13 @@ use crate::check::report::{Outcome, Problem, Report, error, warning};
 use crate::check::{listing, until};
 use crate::cluster::explain;
 use crate::cluster::installation::{self, SIDECAR};
+use crate::options;
 
 /// Scrapes at a time.
 const AT_A_TIME: usize = 16;
 
 /// The port's name in the sidecar, and its number where it is not named.
-const PORT: (&str, i32) = ("metricd-admin", 4191);
+const PORT: (&str, i32) = ("metricd-admin", options::PORT as i32);
 
 /// Runs the checks of pods, in one namespace or in all.
 pub async fn check(

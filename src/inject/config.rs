@@ -83,7 +83,7 @@ impl Default for Config {
             enabled: true,
             image: concat!("linkerd-metricd:", env!("CARGO_PKG_VERSION")).into(),
             image_pull_policy: "IfNotPresent".into(),
-            port: 4191,
+            port: options::PORT,
             meshed_port: 4192,
             map_size: flags.map_size,
             connections: flags.connections,
@@ -97,8 +97,8 @@ impl Default for Config {
             prometheus_annotations: true,
             bpffs: options::PIN_DIR.into(),
             sidecar_uid: 0,
-            sidecar_gid: 65534,
-            init_resources: resources(["100m", "1"], ["16Mi", "64Mi"]),
+            sidecar_gid: options::READER_GID,
+            init_resources: resources(["100m", "1"], ["32Mi", "64Mi"]),
             sidecar_resources: resources(["10m", "200m"], ["16Mi", "32Mi"]),
         }
     }

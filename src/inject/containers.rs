@@ -5,9 +5,10 @@
 use serde_json::{Map, Value, json};
 
 use super::annotations::Settings;
-use super::config::{Amounts, Config, Resources};
+use super::config::Config;
 use super::ports::is_meshed;
-use super::{Around, items, memory, name, quantity, values};
+use super::resources::Room;
+use super::{Around, name, values};
 use crate::options;
 use crate::target::PODS;
 
@@ -52,12 +53,17 @@ impl Parts {
 }
 
 /// Makes them for a pod.
-pub fn build(bare: &Value, around: &Around, settings: &Settings, port: u16) -> Parts {
+pub fn build(
+    bare: &Value,
+    around: &Around,
+    settings: &Settings,
+    port: u16,
+    warnings: &mut Vec<String>,
+) -> Parts {
     let config = &settings.config;
     let meshed = is_meshed(bare, around);
-    let maps = memory::bytes(config);
-    let guaranteed = is_guaranteed(bare);
-    let resources = |resources: &Resources| with_maps(resources, maps, guaranteed);
+    let room = Room::of(bare, config);
+    warnings.extend(room.warning());
 
     let mut init_env = pin_dir();
     init_env.push(env("FAIL_OPEN", "true"));
@@ -75,7 +81,7 @@ pub fn build(bare: &Value, around: &Around, settings: &Settings, port: u16) -> P
         "command": ["/metricd"],
         "env": sidecar_env,
         "ports": [{"name": PORT, "containerPort": port, "protocol": "TCP"}],
-        "resources": resources(&config.sidecar_resources),
+        "resources": room.resources(&config.sidecar_resources),
         "securityContext": {
             "runAsUser": config.sidecar_uid,
             "runAsGroup": config.sidecar_gid,
@@ -97,7 +103,7 @@ pub fn build(bare: &Value, around: &Around, settings: &Settings, port: u16) -> P
             "imagePullPolicy": config.image_pull_policy,
             "command": ["/metricd-init"],
             "env": init_env,
-            "resources": resources(&config.init_resources),
+            "resources": room.resources(&config.init_resources),
             "securityContext": {
                 // Said outright, against a pod's runAsNonRoot and runAsUser.
                 "runAsUser": 0,
@@ -194,55 +200,6 @@ fn owner(bare: &Value, around: &Around) -> Option<String> {
         Some(owner) => Some(format!("{}/{}", owner["kind"].as_str()?, name(owner))),
         None => around.workload.map(Into::into),
     }
-}
-
-/// The resources with room for the maps in their memory, where that is said. In a pod of the class
-/// Guaranteed they keep it so: what is requested is what is allowed.
-fn with_maps(resources: &Resources, maps: u64, guaranteed: bool) -> Value {
-    let add = |amounts: &Amounts| Amounts {
-        cpu: amounts.cpu.clone(),
-        memory: amounts
-            .memory
-            .as_ref()
-            .map(|memory| quantity::add_bytes(memory, maps)),
-    };
-    let (mut requests, mut limits) = (add(&resources.requests), add(&resources.limits));
-    if guaranteed {
-        requests.cpu = Some(guaranteed_cpu(requests.cpu.take(), limits.cpu.take()));
-        limits.cpu.clone_from(&requests.cpu);
-        requests.memory = limits.memory.clone().or(requests.memory);
-        limits.memory.clone_from(&requests.memory);
-    }
-    json!({"requests": requests, "limits": limits})
-}
-
-/// CPU that is requested and allowed: so much that a scrape is quick, unless what is said leaves no
-/// choice, and no more, for the whole pod must find a node that has it.
-fn guaranteed_cpu(request: Option<String>, limit: Option<String>) -> String {
-    const USUAL: &str = "100m";
-    let usual = quantity::thousandths(USUAL);
-    match (request, limit) {
-        (Some(request), _) if quantity::thousandths(&request) > usual => request,
-        (_, Some(limit)) if quantity::thousandths(&limit) < usual => limit,
-        _ => USUAL.into(),
-    }
-}
-
-/// Whether each container has limits for CPU and memory, and requests nothing else. Source:
-/// kubernetes.io/docs/concepts/workloads/pods/pod-qos.
-fn is_guaranteed(bare: &Value) -> bool {
-    let is = |container: &Value| {
-        let resources = &container["resources"];
-        ["cpu", "memory"].into_iter().all(|what| {
-            let amount = |of: &str| resources[of][what].as_str().map(quantity::thousandths);
-            let limit = amount("limits");
-            limit.is_some() && amount("requests").is_none_or(|request| Some(request) == limit)
-        })
-    };
-    ["initContainers", "containers"]
-        .into_iter()
-        .flat_map(|field| items(bare, field))
-        .all(is)
 }
 
 /// Lays one value over another: of objects each field, of lists with names each element.

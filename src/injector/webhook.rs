@@ -1,13 +1,9 @@
 //! From an HTTP request to the answer of a review.
 
-use std::{
-    borrow::Cow,
-    panic::{self, AssertUnwindSafe},
-    sync::Arc,
-    time::Instant,
-};
+use std::{borrow::Cow, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
@@ -44,6 +40,9 @@ pub struct Webhook {
     events: Events,
     metrics: Arc<Metrics>,
 }
+
+/// The answer, and for the metrics what became of the pod and why.
+type Decision = (Answer, &'static str, &'static str);
 
 /// Why a request is no review that can be answered.
 #[derive(Debug)]
@@ -98,17 +97,13 @@ impl Webhook {
         let begun = Instant::now();
         let request = admission::Request::parse(&body.bytes)
             .map_err(|problem| Refusal::new(StatusCode::BAD_REQUEST, problem))?;
-        let (answer, outcome, reason) = self.decide(&request).await;
+        let (answer, outcome, reason) = in_any_case(&request, self.decide(&request)).await;
         let review = answer.review(&request.uid);
         self.metrics.admission(outcome, reason, begun.elapsed());
         Ok(review)
     }
 
-    /// The answer, and for the metrics what became of the pod and why.
-    async fn decide(
-        &self,
-        request: &admission::Request<'_>,
-    ) -> (Answer, &'static str, &'static str) {
+    async fn decide(&self, request: &admission::Request<'_>) -> Decision {
         if !request.creates_pod() {
             let warnings = vec![
                 "metricd is asked for what is not the creation of a pod: see the rules of its \
@@ -142,12 +137,9 @@ impl Webhook {
             true => &self.native,
             false => &self.plain,
         };
-        // A pod is not to be without its answer for a fault of ours.
-        let result = panic::catch_unwind(AssertUnwindSafe(|| inject(request, &around, config)));
-        let (pod, outcome, patch) = match result {
-            Ok(Ok(done)) => done,
-            Ok(Err(error)) => return failed(request, warnings, &format!("{error:#}")),
-            Err(_) => return failed(request, warnings, "a fault of metricd's, see its log"),
+        let (pod, outcome, patch) = match inject(request, &around, config) {
+            Ok(done) => done,
+            Err(error) => return failed(request, warnings, &format!("{error:#}")),
         };
         let (said, outcome, reason) = match outcome {
             Outcome::Injected { warnings, .. } => (warnings, "injected", None),
@@ -199,6 +191,17 @@ impl Webhook {
     }
 }
 
+/// A pod is not to be without its answer for a fault of ours: a panic allows it, as it is.
+async fn in_any_case(
+    request: &admission::Request<'_>,
+    decision: impl Future<Output = Decision>,
+) -> Decision {
+    match AssertUnwindSafe(decision).catch_unwind().await {
+        Ok(decision) => decision,
+        Err(_) => failed(request, Vec::new(), "a fault of metricd's, see its log"),
+    }
+}
+
 /// The pod, what became of it, and the patch if it is another now.
 fn inject(
     request: &admission::Request,
@@ -234,11 +237,7 @@ fn values(json: &str) -> usize {
     count
 }
 
-fn failed(
-    request: &admission::Request,
-    mut warnings: Vec<String>,
-    problem: &str,
-) -> (Answer, &'static str, &'static str) {
+fn failed(request: &admission::Request, mut warnings: Vec<String>, problem: &str) -> Decision {
     let namespace = &*request.namespace;
     tracing::error!(namespace, uid = request.uid, "inject: {problem}");
     warnings.push(format!("no metricd in the pod: {problem}"));
@@ -298,6 +297,35 @@ fn refusal(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_allows_the_pod_as_it_is() {
+        let review = r#"{"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+            "request": {"uid": "1", "namespace": "shop"}}"#;
+        let request = admission::Request::parse(review.as_bytes()).unwrap();
+        let decide = async |decision: fn() -> Decision| {
+            in_any_case(&request, async {
+                tokio::task::yield_now().await;
+                decision()
+            })
+            .await
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let (answer, outcome, _) = runtime.block_on(decide(|| panic!("a fault, as it should be")));
+        assert_eq!(outcome, "failed");
+        let review: Value = serde_json::from_slice(&answer.review(&request.uid)).unwrap();
+        let expected = serde_json::json!({
+            "uid": "1",
+            "allowed": true,
+            "warnings": ["no metricd in the pod: a fault of metricd's, see its log"],
+        });
+        assert_eq!(review["response"], expected);
+        let (_, outcome, reason) =
+            runtime.block_on(decide(|| (Answer::default(), "skipped", "not_enabled")));
+        assert_eq!((outcome, reason), ("skipped", "not_enabled"));
+    }
 
     #[test]
     fn values_are_counted_outside_of_strings() {

@@ -36,6 +36,21 @@ fn a_pod_that_wants_metricd_gets_it() {
     );
 }
 
+/// Before Kubernetes 1.34 what is not set yet was null (kubernetes PR 130989).
+#[test]
+fn a_review_of_an_older_server_is_no_other() {
+    let api = Api::start();
+    let injector = Injector::start(&api);
+    let mut review = wanted();
+    review["request"]["object"]["metadata"]["creationTimestamp"] = Value::Null;
+    let answer = injector.ask(&review);
+    assert_eq!(answer.containers(), [OURS[0], OURS[1], "web"]);
+    assert_eq!(
+        answer.pod.unwrap()["metadata"]["creationTimestamp"],
+        Value::Null
+    );
+}
+
 #[test]
 fn a_pod_that_does_not_ask_is_left_alone() {
     let api = Api::start();

@@ -1,6 +1,9 @@
 //! The installation's settings, as a file has them.
 
+use std::{fs, path::Path};
+
 use metricd::inject::Config;
+use serde_yaml::Value;
 
 #[test]
 fn what_is_not_said_has_its_default() {
@@ -16,6 +19,14 @@ fn what_is_not_said_has_its_default() {
             ..Config::default()
         }
     );
+}
+
+#[test]
+fn the_chart_has_the_same_defaults() {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/chart/values.yaml");
+    let values: Value = serde_yaml::from_str(&fs::read_to_string(chart).unwrap()).unwrap();
+    let config = serde_yaml::to_string(&values["config"]).unwrap();
+    assert_eq!(Config::parse(&config).unwrap(), Config::default());
 }
 
 #[test]
