@@ -127,9 +127,17 @@ impl Source {
             Place::Web(client, path) => {
                 let request = http::Request::get(path).body(Vec::new())?;
                 let text = client.request_text(request).await;
-                text.map_err(|e| anyhow!("scrape {}: {}", self.name, explain(e)))
+                text.map_err(|e| anyhow!("scrape {}: {}", self.name, why(e)))
             }
         }
+    }
+}
+
+/// What the server said, else the cause of all that follows from it.
+fn why(error: kube::Error) -> String {
+    match error {
+        error @ kube::Error::Api(_) => explain(error),
+        error => anyhow::Error::from(error).root_cause().to_string(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `linkerd-metricd stat`: requests and connections once, by server port and by peer.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -89,7 +90,7 @@ pub const NOT_BY_PEER: &str =
     "latency is kept by server port, not by peer; --detail full of metricd-init keeps both";
 
 /// By server port, and by route where routes are told apart.
-pub fn servers(traffic: &Traffic) -> Table {
+pub fn servers(traffic: &Traffic, sort: Sort) -> Table {
     let routes = traffic.servers.keys().any(|key| !key.route.is_empty());
     let mut headings = vec!["DIRECTION", "PORT", "PROTOCOL"];
     if routes {
@@ -98,18 +99,18 @@ pub fn servers(traffic: &Traffic) -> Table {
     let left = headings.len();
     headings.extend(["SUCCESS", requests_heading(traffic)]);
     headings.extend(LATENCIES);
-    let mut sorted: Vec<_> = traffic.servers.iter().collect();
-    sorted.sort_by(|(_, a), (_, b)| busier(a, b));
-    let rows = sorted.into_iter().map(|(key, counts)| {
-        let mut row = vec![text(&key.direction), text(&key.port), text(&key.protocol)];
-        if routes {
-            row.push(text(&key.route));
-        }
-        row.push(percent(counts.success_rate()));
-        row.push(requests(traffic, counts.requests));
-        row.extend(latencies(counts));
-        row
-    });
+    let rows = sorted(&traffic.servers, sort)
+        .into_iter()
+        .map(|(key, counts)| {
+            let mut row = vec![text(&key.direction), text(&key.port), text(&key.protocol)];
+            if routes {
+                row.push(text(&key.route));
+            }
+            row.push(percent(counts.success_rate()));
+            row.push(requests(traffic, counts.requests));
+            row.extend(latencies(counts));
+            row
+        });
     Table {
         left,
         rows: rows.collect(),
@@ -118,7 +119,7 @@ pub fn servers(traffic: &Traffic) -> Table {
 }
 
 /// By peer, with what there is without requests, too.
-pub fn peers(traffic: &Traffic) -> Table {
+pub fn peers(traffic: &Traffic, sort: Sort) -> Table {
     let rate = |bytes_or_total| match traffic.window {
         Some(window) => bytes_or_total / window.as_secs_f64(),
         None => bytes_or_total,
@@ -132,25 +133,25 @@ pub fn peers(traffic: &Traffic) -> Table {
     if traffic.durations_by_peer {
         headings.extend(LATENCIES);
     }
-    let mut sorted: Vec<_> = traffic.peers.iter().collect();
-    sorted.sort_by(|(_, a), (_, b)| busier(a, b));
-    let rows = sorted.into_iter().map(|(key, counts)| {
-        let key = [&key.direction, &key.ip, &key.port, &key.proto];
-        let mut row: Vec<String> = key.iter().map(|part| text(part)).collect();
-        row.push(percent(counts.success_rate()));
-        row.push(match counts.requests {
-            0.0 => NONE.into(),
-            count => requests(traffic, count),
+    let rows = sorted(&traffic.peers, sort)
+        .into_iter()
+        .map(|(key, counts)| {
+            let key = [&key.direction, &key.ip, &key.port, &key.proto];
+            let mut row: Vec<String> = key.iter().map(|part| text(part)).collect();
+            row.push(percent(counts.success_rate()));
+            row.push(match counts.requests {
+                0.0 => NONE.into(),
+                count => requests(traffic, count),
+            });
+            row.push(format!("{:.0}", counts.aborted));
+            row.push(format!("{:.0}", counts.active));
+            row.push(bytes(rate(counts.received)));
+            row.push(bytes(rate(counts.sent)));
+            if traffic.durations_by_peer {
+                row.extend(latencies(counts));
+            }
+            row
         });
-        row.push(format!("{:.0}", counts.aborted));
-        row.push(format!("{:.0}", counts.active));
-        row.push(bytes(rate(counts.received)));
-        row.push(bytes(rate(counts.sent)));
-        if traffic.durations_by_peer {
-            row.extend(latencies(counts));
-        }
-        row
-    });
     Table {
         left: 4,
         rows: rows.collect(),
@@ -164,10 +165,55 @@ fn latencies(counts: &Counts) -> [String; 3] {
     [0.5, 0.95, 0.99].map(|q| latency(counts.duration.quantile(q)))
 }
 
-fn busier(a: &Counts, b: &Counts) -> Ordering {
-    let bytes = |counts: &Counts| counts.received + counts.sent;
-    let by_requests = b.requests.total_cmp(&a.requests);
-    by_requests.then(bytes(b).total_cmp(&bytes(a)))
+/// What comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// Most requests, then most bytes.
+    Requests,
+    /// Most failures, then what was aborted.
+    Failures,
+    /// Slowest.
+    Latency,
+    /// Most bytes.
+    Bytes,
+}
+
+impl Sort {
+    /// The next one, in a circle.
+    pub fn next(self) -> Self {
+        match self {
+            Self::Requests => Self::Failures,
+            Self::Failures => Self::Latency,
+            Self::Latency => Self::Bytes,
+            Self::Bytes => Self::Requests,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Failures => "failures",
+            Self::Latency => "p99",
+            Self::Bytes => "bytes",
+        }
+    }
+
+    fn order(self, a: &Counts, b: &Counts) -> Ordering {
+        let more = |of: fn(&Counts) -> f64| of(b).total_cmp(&of(a));
+        let busier = more(|c| c.requests).then(more(|c| c.received + c.sent));
+        match self {
+            Self::Requests => busier,
+            Self::Failures => more(|c| c.failure).then(more(|c| c.aborted)).then(busier),
+            Self::Latency => more(|c| c.duration.quantile(0.99).unwrap_or(-1.0)).then(busier),
+            Self::Bytes => more(|c| c.received + c.sent),
+        }
+    }
+}
+
+fn sorted<K>(counts: &BTreeMap<K, Counts>, sort: Sort) -> Vec<(&K, &Counts)> {
+    let mut sorted: Vec<_> = counts.iter().collect();
+    sorted.sort_by(|(_, a), (_, b)| sort.order(a, b));
+    sorted
 }
 
 fn requests_heading(traffic: &Traffic) -> &'static str {
@@ -201,12 +247,12 @@ fn tables(traffic: &Traffic) -> String {
     let show = |table: Table| table::render(&table.headings, &table.rows, table.left);
     let mut shown = String::new();
     if !traffic.servers.is_empty() {
-        shown += &format!("{}\n", show(servers(traffic)));
+        shown += &format!("{}\n", show(servers(traffic, Sort::Requests)));
     }
     if !traffic.durations_by_peer && !traffic.servers.is_empty() {
         shown += &format!("# {NOT_BY_PEER}\n");
     }
-    shown + &show(peers(traffic))
+    shown + &show(peers(traffic, Sort::Requests))
 }
 
 /// Names of fields as `linkerd viz stat -o json` has them.
