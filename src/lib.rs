@@ -9,6 +9,7 @@ pub mod abi;
 pub mod attach;
 pub mod check;
 pub mod cluster;
+pub mod diagnose;
 mod epoch;
 pub mod extension;
 pub mod gc;
@@ -26,10 +27,12 @@ pub mod options;
 pub mod pins;
 pub mod remote;
 pub mod run;
+mod samples;
 pub mod server;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod target;
+pub mod view;
 pub mod work;
 
 /// The skeleton that build.rs generates from bpf/metricd.bpf.c.

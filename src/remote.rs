@@ -57,16 +57,10 @@ pub struct RemoteArgs {
 pub fn run(subcommand: &str, pod: &str, remote: &RemoteArgs, options: &Options) -> Result<String> {
     cluster::block_on(async {
         let config = remote.cluster.config().await?;
-        let (namespace, name) = match (pod.split_once('/'), &remote.namespace) {
-            (Some((namespace, _)), Some(other)) if namespace != other => {
-                bail!("{pod} is not in namespace {other}: name one of them")
-            }
-            (Some((namespace, name)), _) => (namespace.to_owned(), name),
-            (None, Some(namespace)) => (namespace.clone(), pod),
-            (None, None) => (config.default_namespace.clone(), pod),
-        };
+        let (namespace, name) =
+            installation::pod_name(pod, remote.namespace.as_deref(), &config.default_namespace)?;
         let client = Client::try_from(config)?;
-        let node = node_of(&client, &namespace, name).await?;
+        let node = node_of(&client, &namespace, &name).await?;
         let home = installation::namespaces(&client).await?;
         let home = home.into_iter().next().context(
             "no namespace has the label linkerd.io/extension=metricd, for the node's pod to be in: \

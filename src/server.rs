@@ -1,4 +1,4 @@
-//! The HTTP server: `/metrics`, `/ready`, `/live` and a page that links them.
+//! The HTTP server: `/metrics`, `/diagnose`, `/ready`, `/live` and a page that shows them.
 //!
 //! It sleeps until a request comes in; there is no work between scrapes.
 
@@ -7,6 +7,7 @@
 mod body;
 pub(crate) mod http;
 pub(crate) mod listen;
+mod page;
 mod pins;
 
 use std::{
@@ -29,10 +30,14 @@ use tokio::{
     net::TcpListener,
     runtime::{self, Runtime},
     signal::unix::{SignalKind, signal},
+    task, time,
 };
 
-use crate::metrics::{self, Exposition};
-use crate::options;
+use crate::{
+    diagnose::{BETWEEN, Tally, diagnose},
+    metrics::{self, Exposition},
+    options, samples,
+};
 use pins::Pins;
 
 /// Where to serve, unless told otherwise: all addresses of both families.
@@ -137,7 +142,8 @@ pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 type Body = Either<Full<Bytes>, body::Scrape>;
 
 async fn answer(request: &Request<Incoming>, pins: &Pins) -> Response<Body> {
-    if let Some(refusal) = http::refuse(request, &["/", "/metrics", "/ready", "/live"]) {
+    if let Some(refusal) = http::refuse(request, &["/", "/metrics", "/diagnose", "/ready", "/live"])
+    {
         return refusal.map(Either::Left);
     }
     let page = match request.uri().path() {
@@ -151,7 +157,8 @@ async fn answer(request: &Request<Incoming>, pins: &Pins) -> Response<Body> {
             Err(error) => http::text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
         },
         "/live" => http::text(StatusCode::OK, "live\n"),
-        _ => http::full(StatusCode::OK, "text/html; charset=utf-8", PAGE),
+        "/diagnose" => diagnosis(pins).await,
+        _ => page::page(),
     };
     page.map(Either::Left)
 }
@@ -171,17 +178,29 @@ fn scrape(body: body::Scrape) -> Response<Body> {
     response
 }
 
-const PAGE: &str = concat!(
-    "<!doctype html>\n<html lang=\"en\">\n<title>metricd</title>\n<h1>metricd ",
-    env!("CARGO_PKG_VERSION"),
-    "</h1>\n\
-     <p>Request metrics of this pod, collected in the kernel.</p>\n\
-     <ul>\n\
-     <li><a href=\"/metrics\">/metrics</a>: for Prometheus</li>\n\
-     <li><a href=\"/ready\">/ready</a>: whether the kernel's maps can be read</li>\n\
-     <li><a href=\"/live\">/live</a>: whether this process answers</li>\n\
-     </ul>\n</html>\n"
-);
+/// Two readings, and what they tell of the pipeline.
+async fn diagnosis(pins: &Pins) -> Response<Full<Bytes>> {
+    let first = tally(pins).await;
+    time::sleep(BETWEEN).await;
+    let second = tally(pins).await;
+    match serde_json::to_string_pretty(&diagnose(&first, &second)) {
+        Ok(json) => http::full(StatusCode::OK, "application/json", json + "\n"),
+        Err(error) => http::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// Piece by piece: the text is never there as a whole.
+async fn tally(pins: &Pins) -> Tally {
+    let mut tally = Tally::default();
+    for piece in Exposition::new(pins.read().await) {
+        let text = String::from_utf8_lossy(&piece);
+        if let Err(error) = samples::each(&text, |sample| tally.add(sample)) {
+            tracing::error!("{error:#}");
+        }
+        task::yield_now().await;
+    }
+    tally
+}
 
 #[cfg(test)]
 mod tests;

@@ -11,13 +11,9 @@ use crate::check::report::{Outcome, Problem, Report, error, warning};
 use crate::check::{listing, until};
 use crate::cluster::explain;
 use crate::cluster::installation::{self, SIDECAR};
-use crate::options;
 
 /// Scrapes at a time.
 const AT_A_TIME: usize = 16;
-
-/// The port's name in the sidecar, and its number where it is not named.
-const PORT: (&str, i32) = ("metricd-admin", options::PORT as i32);
 
 /// Runs the checks of pods, in one namespace or in all.
 pub async fn check(
@@ -148,19 +144,13 @@ async fn counting(client: &Client, pods: &[Pod]) -> Result<Vec<Scrape>, Problem>
 
 async fn scrape(client: Client, pod: Pod) -> Result<Scrape, String> {
     let name = name(&pod);
-    let namespace = pod.namespace().unwrap_or_default();
-    let ports = installation::sidecar(&pod).and_then(|sidecar| sidecar.ports.as_ref());
-    let mut ports = ports.into_iter().flatten();
-    let port = ports.find(|port| port.name.as_deref() == Some(PORT.0));
-    let port = port.map_or(PORT.1, |port| port.container_port);
-    let path = format!(
-        "/api/v1/namespaces/{namespace}/pods/{}:{port}/proxy/metrics",
-        pod.name_any()
-    );
-    let request = http::Request::get(path).body(Vec::new());
+    let request = http::Request::get(installation::metrics_path(&pod)).body(Vec::new());
     let request = request.map_err(|e| format!("{name}: {e}"))?;
     let text = client.request_text(request).await;
-    let text = text.map_err(|e| format!("{name}: scrape port {port}: {}", explain(e)))?;
+    let text = text.map_err(|e| {
+        let port = installation::metrics_port(&pod);
+        format!("{name}: scrape port {port}: {}", explain(e))
+    })?;
     read(&name, &text)
 }
 

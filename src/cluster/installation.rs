@@ -1,7 +1,7 @@
 //! What is installed on a cluster. It is found by what it is, not by what it is called: a namespace
 //! with our label, a webhook that leads to a service there, and the pods behind that.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, ServiceReference,
 };
@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Namespace, Pod, Secret, Service};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-use crate::cluster::explain;
+use crate::{cluster::explain, options};
 
 /// The label of namespaces of Linkerd's extensions, and ours.
 pub const EXTENSION: (&str, &str) = ("linkerd.io/extension", "metricd");
@@ -164,6 +164,42 @@ pub fn sidecar(pod: &Pod) -> Option<&Container> {
     let mut all = spec.containers.iter().chain(native);
     all.find(|container| container.name == SIDECAR)
 }
+
+/// The namespace and name of a pod that is called `[namespace/]name`, perhaps beside a namespace.
+///
+/// # Errors
+/// If two namespaces are named.
+pub fn pod_name(pod: &str, namespace: Option<&str>, default: &str) -> Result<(String, String)> {
+    match (pod.split_once('/'), namespace) {
+        (Some((namespace, _)), Some(other)) if namespace != other => {
+            bail!("{pod} is not in namespace {other}: name one of them")
+        }
+        (Some((namespace, name)), _) => Ok((namespace.to_owned(), name.to_owned())),
+        (None, namespace) => Ok((namespace.unwrap_or(default).to_owned(), pod.to_owned())),
+    }
+}
+
+/// Where a pod's sidecar listens.
+pub fn metrics_port(pod: &Pod) -> i32 {
+    let ports = sidecar(pod).and_then(|sidecar| sidecar.ports.as_ref());
+    let mut ports = ports.into_iter().flatten();
+    let port = ports.find(|port| port.name.as_deref() == Some(PORT.0));
+    port.map_or(PORT.1, |port| port.container_port)
+}
+
+/// The path by which the API server hands on what a pod's sidecar serves. It takes the right to
+/// get pods/proxy.
+pub fn metrics_path(pod: &Pod) -> String {
+    format!(
+        "/api/v1/namespaces/{}/pods/{}:{}/proxy/metrics",
+        pod.namespace().unwrap_or_default(),
+        pod.name_any(),
+        metrics_port(pod)
+    )
+}
+
+/// The port's name in the sidecar, and its number where it is not named.
+const PORT: (&str, i32) = ("metricd-admin", options::PORT as i32);
 
 /// Names of the containers that are put into pods.
 pub const SIDECAR: &str = "metricd";

@@ -152,7 +152,7 @@ fn routes() {
     for (path, status, word) in [
         ("/ready", 200, "ready"),
         ("/live", 200, "live"),
-        ("/", 200, "href=\"/metrics\""),
+        ("/", 200, "href=\"metrics\""),
         ("/nothing", 404, "not found"),
         ("/metrics/", 404, "not found"),
     ] {

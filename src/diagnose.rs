@@ -1,0 +1,239 @@
+//! Whether the pipeline is whole: every request counted once, with its own labels, and as often as a
+//! proxy in the pod has counted it, if one tells.
+//!
+//! Numbers that are not read at the same instant differ while traffic goes on. So two scrapes are
+//! looked at, and two counters differ only where no instant between them explains it: where one was
+//! already more at the first scrape than the other still is at the second.
+
+#![forbid(unsafe_code)]
+
+mod counters;
+mod tally;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use tally::Tally;
+use tally::{Address, Interval};
+
+/// Between the two scrapes: longer than what a proxy takes from a response's end to recording it.
+pub const BETWEEN: Duration = Duration::from_secs(1);
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Worth knowing; nothing is missing for it.
+    Note,
+    /// Something is missing.
+    Lost,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    pub level: Level,
+    /// The metric, with the label that matters.
+    pub subject: String,
+    /// How many, if it is countable.
+    pub count: Option<f64>,
+    /// What it means, and what to do about it.
+    pub text: String,
+}
+
+/// What there is to say.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Diagnosis {
+    /// Whether nothing is missing.
+    pub whole: bool,
+    pub verdict: String,
+    pub findings: Vec<Finding>,
+}
+
+/// Compares what was counted, by two scrapes of the same sidecar.
+pub fn diagnose(first: &Tally, second: &Tally) -> Diagnosis {
+    let mut findings = Vec::new();
+    match &second.up {
+        None => findings.push(lost(
+            "linkerd_ebpf_up",
+            None,
+            "is missing: these are not metricd's metrics",
+        )),
+        Some(Err(reason)) => findings.push(lost(
+            "linkerd_ebpf_up",
+            None,
+            &format!("nothing is counted: {reason}"),
+        )),
+        Some(Ok(())) => {
+            let counters = counters::look(second);
+            findings.extend(identities(first, second));
+            findings.extend(proxy(first, second, &counters));
+            findings.extend(counters);
+        }
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level as u8));
+    let whole = findings.iter().all(|finding| finding.level != Level::Lost);
+    let worst = findings.first();
+    let verdict = match (whole, worst) {
+        (true, _) => format!(
+            "whole: {} requests counted{}",
+            second.requests,
+            match second.proxied() {
+                0.0 => String::new(),
+                requests => format!(", {requests} of them by the proxy, too"),
+            }
+        ),
+        (false, Some(worst)) => format!("not whole: {}", worst.text),
+        (false, None) => "not whole".into(),
+    };
+    Diagnosis {
+        whole,
+        verdict,
+        findings,
+    }
+}
+
+fn lost(subject: &str, count: Option<f64>, text: &str) -> Finding {
+    Finding {
+        level: Level::Lost,
+        subject: subject.into(),
+        count,
+        text: text.into(),
+    }
+}
+
+fn ok(subject: &str, count: f64, text: String) -> Finding {
+    Finding {
+        level: Level::Ok,
+        subject: subject.into(),
+        count: Some(count),
+        text,
+    }
+}
+
+/// What is always true of the counters themselves.
+fn identities(first: &Tally, second: &Tally) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let ended = |tally: &Tally| tally.requests - tally.in_flight;
+    let closed = |tally: &Tally| tally.opened - tally.active;
+    for (subject, identity, left, right) in [
+        (
+            "linkerd_ebpf_requests_total",
+            "requests = responses + aborted + in flight",
+            Interval(ended(first), ended(second)),
+            Interval(first.ended(), second.ended()),
+        ),
+        (
+            "linkerd_ebpf_connections_opened_total",
+            "connections opened = closed + active",
+            Interval(closed(first), closed(second)),
+            Interval(first.closed, second.closed),
+        ),
+    ] {
+        findings.push(match left.beyond(&right) {
+            0.0 => ok(subject, right.1, format!("{identity}, to the last one")),
+            by => lost(
+                subject,
+                Some(by.abs()),
+                &format!("{identity} does not hold: {by:+}"),
+            ),
+        });
+    }
+    if second.bytes == 0.0 {
+        findings.push(lost(
+            "linkerd_ebpf_bytes_total",
+            Some(0.0),
+            "no packet has been seen: see which interfaces metricd-init attached to",
+        ));
+    }
+    findings
+}
+
+/// Compares what the proxy has sent on with what passed the programs, by address.
+fn proxy(first: &Tally, second: &Tally, counters: &[Finding]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (to, proxied) in &second.proxy {
+        // Where no addresses are kept, or none fitted, ports are what can be compared.
+        let at = second.known_as(to);
+        let proxied = Interval(first.proxy.get(to).copied().unwrap_or_default(), *proxied);
+        let seen = Interval(first.requests_to(&at), second.requests_to(&at));
+        let meanwhile = match seen.1 - seen.0 {
+            0.0 => String::new(),
+            more => format!(" ({more} of them within the time of looking)"),
+        };
+        let subject = format!("linkerd_proxy_requests_total to {to}");
+        findings.push(match seen.beyond(&proxied) {
+            0.0 => ok(
+                &subject,
+                proxied.1,
+                format!("the proxy and the kernel count the same requests to {to}: {}{meanwhile}", proxied.1),
+            ),
+            more if more > 0.0 => lost(
+                &subject,
+                Some(more),
+                &format!(
+                    "{more} requests to {to} did not come from the proxy: who in the pod's network asks \
+                     there directly? The kernel has seen {}, the proxy has sent {}",
+                    seen.1, proxied.1
+                ),
+            ),
+            less => lost(&subject, Some(-less), &unseen(to, -less, seen.1, proxied.1, counters)),
+        });
+        findings.extend(bypasses(first, second, to, &at));
+    }
+    findings
+}
+
+/// Requests that the proxy has sent and nobody has seen.
+fn unseen(to: &Address, less: f64, seen: f64, proxied: f64, counters: &[Finding]) -> String {
+    let what =
+        format!("{less} of the proxy's {proxied} requests to {to} were not seen by the kernel");
+    let lost = counters
+        .iter()
+        .filter(|finding| finding.level == Level::Lost);
+    let reasons: Vec<String> = lost
+        .filter_map(|finding| Some(format!("{} {}", finding.subject, finding.count?)))
+        .collect();
+    match (seen, reasons.is_empty()) {
+        (0.0, true) => format!(
+            "{what}, nor any other: is the way there observed? On the loopback it takes metricd-init \
+             --loopback"
+        ),
+        (_, true) => format!("{what}, and no counter tells why"),
+        (_, false) => format!("{what}, which may be explained by {}", reasons.join(", ")),
+    }
+}
+
+/// Requests to the same port by another address: past the proxy.
+fn bypasses(first: &Tally, second: &Tally, to: &Address, at: &Address) -> Vec<Finding> {
+    if at.ip.is_empty() {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    let others = second.ended.keys().filter(|(address, _)| {
+        address.port == to.port && address.ip != at.ip && !second.proxy.contains_key(address)
+    });
+    for (address, peer) in others {
+        let key = (address.clone(), peer.clone());
+        let count = second.ended[&key];
+        let before = first.ended.get(&key).copied().unwrap_or_default();
+        if count > 0.0 && address.ip != "other" {
+            let now = match count - before {
+                0.0 => "",
+                _ => ", and it goes on",
+            };
+            findings.push(lost(
+                &format!("linkerd_ebpf_requests_total to {address}"),
+                Some(count),
+                &format!("{count} requests from {peer} to {address} bypassed the proxy, which asks {to}{now}"),
+            ));
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests;
