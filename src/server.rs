@@ -6,6 +6,7 @@
 
 mod body;
 pub(crate) mod http;
+mod l7;
 pub(crate) mod listen;
 mod pins;
 
@@ -25,6 +26,7 @@ use tokio::{
 };
 
 use crate::metrics::{self, Exposition};
+use l7::Proxy;
 use pins::Pins;
 
 /// Connections at a time; more wait in the backlog.
@@ -35,6 +37,8 @@ const CONNECTIONS: u32 = 64;
 pub struct Config {
     /// The directory with the pinned iterators. It may be empty as yet.
     pub pin_dir: PathBuf,
+    /// What a proxy of this pod records into, if there is one.
+    pub l7_file: Option<PathBuf>,
     pub listen: SocketAddr,
 }
 
@@ -42,6 +46,7 @@ pub struct Config {
 pub struct Server {
     listener: TcpListener,
     pins: Arc<Pins>,
+    proxy: Arc<Proxy>,
 }
 
 impl Server {
@@ -54,6 +59,7 @@ impl Server {
         Ok(Self {
             listener: listen::bind(config.listen)?,
             pins: Arc::new(Pins::new(config.pin_dir)),
+            proxy: Arc::new(Proxy::new(config.l7_file)),
         })
     }
 
@@ -68,12 +74,12 @@ impl Server {
 
     /// Serves until `shutdown`, then finishes what is under way.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
-        let pins = self.pins;
+        let (pins, proxy) = (self.pins, self.proxy);
         listen::serve(self.listener, CONNECTIONS, shutdown, |stream, stopped| {
-            let pins = pins.clone();
+            let (pins, proxy) = (pins.clone(), proxy.clone());
             http::converse(stream, stopped, move |request| {
-                let pins = pins.clone();
-                async move { answer(&request, &pins).await }
+                let (pins, proxy) = (pins.clone(), proxy.clone());
+                async move { answer(&request, &pins, &proxy).await }
             })
         })
         .await;
@@ -125,13 +131,13 @@ pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 
 type Body = Either<Full<Bytes>, body::Scrape>;
 
-async fn answer(request: &Request<Incoming>, pins: &Pins) -> Response<Body> {
+async fn answer(request: &Request<Incoming>, pins: &Pins, proxy: &Proxy) -> Response<Body> {
     if let Some(refusal) = http::refuse(request, &["/", "/metrics", "/ready", "/live"]) {
         return refusal.map(Either::Left);
     }
     let page = match request.uri().path() {
         "/metrics" => {
-            let exposition = Exposition::new(pins.read().await);
+            let exposition = Exposition::new(pins.read().await, proxy.read().await);
             let may_gzip = body::accepts_gzip(request.headers());
             return scrape(body::Scrape::new(exposition, may_gzip));
         }
