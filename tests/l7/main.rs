@@ -37,4 +37,5 @@ mod wire;
 
 mod clients;
 mod exact;
+mod kills;
 mod proxy;

@@ -73,9 +73,12 @@ impl Mesh {
     }
 }
 
-/// By the variable that the injector sets.
+/// By the variable that the injector sets, as nobody without any right.
 pub fn start_metricd(pod: &mut Pod) {
-    let mut command = binary(env!("CARGO_BIN_EXE_metricd"));
+    let mut command = binary("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]);
+    command.arg(env!("CARGO_BIN_EXE_metricd"));
     command.arg("--pin-dir").arg(pod.pins.path());
     command.args(["--listen", &format!("[::]:{METRICS}")]);
     command.env("METRICD_L7_FILE", pod.tmp.file("l7"));
