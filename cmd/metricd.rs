@@ -21,6 +21,10 @@ struct Args {
     #[arg(long, env = "METRICD_PIN_DIR", default_value = PIN_DIR)]
     pin_dir: PathBuf,
 
+    /// The file that this pod's proxy records its requests in, by the library
+    #[arg(long, env = "METRICD_L7_FILE", value_name = "FILE")]
+    l7_file: Option<PathBuf>,
+
     /// The address to serve /metrics on; [::] takes IPv4 too
     #[arg(long, env = "METRICD_LISTEN", default_value_t = server::LISTEN)]
     listen: SocketAddr,
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     logging::start();
     let config = Config {
         pin_dir: args.pin_dir,
+        l7_file: args.l7_file,
         listen: args.listen,
     };
     logging::exit(serve(config))

@@ -1,4 +1,4 @@
-//! The two containers and the volume.
+//! The two containers and the volumes.
 //!
 //! The rights are the least that work, as docs/principles.md shows.
 
@@ -8,7 +8,7 @@ use super::annotations::Settings;
 use super::config::Config;
 use super::ports::is_meshed;
 use super::resources::Room;
-use super::{Around, name, values};
+use super::{Around, l7, name, values};
 use crate::options;
 use crate::target::PODS;
 
@@ -20,7 +20,7 @@ const VOLUME: &str = "metricd-bpf";
 pub const NAMES: [(&str, &[&str]); 3] = [
     ("initContainers", &[INIT, SIDECAR]),
     ("containers", &[INIT, SIDECAR]),
-    ("volumes", &[VOLUME]),
+    ("volumes", &[VOLUME, l7::VOLUME]),
 ];
 
 /// Of the port.
@@ -34,7 +34,7 @@ const ENV: &str = "METRICD_";
 pub struct Parts {
     pub init: Value,
     pub sidecar: Value,
-    pub volume: Value,
+    pub volumes: Vec<Value>,
 }
 
 impl Parts {
@@ -47,7 +47,7 @@ impl Parts {
         Self {
             init: over(self.init),
             sidecar: over(self.sidecar),
-            volume: over(self.volume),
+            volumes: self.volumes.into_iter().map(over).collect(),
         }
     }
 }
@@ -58,6 +58,7 @@ pub fn build(
     around: &Around,
     settings: &Settings,
     port: u16,
+    l7: bool,
     warnings: &mut Vec<String>,
 ) -> Parts {
     let config = &settings.config;
@@ -67,7 +68,7 @@ pub fn build(
 
     let mut init_env = pin_dir();
     init_env.push(env("FAIL_OPEN", "true"));
-    init_env.extend(flags(config, meshed));
+    init_env.extend(flags(config, meshed || l7));
     let mut sidecar_env = pin_dir();
     sidecar_env.push(env("LISTEN", format!("[::]:{port}")));
     sidecar_env.push(from_field("POD_NAME", "metadata.name"));
@@ -96,6 +97,13 @@ pub fn build(
     if config.native_sidecars() {
         sidecar["restartPolicy"] = "Always".into();
     }
+    // Whole, and of no type that kubelet would check: what is not there must not keep a pod from
+    // starting.
+    let mut volumes = vec![json!({"name": VOLUME, "hostPath": {"path": config.bpffs}})];
+    if l7 {
+        l7::add_to_sidecar(&mut sidecar);
+        volumes.push(l7::volume());
+    }
     Parts {
         init: json!({
             "name": INIT,
@@ -121,9 +129,7 @@ pub fn build(
             "volumeMounts": [{"name": VOLUME, "mountPath": MOUNT}],
         }),
         sidecar,
-        // Whole, and of no type that kubelet would check: what is not there must not keep a pod from
-        // starting.
-        volume: json!({"name": VOLUME, "hostPath": {"path": config.bpffs}}),
+        volumes,
     }
 }
 
@@ -136,7 +142,7 @@ fn pin_dir() -> Vec<Value> {
 }
 
 /// The flags of metricd-init that are not as they are by default.
-fn flags(config: &Config, meshed: bool) -> Vec<Value> {
+fn flags(config: &Config, loopback: bool) -> Vec<Value> {
     let default = Config::default();
     let mut flags = Vec::new();
     let mut flag = |name, value: String, usual: String| {
@@ -179,7 +185,7 @@ fn flags(config: &Config, meshed: bool) -> Vec<Value> {
     );
     flag("INTERFACE", config.interfaces.join(","), String::new());
     // Between a proxy and the application, what the proxy sees of TLS is plain.
-    flag("LOOPBACK", meshed.to_string(), "false".into());
+    flag("LOOPBACK", loopback.to_string(), "false".into());
     flags
 }
 
@@ -230,8 +236,9 @@ fn overlay(old: Value, new: Value) -> Value {
                     None => item,
                 });
             }
-            // Variables of ours that are no more are not somebody else's.
-            both.extend(old.into_iter().filter(|old| !name(old).starts_with(ENV)));
+            // Variables and mounts of ours that are no more are not somebody else's.
+            let is_ours = |old: &Value| name(old).starts_with(ENV) || name(old) == l7::VOLUME;
+            both.extend(old.into_iter().filter(|old| !is_ours(old)));
             Value::Array(both)
         }
         (_, new) => new,

@@ -143,6 +143,6 @@ fn why(error: kube::Error) -> String {
 
 fn of_pins(dir: &Path) -> String {
     let reading = Snapshot::read(dir).map(Arc::new).map_err(|e| e.to_string());
-    let text = Exposition::new(reading).flatten().collect();
+    let text = Exposition::new(reading, None).flatten().collect();
     String::from_utf8(text).expect("labels and names are")
 }

@@ -143,6 +143,7 @@ impl Decoders {
         let config = Config {
             pin_dir: dir.clone(),
             listen: "127.0.0.1:0".parse().expect("an address"),
+            l7_file: None,
         };
         let (send, address) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -177,7 +178,11 @@ impl Decoders {
                 let reading = snapshot
                     .map(Arc::new)
                     .map_err(|e| format!("{e}\n{}", e.reason()));
-                check(&Exposition::new(reading).flatten().collect::<Vec<u8>>());
+                check(
+                    &Exposition::new(reading, None)
+                        .flatten()
+                        .collect::<Vec<u8>>(),
+                );
                 for bytes in files {
                     let _ = decode::<MetricKey, MetricValue>(bytes);
                     let _ = decode::<u32, Info>(bytes);
