@@ -52,21 +52,25 @@ def main():
     if not only:
         parser.error(f"no workload is called {args.only}: choose from {' '.join(f'{w.name},{w.mode}' for w in ALL)}")
     bin = args.bin.resolve()
-    args.out.mkdir(parents=True, exist_ok=True)
-    if not (args.out / "pairs.csv").exists():
-        (args.out / "machine.json").write_text(json.dumps(machine(), indent=2) + "\n")
-    with Pod() as pod:
-        for step in steps:
-            if step == "check":
-                check(pod, bin)
-            elif step == "pairs":
-                pairs(pod, bin, args.out, args.pairs, args.seconds, only)
-            elif step == "programs":
-                programs(pod, bin, args.out, max(1, args.pairs // 4), args.seconds, only)
-            elif step == "growth":
-                growth(pod, bin, args.out, max(1, args.pairs // 4), args.seconds)
-            elif step == "report":
-                report.write(args.out)
+    about = json.dumps(machine(), indent=2) + "\n"
+    if steps != ["check"]:
+        args.out.mkdir(parents=True, exist_ok=True)
+        if not (args.out / "pairs.csv").exists():
+            (args.out / "machine.json").write_text(about)
+    if measured := [step for step in steps if step != "report"]:
+        with Pod() as pod:
+            few = max(1, args.pairs // 4)
+            for step in measured:
+                if step == "check":
+                    check(pod, bin, about)
+                elif step == "pairs":
+                    pairs(pod, bin, args.out, args.pairs, args.seconds, only)
+                elif step == "programs":
+                    programs(pod, bin, args.out, few, args.seconds, only)
+                elif step == "growth":
+                    growth(pod, bin, args.out, few, args.seconds)
+    if "report" in steps:
+        report.write(args.out)
 
 
 if __name__ == "__main__":

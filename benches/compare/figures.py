@@ -28,7 +28,7 @@ def per_request(row, *parts):
 
 
 def throughput(row):
-    return float(row["requests"]) / float(row["seconds"])
+    return float(row["requests"]) / float(row["elapsed"])
 
 
 FIGURES = {

@@ -17,8 +17,11 @@ KEY = ("section", "contestant", "x", "run")
 COLUMNS = ("per_second", "cpu_us", "contestant_ms", "p99_ms", "program_ns", "scrape_ms", "scrape_cpu_ms", "scrape_kb")
 COLUMNS += ("resident_mb", "map_mb")
 
-RATES = (100, 300, 1_000, 3_000, 10_000)
-CONNECTIONS = (100, 1_000, 10_000, 100_000)
+POINTS = {
+    "rate": (100, 300, 1_000, 3_000, 10_000),
+    "connections": (100, 1_000, 10_000, 100_000),
+    "cores": (1, 2),
+}
 # Of one process, which may have no more than 20,000 files here and there.
 AT_ONCE = 12_500
 
@@ -30,9 +33,9 @@ def rate(pod, bin, name, x, seconds):
     with Server(pod, load, workload) as server, attached(contestant):
         row = measure(pod, load, server, contestant, workload, seconds)
     return {
-        "per_second": row["requests"] / row["seconds"],
+        "per_second": row["requests"] / row["elapsed"],
         "cpu_us": per_request(row, *PARTS),
-        "contestant_ms": row["contestant_ns"] / 1e6 / row["seconds"],
+        "contestant_ms": row["contestant_ns"] / 1e6 / row["elapsed"],
         "p99_ms": row["p99_ns"] / 1e6,
     }
 
@@ -68,7 +71,7 @@ def with_programs(pod, bin, contestant, workloads, seconds, workers, **where):
         loads = [stack.enter_context(Load(pod, load, workload, seconds, **where)) for workload in workloads]
         row = {}
         reports = together(loads)
-        row["per_second"] = sum(report["requests"] / report["seconds"] for report in reports)
+        row["per_second"] = sum(report["requests"] / report["elapsed"] for report in reports)
         if contestant.programs:
             with attached(empty):
                 row["program_ns"] = program_time(contestant, empty, loads)["program_ns"]
@@ -95,25 +98,25 @@ def scraped(contestant):
 
 
 SECTIONS = {
-    "rate": (rate, RATES, ("again", "service", "article", "haproxy")),
-    "connections": (connections, CONNECTIONS, ("service", "full")),
-    "cores": (cores, (1, 2), ("again", "service", "full")),
+    "rate": (rate, ("again", "service", "article", "haproxy")),
+    "connections": (connections, ("service", "full")),
+    "cores": (cores, ("again", "service", "full")),
 }
 
 
-def growth(pod, bin, out, count, seconds):
+def growth(pod, bin, out, count, seconds, points=POINTS):
     table = Table(out / "growth.csv", KEY, {"seconds": seconds})
     todo = [
         dict(zip(KEY, (section, name, x, number)))
         for number in range(count)
-        for section, (_, points, names) in SECTIONS.items()
-        for x in points
+        for section, (_, names) in SECTIONS.items()
+        for x in points.get(section, ())
         for name in names
     ]
     todo = [key for key in todo if not table.has(**key)]
     progress = Progress(len(todo))
     for key in todo:
-        run, _, _ = SECTIONS[key["section"]]
+        run, _ = SECTIONS[key["section"]]
         row = run(pod, bin, key["contestant"], key["x"], seconds)
         table.add(key | {column: row.get(column) for column in COLUMNS})
         shown = ", ".join(f"{name} {value:.1f}" for name, value in row.items())

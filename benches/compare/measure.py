@@ -11,6 +11,7 @@ from pod import CLIENT_CPU, run
 
 JIFFY = 1e9 / os.sysconf("SC_CLK_TCK")
 KTHREADD = 2
+WARM_UP = 0.5  # seconds, of what is counted, too
 
 
 @dataclass
@@ -80,9 +81,9 @@ def map_memory(pins):
 class Load:
     """bench-load, ready to make its requests."""
 
-    def __init__(self, pod, load, workload, seconds, warm_up=0.5, cpus=CLIENT_CPU):
+    def __init__(self, pod, load, workload, seconds, cpus=CLIENT_CPU):
         self.pod, self.workload, self.seconds = pod, workload, seconds
-        self.process = pod.start_client(load, *workload.flags(seconds, warm_up), cpus=cpus)
+        self.process = pod.start_client(load, *workload.flags(seconds, WARM_UP), cpus=cpus)
         self._line()
 
     def _line(self):

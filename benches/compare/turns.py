@@ -45,7 +45,7 @@ def pairs(pod, bin, out, count, seconds, only=ALL):
         sent, counted = measured["sent_requests"], measured["counted_requests"]
         progress.say(
             f"{workload.name} {workload.mode}, pair {number + 1}, {name}: "
-            f"throughput × {measured['requests'] / measured['seconds'] * without['seconds'] / without['requests']:.3f}, "
+            f"throughput × {measured['requests'] / measured['elapsed'] * without['elapsed'] / without['requests']:.3f}, "
             f"p99 {without['p99_ns'] / 1e6:.2f} → {measured['p99_ns'] / 1e6:.2f} ms, "
             f"counted {counted} of {sent}"
         )

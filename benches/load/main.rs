@@ -1,7 +1,7 @@
 //! The load of the side-by-side benchmarks, and the servers that no package brings.
 //!
-//! `bench-load run` opens its connections, warms up, says "ready", waits for a line, makes its
-//! requests and prints what it saw as JSON; its connections stay open until standard input ends.
+//! `bench-load run` opens its connections, warms up and says "ready". For each line that it is given
+//! it makes its requests and prints what it saw as JSON; it ends with its standard input.
 
 mod grpc;
 mod http;

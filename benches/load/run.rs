@@ -111,24 +111,25 @@ where
 }
 
 async fn phases<C: Caller>(flags: &Flags, callers: Vec<C>) -> Result<()> {
-    let (callers, warm) = phase(flags, callers, flags.warm_up).await?;
+    let (mut callers, warm) = phase(flags, callers, flags.warm_up).await?;
     println!("ready");
     let mut lines = BufReader::new(stdin()).lines();
-    lines.next_line().await?;
-    let (_callers, seen) = phase(flags, callers, flags.seconds).await?;
-    let at = |quantile| seen.latencies.value_at_quantile(quantile);
-    let report = json!({
-        "requests": seen.latencies.len(),
-        "warm_up": warm.latencies.len(),
-        "connections": flags.connections,
-        "seconds": seen.elapsed.as_secs_f64(),
-        "p50_ns": at(0.5),
-        "p99_ns": at(0.99),
-        "p999_ns": at(0.999),
-        "max_ns": seen.latencies.max(),
-    });
-    println!("{report}");
-    while lines.next_line().await?.is_some() {}
+    while lines.next_line().await?.is_some() {
+        let (same, seen) = phase(flags, callers, flags.seconds).await?;
+        callers = same;
+        let at = |quantile| seen.latencies.value_at_quantile(quantile);
+        let report = json!({
+            "requests": seen.latencies.len(),
+            "warm_up": warm.latencies.len(),
+            "connections": flags.connections,
+            "elapsed": seen.elapsed.as_secs_f64(),
+            "p50_ns": at(0.5),
+            "p99_ns": at(0.99),
+            "p999_ns": at(0.999),
+            "max_ns": seen.latencies.max(),
+        });
+        println!("{report}");
+    }
     Ok(())
 }
 
