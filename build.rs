@@ -1,4 +1,4 @@
-//! Compiles bpf/metricd.bpf.c and generates its skeleton; compiles benches/packet.bpf.c.
+//! Compiles bpf/metricd.bpf.c and generates its skeleton; compiles the benches' programs.
 
 use std::env;
 use std::fs;
@@ -10,7 +10,9 @@ use libbpf_cargo::SkeletonBuilder;
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=bpf");
-    println!("cargo:rerun-if-changed=benches/packet.bpf.c");
+    for (source, _) in BENCHES {
+        println!("cargo:rerun-if-changed={source}");
+    }
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
     let object = out.join("metricd.bpf.o");
     builder("bpf/metricd.bpf.c")?
@@ -21,11 +23,20 @@ fn main() -> Result<()> {
     let mut hasher = DefaultHasher::new();
     hasher.write(&fs::read(&object)?);
     println!("cargo:rustc-env=METRICD_OBJECT={}", hasher.finish().max(1));
-    builder("benches/packet.bpf.c")?
-        .obj(out.join("packet.bpf.o"))
-        .build()
-        .context("compile benches/packet.bpf.c")
+    for (source, object) in BENCHES {
+        builder(source)?
+            .obj(out.join(object))
+            .build()
+            .with_context(|| format!("compile {source}"))?;
+    }
+    Ok(())
 }
+
+/// What is loaded by benches alone, and the object that it becomes.
+const BENCHES: [(&str, &str); 2] = [
+    ("benches/packet.bpf.c", "packet.bpf.o"),
+    ("benches/article/article.bpf.c", "article.bpf.o"),
+];
 
 fn builder(source: &str) -> Result<SkeletonBuilder> {
     // Debian keeps the kernel's asm headers in a folder of their architecture, where clang does not

@@ -1,0 +1,160 @@
+"""docs/benchmarks.md and its plots, from the rows alone."""
+
+import json
+
+import plots
+from figures import CONTESTANTS, FIGURES, LABELS, PARTS, WORKLOADS, Pairs, per_request, program_time, throughput
+from table import read
+from text import CLAIMS, FLEET, GROWTH, HEAD, READING
+
+TITLES = {
+    ("http", "open"): "HTTP/1.1, 1,000 requests a second, 10 connections, responses of 1 KB (nginx)",
+    ("http", "closed"): "HTTP/1.1, as many as there can be, 10 connections",
+    ("grpc", "open"): "gRPC, 5,000 calls a second, 100 streams, messages of 4 KB each way",
+    ("grpc", "closed"): "gRPC, as many as there can be, 100 streams",
+    ("tcp", "open"): "TCP, 10,000 request-responses a second, 500 connections, 64 bytes and 64 KB",
+    ("tcp", "closed"): "TCP, as many as there can be, 500 connections",
+}
+# What an application spends on a request, in µs: nginx on a file of 1 KB, and one that does something.
+APPLICATIONS = (30, 400)
+
+
+def table(head, lines):
+    lines = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+
+
+def ratios(rows, workload, mode):
+    lines = []
+    for name in CONTESTANTS:
+        if pairs := Pairs(rows, workload, mode, name):
+            lines.append([LABELS[name], *(pairs.ratio(figure) for figure in FIGURES), len(pairs)])
+    return table(["with / without", *FIGURES, "pairs"], lines)
+
+
+def absolute(rows, programs, workload, mode):
+    head = ["medians", "requests/s", "p50, ms", "p99, ms", "p99.9, ms"]
+    head += [f"CPU: {part}, µs" for part in PARTS] + ["program time, ns", "resident, MB", "maps, MB", "counted / sent"]
+    lines = []
+    for name in CONTESTANTS:
+        pairs = Pairs(rows, workload, mode, name)
+        if not pairs:
+            continue
+        line = [LABELS[name], f"{pairs.median(throughput):,.0f}"]
+        line += [f"{pairs.median(FIGURES[p]) / 1e6:.2f}" for p in ("p50", "p99", "p99.9")]
+        line += [f"{pairs.median(lambda row: per_request(row, part)):.1f}" for part in PARTS]
+        took = program_time(programs, workload, mode, name)
+        line.append(f"{took[0]:.0f} ({took[1]:.1f} packets)" if took else "")
+        line.append(f"{pairs.median(lambda row: float(row['resident_kb'])) / 1e3:.1f}")
+        line.append(f"{pairs.median(lambda row: float(row['map_bytes'])) / 1e6:.1f}")
+        lines.append(line + [counts(pairs)])
+    return table(head, lines)
+
+
+def counts(pairs):
+    found = []
+    for what in ("requests", "connections"):
+        if counted := pairs.counted(what):
+            found.append(f"{what} {counted[0]:,} / {counted[1]:,}")
+    return "; ".join(found)
+
+
+def percent(rows, programs):
+    """What a percentage is one of."""
+    head = ["CPU a request above nothing's, µs", "measured", *(f"of {a} µs" for a in APPLICATIONS), "program time alone"]
+    lines = []
+    for workload, mode in WORKLOADS:
+        for name in CONTESTANTS:
+            if pairs := Pairs(rows, workload, mode, name):
+                extra = pairs.extra(*PARTS)
+                took = program_time(programs, workload, mode, name)
+                lines.append(
+                    [f"{workload}, {mode} loop: {LABELS[name]}", f"{extra.median:.1f} ({extra.low:.1f} to {extra.high:.1f})"]
+                    + [f"{extra.median / a:.1%}" for a in APPLICATIONS]
+                    + ([f"{took[0] / 1e3:.2f}: " + ", ".join(f"{took[0] / 1e3 / a:.2%}" for a in APPLICATIONS)] if took else [""])
+                )
+    return table(head, lines)
+
+
+def fleet(rows, programs, seconds):
+    """10,000 nodes with 30 pods each, from the open loop of HTTP: what is spent to count, in cores and memory."""
+    pods = 10_000 * 30
+    head = ["300,000 pods", "100 requests/s each, cores", "1,000 requests/s each, cores", "memory, TB"]
+    lines = []
+    for name in ("service", "article", "haproxy"):
+        pairs = Pairs(rows, "http", "open", name)
+        if not pairs:
+            continue
+        own = pairs.median(lambda row: per_request(row, "contestant"))
+        memory = pairs.median(lambda row: float(row["resident_kb"]) * 1e3 + float(row["map_bytes"]))
+        took = program_time(programs, "http", "open", name)
+        if name == "service" and took:
+            # Its user space does nothing but answer scrapes: here one in a run, there one in 15 s.
+            scrape = own * 1e-6 * pairs.median(lambda row: float(row["requests"]))
+            cores = [pods * (rate * took[0] * 1e-9 + scrape / 15) for rate in (100, 1_000)]
+        else:
+            extra = pairs.extra(*PARTS).median
+            cores = [pods * rate * extra * 1e-6 for rate in (100, 1_000)]
+        lines.append([LABELS[name], *(f"{c:,.0f}" for c in cores), f"{pods * memory / 1e12:.1f}"])
+    return table(head, lines)
+
+
+def growth(out):
+    """Sections for what there are rows of."""
+    rows = read(out / "growth.csv")
+    text = ""
+    for section, (title, words, columns, plot) in GROWTH.items():
+        mine = [row for row in rows if row["section"] == section]
+        if not mine:
+            continue
+        text += f"### {title}\n\n{words}\n"
+        keys = list(dict.fromkeys((row["contestant"], int(row["x"])) for row in mine))
+        medians = {}
+        for key in keys:
+            same = [row for row in mine if (row["contestant"], int(row["x"])) == key]
+            medians[key] = {c: middle(row[c] for row in same) for c in columns}
+        lines = [
+            [LABELS[name], f"{x:,}", *("" if v is None else f"{v:,.1f}" for v in medians[name, x].values())]
+            for name, x in keys
+        ]
+        text += "\n" + table(["contestant", section, *columns.values()], lines)
+        if plot:
+            series = {}
+            for (name, x), values in medians.items():
+                if values[plot] is not None:
+                    series.setdefault(LABELS[name], []).append((x, values[plot]))
+            plots.lines(title, series, section, columns[plot], out / f"growth-{section}.svg")
+            text += f"\n![{title}](benchmarks/growth-{section}.svg)\n"
+        text += "\n"
+    return text
+
+
+def middle(values):
+    values = sorted(float(v) for v in values if v)
+    return values[len(values) // 2] if values else None
+
+
+def write(out):
+    rows, programs = read(out / "pairs.csv"), read(out / "programs.csv")
+    if not rows:
+        raise SystemExit(f"{out}/pairs.csv has no rows: measure first")
+    about = json.loads((out / "machine.json").read_text())
+    measured = [w for w in WORKLOADS if any((row["workload"], row["mode"]) == w for row in rows)]
+    plots.cpu(rows, measured, out / "cpu.svg")
+    for figure in ("throughput", "p99"):
+        plots.ratios(rows, measured, figure, out / f"{figure}.svg")
+    seconds = rows[0]["seconds"]
+    text = HEAD.format(seconds=seconds, machine=table(["", ""], about.items()))
+    text += READING.format(seconds=seconds)
+    for name in ("cpu", "throughput", "p99"):
+        text += f"![{name}](benchmarks/{name}.svg)\n\n"
+    for workload, mode in measured:
+        text += f"### {TITLES[workload, mode]}\n\n{ratios(rows, workload, mode)}\n"
+        text += absolute(rows, programs, workload, mode) + "\n"
+    text += CLAIMS["percent"] + "\n" + percent(rows, programs) + "\n"
+    if grown := growth(out):
+        text += "## Growth\n\n" + grown
+    text += FLEET + "\n" + fleet(rows, programs, seconds) + "\n" + CLAIMS["not"]
+    path = out.parent / f"{out.name}.md"
+    path.write_text(text.rstrip() + "\n")
+    print(f"wrote {path}")
