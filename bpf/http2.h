@@ -174,6 +174,8 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 		t->grpc_status = GRPC_STATUS_NONE;
 		t->route = 0;
 		t->token = t->flags & ~FLAG_END_HEADERS ? TOKEN_PREFIX : TOKEN_BLOCK;
+		if (TAPPED)
+			tap_http2(skb);
 		return WINDOW_NEXT;
 	case FRAME_CONTINUATION:
 		t->flags = (flags & FLAG_END_HEADERS) | (t->flags & FLAG_PROMISE);
@@ -365,6 +367,8 @@ static __always_inline void http2_done(struct __sk_buff *skb, struct scratch *s,
 
 	if (w->done & DONE_BLOCK) {
 		w->done = 0;
+		if (TAPPED)
+			tap_http2_rest(skb);
 		http2_block_usual(skb, s, x, c, t);
 	}
 	if (w->done & DONE_STREAM) {

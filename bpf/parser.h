@@ -104,7 +104,7 @@ __noinline int parser_wait(struct __sk_buff *skb, __u32 role)
 /* A final response has come to its end; of what is not known when it began the start is 0. */
 static __always_inline void parser_response(struct __sk_buff *skb, struct side *side,
 					    struct packet *p, union response what, __u32 route,
-					    __u64 start_ns, __u64 first_ns)
+					    __u64 start_ns, __u64 first_ns, __u32 request)
 {
 	struct request_entry *e;
 	__u32 at = epoch_number(side->response);
@@ -112,6 +112,8 @@ static __always_inline void parser_response(struct __sk_buff *skb, struct side *
 	/* The server's side alone adds to it, as long as its answers are not lost. */
 	side->answered++;
 	p->delta.answered++;
+	if (TAPPED)
+		tap_answered(skb, what, route, start_ns, first_ns, request);
 	e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
 	if (unlikely(!e || e->key.status != what.status || e->key.protocol != what.protocol ||
 		     e->key.grpc_status != what.grpc_status || e->key.route != route)) {

@@ -450,6 +450,8 @@ struct scratch {
 	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for conn.h */
 	__u32 silent;		       /* jiffies: conn_sweep's second result */
 	__u32 cursor;		       /* where conn.h looks next for idle connections */
+	struct tap_head tap_head;      /* on their way to linkerd_perf_map */
+	struct tap_end tap_end;
 };
 
 #endif

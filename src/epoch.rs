@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::MapCore;
 use libbpf_rs::skel::Skel;
 
-use crate::loader::{EPOCH_MAPS, STATE_MAPS};
+use crate::loader::{self, EPOCH_MAPS, STATE_MAPS};
 use crate::maps;
 use crate::pins;
 use crate::skel::MetricdSkel;
@@ -55,8 +55,9 @@ pub fn publish(skel: &mut MetricdSkel, dir: &Path, number: u32, reader_gid: u32)
 fn pin_maps(skel: &MetricdSkel, names: &[&str], dir: &Path) -> Result<()> {
     for map in skel.object().maps() {
         let name = map.name().to_string_lossy();
-        if names.contains(&name.as_ref()) {
-            pins::pin(map.as_fd(), &dir.join(name.as_ref()))?;
+        let name = loader::pin_name(&name);
+        if names.contains(&name) {
+            pins::pin(map.as_fd(), &dir.join(name))?;
         }
     }
     Ok(())

@@ -29,6 +29,7 @@ pub mod run;
 pub mod server;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod tap;
 pub mod target;
 pub mod work;
 

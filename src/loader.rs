@@ -8,6 +8,7 @@ use std::sync::Once;
 use anyhow::{Context, Result, bail};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, OpenObject, PrintLevel, ProgramAttachType, set_print};
+use nix::unistd::{SysconfVar, sysconf};
 
 use crate::abi::{
     HandshakeKey, HandshakeValue, LatencyEntry, Layout, MetricEntry, MetricKey, RequestEntry,
@@ -110,7 +111,7 @@ pub const STATE_MAPS: [&str; 13] = [
 ];
 
 /// What is exported, with what it takes to find it: an epoch's.
-pub const EPOCH_MAPS: [&str; 12] = [
+pub const EPOCH_MAPS: [&str; 14] = [
     "linkerd_counters_map",
     "linkerd_handshake_map",
     "linkerd_info_map",
@@ -120,10 +121,25 @@ pub const EPOCH_MAPS: [&str; 12] = [
     "linkerd_metrics_free_map",
     "linkerd_metrics_index_map",
     "linkerd_metrics_map",
+    "linkerd_perf_map",
     "linkerd_requests_free_map",
     "linkerd_requests_index_map",
     "linkerd_requests_map",
+    "linkerd_tap_map",
 ];
+
+/// The ring buffer that events are written to while somebody listens.
+pub const PERF: &str = "linkerd_perf_map";
+/// Until when somebody does: CLOCK_MONOTONIC in nanoseconds.
+pub const TAP: &str = "linkerd_tap_map";
+
+/// What a map of the object is pinned as. Of variables the name says in which section they are.
+pub fn pin_name(map: &str) -> &str {
+    match map {
+        ".data.tap" => TAP,
+        name => name,
+    }
+}
 
 /// How many entries a map has; `None` where the object says it.
 fn entries(map: &str, settings: &Settings) -> Option<u32> {
@@ -146,8 +162,15 @@ fn entries(map: &str, settings: &Settings) -> Option<u32> {
         "linkerd_route_map" => routes + 1,
         "linkerd_route_index_map" | "linkerd_route_free_map" => routes.max(1),
         "linkerd_route_cache_map" if routes > 0 => ROUTE_CACHE,
+        "linkerd_perf_map" => whole_pages(settings.perf_buffer_size),
         _ => return None,
     })
+}
+
+/// The kernel takes powers of two that fill pages.
+fn whole_pages(bytes: u32) -> u32 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    bytes.max(page.unwrap_or(4096) as u32)
 }
 
 /// Half empty, so that few connections share a place.
@@ -200,7 +223,7 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
     config.ipv6 = u8::from(settings.ipv6);
     config.ordered = u8::from(cfg!(target_arch = "x86_64"));
     for mut map in open.open_object_mut().maps_mut() {
-        let name = map.name().to_string_lossy().into_owned();
+        let name = pin_name(&map.name().to_string_lossy()).to_owned();
         let pinned = if STATE_MAPS.contains(&name.as_str()) {
             plan.state
         } else if EPOCH_MAPS.contains(&name.as_str()) {

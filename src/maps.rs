@@ -936,7 +936,7 @@ mod tests {
 
         fs::write(iter_path(&dir.epoch(), COUNTERS), []).unwrap();
         let error = Snapshot::read(&dir).unwrap_err();
-        assert!(error.to_string().contains("60 bytes"), "{error}");
+        assert!(error.to_string().contains("76 bytes"), "{error}");
     }
 
     #[test]
