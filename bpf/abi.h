@@ -233,6 +233,32 @@ struct handshake_value {
 	struct histogram rtt;
 };
 
+/* DNS over UDP: whom is asked. */
+struct dns_key {
+	__u8 server[16]; /* zero with --detail pod */
+	__u8 direction;	 /* enum direction */
+	__u8 kind;	 /* enum series_kind */
+	__u8 pad[6];
+};
+
+#define DNS_RCODES 32 /* of RFC 6895 section 2.3; the last are those above, too */
+
+/* Queries without an answer, and why none is waited for. */
+struct dns_unanswered {
+	__u64 timeout;
+	__u64 retried; /* the same was asked again */
+	__u64 evicted; /* its place was needed */
+};
+
+struct dns_value {
+	__u64 queries;
+	__u64 answers[DNS_RCODES];
+	struct dns_unanswered unanswered;
+	__u64 unsolicited; /* answers that no query waits for */
+	__u64 truncated;   /* answers with the TC bit */
+	struct histogram duration;
+};
+
 /* What the programs count about themselves, in linkerd_counters_map. */
 struct counters {
 	__u64 metrics_overflow; /* series that did not fit */
@@ -244,6 +270,7 @@ struct counters {
 	__u64 truncated;      /* headers that could not be read */
 	__u64 events_dropped; /* ends of requests for which linkerd_perf_map had no room */
 	__u64 heads_dropped;  /* heads of requests, likewise */
+	__u64 dns_overflow;   /* servers that did not fit */
 };
 
 /*
@@ -332,6 +359,8 @@ struct info {
 	char version[32];	  /* of metricd-init, NUL-terminated */
 	__u64 object;		  /* a hash of the programs; 0 until they run */
 	__u32 perf_buffer_size;	  /* of linkerd_perf_map, as it was asked for */
+	__u32 dns_size;
+	__u32 dns_capacity;
 	__u32 pad;
 };
 
@@ -360,8 +389,10 @@ _Static_assert(sizeof(struct latency_value) == 528, "latency_value");
 _Static_assert(sizeof(struct latency_entry) == 560, "latency_entry");
 _Static_assert(sizeof(struct handshake_key) == 20, "handshake_key");
 _Static_assert(sizeof(struct handshake_value) == 528, "handshake_value");
-_Static_assert(sizeof(struct counters) == 72, "counters");
-_Static_assert(sizeof(struct info) == 376, "info");
+_Static_assert(sizeof(struct dns_key) == 24, "dns_key");
+_Static_assert(sizeof(struct dns_value) == 568, "dns_value");
+_Static_assert(sizeof(struct counters) == 80, "counters");
+_Static_assert(sizeof(struct info) == 384, "info");
 _Static_assert(sizeof(struct tap_head) == 32 + TAP_DATA, "tap_head");
 _Static_assert(sizeof(struct tap_end) == 96, "tap_end");
 

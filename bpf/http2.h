@@ -174,9 +174,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 		t->grpc_status = GRPC_STATUS_NONE;
 		t->route = 0;
 		t->token = t->flags & ~FLAG_END_HEADERS ? TOKEN_PREFIX : TOKEN_BLOCK;
-		if (TAPPED)
-			tap_http2(skb);
-		return WINDOW_NEXT;
+		return TAPPED ? WINDOW_TAP : WINDOW_NEXT;
 	case FRAME_CONTINUATION:
 		t->flags = (flags & FLAG_END_HEADERS) | (t->flags & FLAG_PROMISE);
 		t->left = len + t->carry_len;
@@ -367,8 +365,6 @@ static __always_inline void http2_done(struct __sk_buff *skb, struct scratch *s,
 
 	if (w->done & DONE_BLOCK) {
 		w->done = 0;
-		if (TAPPED)
-			tap_http2_rest(skb);
 		http2_block_usual(skb, s, x, c, t);
 	}
 	if (w->done & DONE_STREAM) {
@@ -468,6 +464,8 @@ __noinline int http2_step(struct __sk_buff *skb)
 		if (r != WINDOW_NEXT)
 			break;
 	}
+	if (unlikely(r == WINDOW_TAP))
+		tap_http2(skb);
 	at = w->at;
 	n = w->total - at;
 	h->carry_len = 0;
@@ -518,6 +516,8 @@ __noinline int http2_some(struct __sk_buff *skb)
 /* Consumes what is left of the packet. */
 static __always_inline void http2_steps(struct __sk_buff *skb)
 {
+	if (TAPPED)
+		tap_http2_rest(skb);
 	for (int i = 0; i < STEPS / SOME; i++) {
 		if (http2_some(skb))
 			return;

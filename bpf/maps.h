@@ -70,6 +70,18 @@ FREE_LIST(linkerd_http2_free_map);
 ALIGNED_ARRAY(linkerd_early_map, struct early);
 FREE_LIST(linkerd_early_free_map);
 
+/* Servers of DNS: few, unless the pod is a resolver. */
+GROWING_HASH(linkerd_dns_map, struct dns_key, struct dns_value);
+
+/* Queries without an answer yet: 32 KB, for 512 at most. */
+#define DNS_SETS 64 /* a power of two */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DNS_SETS);
+	__type(key, __u32);
+	__type(value, struct dns_set);
+} linkerd_dns_query_map SEC(".maps");
+
 /* --perf-buffer-size: written to while somebody listens, see tap.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -144,15 +144,16 @@ __noinline int tap_http2(struct __sk_buff *skb)
 	return tap_head_send(e, TAP_HEAD, c, p->slot, n);
 }
 
-/* A header block has come to its end: what of it is in this packet, if it began in another. */
+/* A packet begins within a header block: what of the block is in it. */
 __noinline int tap_http2_rest(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
 	struct http2_side *t;
 	struct tap_head *e;
+	struct parser *h;
 	struct packet *p;
 	struct conn *c;
-	__u32 n;
+	__u32 n, left;
 
 	if (!s || !skb->len)
 		return 0;
@@ -162,12 +163,19 @@ __noinline int tap_http2_rest(struct __sk_buff *skb)
 	if (!c || p->role != CLIENT || p->early || !tap_listens(p))
 		return 0;
 	t = tap_http2_of(c, e);
-	/* The time of a frame is that of its packet. */
-	if (!t || t->start_ns == p->now)
+	h = &c->side[CLIENT].parser;
+	if (!t || t->token != TOKEN_BLOCK)
 		return 0;
-	n = p->pos + s->window.at - s->window.carry - p->payload;
-	e->len = e->there = n;
-	return tap_head_send(e, TAP_REST, c, p->slot, tap_load(skb, e, p->payload, n));
+	/* What is kept of a field was in the last packet, what is passed over is not in t->left. */
+	left = t->left - h->carry_len;
+	if (h->phase == HTTP2_SKIP)
+		left += h->left;
+	n = p->end - p->pos;
+	if (n > left)
+		n = left;
+	e->len = left;
+	e->there = n;
+	return tap_head_send(e, TAP_REST, c, p->slot, tap_load(skb, e, p->pos, n));
 }
 
 /* How a request, or several, ended: for tap_end. */

@@ -18,6 +18,8 @@ pub const FIRST_LAYOUT: u32 = 4;
 pub const STATE_VERSION: u32 = 1;
 /// Slots of a [`Histogram`].
 pub const BUCKETS: usize = 32;
+/// Response codes of DNS that are told apart.
+pub const DNS_RCODES: usize = 32;
 /// [`RequestKey::status`] of what did not fit.
 pub const STATUS_OTHER: u16 = 0xffff;
 /// [`RequestKey::status`] of entries that count requests, not responses.
@@ -457,9 +459,48 @@ counters! {
     }
 }
 
+layout! {
+    /// DNS over UDP: whom is asked.
+    DnsKey: 24 {
+        /// Zero with `--detail pod`.
+        server: [u8; 16],
+        /// See [`direction`].
+        direction: u8,
+        /// See [`series_kind`].
+        kind: u8,
+        pad: [u8; 6],
+    }
+}
+
+counters! {
+    /// Queries without an answer, by why none is waited for.
+    DnsUnanswered: 24 {
+        timeout: u64,
+        /// The same was asked again.
+        retried: u64,
+        /// Its place was needed.
+        evicted: u64,
+    }
+}
+
+counters! {
+    DnsValue: 568 {
+        queries: u64,
+        /// By response code, RFC 6895 section 2.3; the last are those above, too.
+        answers: [u64; DNS_RCODES],
+        unanswered: DnsUnanswered,
+        /// Answers that no query waits for.
+        unsolicited: u64,
+        /// Answers with the TC bit.
+        truncated: u64,
+        /// Of those that were answered.
+        duration: Histogram,
+    }
+}
+
 counters! {
     /// What the programs count about themselves.
-    Counters: 72 {
+    Counters: 80 {
         /// Series that did not fit; the next three likewise.
         metrics_overflow: u64,
         requests_overflow: u64,
@@ -475,12 +516,14 @@ counters! {
         events_dropped: u64,
         /// Heads of requests, likewise.
         heads_dropped: u64,
+        /// Servers of DNS that did not fit.
+        dns_overflow: u64,
     }
 }
 
 layout! {
     /// What a reader must know of an epoch; written by metricd-init.
-    Info: 376 {
+    Info: 384 {
         /// [`LAYOUT_VERSION`] of the writer; 0 until it has written.
         layout: u32,
         /// [`STATE_VERSION`] of the writer.
@@ -514,6 +557,9 @@ layout! {
         object: u64,
         /// Bytes of `linkerd_perf_map`, as they were asked for.
         perf_buffer_size: u32,
+        /// As for the others; 0 in layouts without it.
+        dns_size: u32,
+        dns_capacity: u32,
         pad: u32,
     }
 }
@@ -613,6 +659,17 @@ layout! {
     }
 }
 
+impl DnsValue {
+    /// Queries that have not ended. Negative for a moment, as two's complement, when another CPU is
+    /// about to count.
+    pub fn in_flight(&self) -> u64 {
+        let unanswered = self.unanswered;
+        let answered: u64 = self.answers.iter().sum();
+        let ended = answered + unanswered.timeout + unanswered.retried + unanswered.evicted;
+        self.queries.wrapping_sub(ended)
+    }
+}
+
 impl Info {
     /// The bounds that are set, in nanoseconds. One bucket is always left for +Inf, whatever
     /// `bounds` says.
@@ -635,6 +692,7 @@ impl Info {
             latency_size: LatencyValue::SIZE as u32,
             handshake_size: HandshakeValue::SIZE as u32,
             counters_size: Counters::SIZE as u32,
+            dns_size: DnsValue::SIZE as u32,
             version,
             ..Self::default()
         }

@@ -21,6 +21,13 @@ pub fn pin_state(skel: &MetricdSkel, dir: &Path) -> Result<()> {
     pin_maps(skel, &STATE_MAPS, dir)
 }
 
+/// Pins what an earlier version did not have of it.
+pub fn pin_added(skel: &MetricdSkel, dir: &Path) -> Result<()> {
+    let is_new = |name: &&str| !dir.join(name).exists();
+    let added: Vec<&str> = STATE_MAPS.into_iter().filter(is_new).collect();
+    pin_maps(skel, &added, dir)
+}
+
 /// Pins what is exported, with an iterator for each map that is read by a group, into a folder of
 /// its own, which readers then see as a whole.
 pub fn publish(skel: &mut MetricdSkel, dir: &Path, number: u32, reader_gid: u32) -> Result<()> {
@@ -37,6 +44,7 @@ pub fn publish(skel: &mut MetricdSkel, dir: &Path, number: u32, reader_gid: u32)
         (&progs.iter_route, &maps.linkerd_route_map),
         (&progs.iter_latency, &maps.linkerd_latency_map),
         (&progs.iter_handshake, &maps.linkerd_handshake_map),
+        (&progs.iter_dns, &maps.linkerd_dns_map),
         (&progs.iter_counters, &maps.linkerd_counters_map),
         (&progs.iter_info, &maps.linkerd_info_map),
     ] {

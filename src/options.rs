@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::abi::{BUCKETS, Info, detail};
+use crate::loader::DNS_SERVERS;
 
 /// What a series keeps of who talks to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -341,6 +342,7 @@ impl Settings {
             bounds_ns: self.bounds_ns,
             routes: self.routes,
             perf_buffer_size: self.perf_buffer_size,
+            dns_capacity: DNS_SERVERS,
             ..Info::current()
         }
     }
