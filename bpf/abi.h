@@ -8,9 +8,9 @@
 #define METRICD_ABI_H
 
 #ifdef NEXT_LAYOUT /* for tests of an upgrade to another layout: one more field at an end */
-#define LAYOUT_VERSION 5
+#define LAYOUT_VERSION 6
 #else
-#define LAYOUT_VERSION 4
+#define LAYOUT_VERSION 5
 #endif
 
 /* Of what the kernel side keeps to itself, state.h: programs of the same version take the state of
@@ -233,15 +233,95 @@ struct handshake_value {
 	struct histogram rtt;
 };
 
+/* DNS over UDP: whom is asked. */
+struct dns_key {
+	__u8 server[16]; /* zero with --detail pod */
+	__u8 direction;	 /* enum direction */
+	__u8 kind;	 /* enum series_kind */
+	__u8 pad[6];
+};
+
+#define DNS_RCODES 32 /* of RFC 6895 section 2.3; the last are those above, too */
+
+/* Queries without an answer, and why none is waited for. */
+struct dns_unanswered {
+	__u64 timeout;
+	__u64 retried; /* the same was asked again */
+	__u64 evicted; /* its place was needed */
+};
+
+struct dns_value {
+	__u64 queries;
+	__u64 answers[DNS_RCODES];
+	struct dns_unanswered unanswered;
+	__u64 unsolicited; /* answers that no query waits for */
+	__u64 truncated;   /* answers with the TC bit */
+	struct histogram duration;
+};
+
 /* What the programs count about themselves, in linkerd_counters_map. */
 struct counters {
 	__u64 metrics_overflow; /* series that did not fit */
 	__u64 requests_overflow;
 	__u64 latency_overflow;
 	__u64 handshake_overflow;
-	__u64 untracked; /* new connections for which there was no slot */
-	__u64 contended; /* packets that waited in vain for another of their direction */
-	__u64 truncated; /* headers that could not be read */
+	__u64 untracked;      /* new connections for which there was no slot */
+	__u64 contended;      /* packets that waited in vain for another of their direction */
+	__u64 truncated;      /* headers that could not be read */
+	__u64 events_dropped; /* ends of requests for which linkerd_perf_map had no room */
+	__u64 heads_dropped;  /* heads of requests, likewise */
+	__u64 dns_overflow;   /* servers that did not fit */
+};
+
+/*
+ * What linkerd_perf_map holds while somebody listens: of each request its head, as it came, and
+ * when it has ended, how. A connection is told by when it was opened, and its slot; a request of
+ * it by its stream, or of HTTP/1 by its number.
+ */
+enum tap_kind {
+	TAP_HEAD = 1, /* struct tap_head, likewise below: a request line, or HEADERS of HTTP/2 */
+	TAP_REST = 2, /* what came of that in a later packet */
+	TAP_END = 3,  /* struct tap_end */
+};
+
+#define TAP_DATA 256 /* bytes of a head, at most */
+
+struct tap_head {
+	__u8 kind;
+	__u8 protocol; /* enum protocol; of HTTP/2 gRPC is not told */
+	__u8 flags;    /* of a frame of HTTP/2, RFC 9113 section 6.2 */
+	__u8 is_new;   /* a request's, not trailers */
+	__u32 request;
+	__u64 opened_ns;
+	__u32 slot;
+	__u32 inserted; /* into HPACK's dynamic table before this, RFC 7541 section 2.3.3 */
+	__u32 len;	/* of the line, or of the frame's payload; 0 if the line goes on */
+	__u32 there; /* bytes of it in the packet, of which as many as there is room for follow */
+	__u8 data[TAP_DATA];
+};
+
+struct tap_end {
+	__u8 kind;
+	__u8 protocol;	/* enum protocol */
+	__u8 direction; /* enum direction */
+	__u8 aborted;	/* enum abort_reason plus one; 0 is answered */
+	__u16 status;	/* 0 is unknown */
+	__u8 grpc_status;
+	__u8 pad;
+	__u64 opened_ns;
+	__u32 slot;
+	__u32 request; /* the first of them; of HTTP/2 0 if it is not known which */
+	__u8 src[16];  /* the client: as in struct metric_key */
+	__u8 dst[16];
+	__u16 src_port;
+	__u16 dst_port;
+	__u16 route; /* ROUTE_… */
+	__u16 pad2;
+	__u32 count; /* requests of one connection that ended in the same way at once */
+	__u32 pad3;
+	__u64 end_ns;	   /* CLOCK_MONOTONIC */
+	__u64 duration_ns; /* 0 is unknown, likewise below */
+	__u64 ttfb_ns;
 };
 
 enum detail {
@@ -278,6 +358,10 @@ struct info {
 	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
 	char version[32];	  /* of metricd-init, NUL-terminated */
 	__u64 object;		  /* a hash of the programs; 0 until they run */
+	__u32 perf_buffer_size;	  /* of linkerd_perf_map, as it was asked for */
+	__u32 dns_size;
+	__u32 dns_capacity;
+	__u32 pad;
 };
 
 /* What metricd-init has attached, in linkerd_attachment_map. */
@@ -305,7 +389,11 @@ _Static_assert(sizeof(struct latency_value) == 528, "latency_value");
 _Static_assert(sizeof(struct latency_entry) == 560, "latency_entry");
 _Static_assert(sizeof(struct handshake_key) == 20, "handshake_key");
 _Static_assert(sizeof(struct handshake_value) == 528, "handshake_value");
-_Static_assert(sizeof(struct counters) == 56, "counters");
-_Static_assert(sizeof(struct info) == 368, "info");
+_Static_assert(sizeof(struct dns_key) == 24, "dns_key");
+_Static_assert(sizeof(struct dns_value) == 568, "dns_value");
+_Static_assert(sizeof(struct counters) == 80, "counters");
+_Static_assert(sizeof(struct info) == 384, "info");
+_Static_assert(sizeof(struct tap_head) == 32 + TAP_DATA, "tap_head");
+_Static_assert(sizeof(struct tap_end) == 96, "tap_end");
 
 #endif

@@ -13,16 +13,12 @@
 
 #include "histogram.h"
 #include "packet.h"
+#include "tap.h"
 
 #define SWEEP 4
 #define CLOSED_KEPT_NS (10 * SECOND)
 #define NO_SLOT (~0U)
 #define NO_HTTP2 (~0U) /* of conn.http2 */
-
-static __always_inline struct conn *conn_slot(__u32 slot)
-{
-	return bpf_map_lookup_elem(&linkerd_connection_map, &slot);
-}
 
 static __always_inline bool conn_key_equal(const struct conn_key *one, const struct conn_key *other)
 {
@@ -242,8 +238,11 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 	v = series_value(series);
 	if (v) {
 		series_add_closed(v, reason);
-		if (aborted)
+		if (aborted) {
 			series_add_aborted(v, abort_reason(reason), aborted);
+			if (TAPPED)
+				tap_aborted(skb, slot, abort_reason(reason), aborted);
+		}
 	}
 	if (key.proto == IPPROTO_TCP && !(flags & CONN_ADOPTED))
 		histogram_handshake(series, &key, flags, HANDSHAKE_DURATION, now - opened);

@@ -47,6 +47,7 @@ static __always_inline __u32 hpack_name_of(__u32 code)
 #define WINDOW_CUT 1   /* the rest of it is not in the window */
 #define WINDOW_LEAVE 2 /* what follows is not in the window */
 #define WINDOW_STOP 3  /* the connection is lost */
+#define WINDOW_TAP 4   /* on, when who listens has been told: see tap.h */
 
 /* Of the fields 8 to 14 of the static table, RFC 7541 appendix A. Volatile, or clang would put it
  * where libbpf doesn't look. */

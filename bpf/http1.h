@@ -139,7 +139,8 @@ static __always_inline void http1_response(struct __sk_buff *skb, struct conn *c
 
 	h->phase = PHASE_START;
 	what.status = h->status;
-	parser_response(skb, side, p, what, side->route, h->request_ns, h->start_ns);
+	parser_response(skb, side, p, what, side->route, h->request_ns, h->start_ns,
+			side->begun - 1);
 }
 
 /* The end of a message of either side. */
@@ -224,6 +225,8 @@ static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *
 		c->brief.l7 = L7_HTTP1;
 	if (unlikely(config.routes))
 		route = http1_route(skb, at, len);
+	if (TAPPED)
+		tap_http1(skb, at, len, true);
 	if (unlikely(p->run_count && (p->run_start_ns != h->start_ns ||
 				      p->run_method != h->method || p->run_route != route))) {
 		if (http1_push_early(skb))
@@ -490,6 +493,8 @@ __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 						return parser_opaque(c);
 					return parser_lost(skb, LOST_MALFORMED);
 				}
+				if (TAPPED)
+					tap_http1(skb, at, len, false);
 				h->line = LINE_FIRST;
 				h->first_len = len;
 			} else {

@@ -173,7 +173,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 		t->result.word = nothing.word;
 		t->route = 0;
 		t->token = t->flags & ~FLAG_END_HEADERS ? TOKEN_PREFIX : TOKEN_BLOCK;
-		return WINDOW_NEXT;
+		return TAPPED ? WINDOW_TAP : WINDOW_NEXT;
 	case FRAME_CONTINUATION:
 		t->flags = (flags & FLAG_END_HEADERS) | (t->flags & FLAG_PROMISE);
 		t->left = len + t->carry_len;
@@ -480,6 +480,8 @@ __noinline int http2_step(struct __sk_buff *skb)
 		if (r != WINDOW_NEXT)
 			break;
 	}
+	if (unlikely(r == WINDOW_TAP))
+		tap_http2(skb);
 	at = w->at;
 	n = w->total - at;
 	h->carry_len = 0;
@@ -530,6 +532,8 @@ __noinline int http2_some(struct __sk_buff *skb)
 /* Consumes what is left of the packet. */
 static __always_inline void http2_steps(struct __sk_buff *skb)
 {
+	if (TAPPED)
+		tap_http2_rest(skb);
 	for (int i = 0; i < STEPS / SOME; i++) {
 		if (http2_some(skb))
 			return;

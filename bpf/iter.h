@@ -69,6 +69,7 @@ int iter_route(struct bpf_iter__bpf_map_elem *ctx)
 
 ENTRY_ITERATOR(iter_latency, latency_entry, kind, direction)
 ITERATOR(iter_handshake, struct handshake_key, struct handshake_value)
+ITERATOR(iter_dns, struct dns_key, struct dns_value)
 ITERATOR(iter_counters, __u32, struct counters)
 ITERATOR(iter_info, __u32, struct info)
 

@@ -70,6 +70,24 @@ FREE_LIST(linkerd_http2_free_map);
 ALIGNED_ARRAY(linkerd_early_map, struct early);
 FREE_LIST(linkerd_early_free_map);
 
+/* Servers of DNS: few, unless the pod is a resolver. */
+GROWING_HASH(linkerd_dns_map, struct dns_key, struct dns_value);
+
+/* Queries without an answer yet: 32 KB, for 512 at most. */
+#define DNS_SETS 64 /* a power of two */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DNS_SETS);
+	__type(key, __u32);
+	__type(value, struct dns_set);
+} linkerd_dns_query_map SEC(".maps");
+
+/* --perf-buffer-size: written to while somebody listens, see tap.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} linkerd_perf_map SEC(".maps");
+
 MAP(linkerd_counters_map, ARRAY, 0, __u32, struct counters);
 MAP(linkerd_info_map, ARRAY, 0, __u32, struct info);
 
@@ -98,12 +116,19 @@ static __always_inline struct counters *counters(void)
 	return bpf_map_lookup_elem(&linkerd_counters_map, &zero);
 }
 
+static __always_inline struct conn *conn_slot(__u32 slot)
+{
+	return bpf_map_lookup_elem(&linkerd_connection_map, &slot);
+}
+
 /* Counts one event in the named field of struct counters. */
-#define count(FIELD)                                                                               \
+#define count(FIELD) count_many(FIELD, 1)
+
+#define count_many(FIELD, N)                                                                       \
 	({                                                                                         \
 		struct counters *counters_ = counters();                                           \
 		if (counters_)                                                                     \
-			add(&counters_->FIELD, 1);                                                 \
+			add(&counters_->FIELD, N);                                                 \
 	})
 
 /* The packet's time: one reading of the clock, and none for most packets. */

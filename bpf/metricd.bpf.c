@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The two programs. Whatever they see, they let it pass: see PASS. */
+#include "dns.h"
 #include "follow.h"
 #include "iter.h"
 
@@ -39,6 +40,10 @@ __noinline int add_unknown(struct __sk_buff *skb)
 	http2 = c->brief.l7 == L7_HTTP2;
 	if (http2 && p->role == SERVER && (c->brief.flags & CONN_ANSWERS_LOST))
 		http2_lost(skb);
+	if (TAPPED) {
+		tap_unknown(skb, p->slot, http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1, p->unknown);
+		tap_unknown(skb, p->slot, PROTOCOL_GRPC, p->unknown_grpc);
+	}
 	if (p->unknown)
 		series_add_unknown(skb, http2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1, p->unknown);
 	if (p->unknown_grpc)
@@ -109,8 +114,12 @@ static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, str
 			answers_end(skb);
 		tcp_release(c, p, &r);
 	}
-	if (unlikely(p->delta.closed))
+	if (unlikely(p->delta.closed)) {
 		conn_free(r.http2 - 1, r.early[CLIENT], r.early[SERVER]);
+		if (TAPPED && p->delta.aborted)
+			tap_aborted(skb, p->slot, abort_reason(p->delta.closed - 1),
+				    p->delta.aborted);
+	}
 	if (unlikely(r.rtt_ns))
 		add_time(skb, HANDSHAKE_RTT, r.rtt_ns);
 	if (unlikely(r.opened_ns))
@@ -134,7 +143,11 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	p->run_count = 0;
 	p->unknown = p->unknown_grpc = 0;
 	p->answers.count = 0;
-	packet_parse(skb, p);
+	if (unlikely(!packet_direct(skb, p))) {
+		packet_any(skb);
+		if (dns_is(p))
+			dns_message(skb);
+	}
 
 	p->sent = egress;
 	if (unlikely(p->kind != SERIES_IP)) {

@@ -306,16 +306,12 @@ __noinline int packet_any(struct __sk_buff *skb)
 			dst_port = bpf_ntohs(((__be16 *)b)[1]);
 		}
 		l4 += UDP_LEN;
+		p->payload = l4;
+		p->end = total && l2 + total < skb->len ? l2 + total : skb->len;
 	}
 	packet_size(skb, p, l4);
 	packet_ends(skb, p, src, dst, src_port, dst_port, proto);
 	return 0;
-}
-
-static __always_inline void packet_parse(struct __sk_buff *skb, struct packet *p)
-{
-	if (unlikely(!packet_direct(skb, p)))
-		packet_any(skb);
 }
 
 #endif

@@ -120,13 +120,15 @@ static __always_inline struct request_entry *parser_entry(struct __sk_buff *skb,
 /* A final response has come to its end; of what is not known when it began the start is 0. */
 static __always_inline void parser_response(struct __sk_buff *skb, struct side *side,
 					    struct packet *p, union response what, __u32 route,
-					    __u64 start_ns, __u64 first_ns)
+					    __u64 start_ns, __u64 first_ns, __u32 request)
 {
 	struct request_entry *e;
 
 	/* The server's side alone adds to it, as long as its answers are not lost. */
 	side->answered++;
 	p->delta.answered++;
+	if (TAPPED)
+		tap_answered(skb, what, route, start_ns, first_ns, request);
 	e = parser_entry(skb, side, what, route);
 	if (!e)
 		return;

@@ -345,6 +345,26 @@ _Static_assert(sizeof(struct side) == 128, "side");
 _Static_assert(sizeof(struct conn) == 576, "conn");
 _Static_assert(sizeof(struct http2) == 5056, "http2");
 
+/* A query of DNS that is waited for. */
+struct dns_query {
+	struct conn_key key;
+	__u16 id;
+	__u8 direction; /* enum direction; 0 if the place is free */
+	__u8 pad;
+	__u32 pad2;
+	__u64 asked_ns; /* when it was first asked… */
+	__u64 sent_ns;	/* …and when last */
+};
+
+#define DNS_WAYS 8
+
+/* Those with the same hash. */
+struct dns_set {
+	struct bpf_spin_lock lock;
+	__u32 pad;
+	struct dns_query ways[DNS_WAYS];
+};
+
 /* What this packet adds to its series, beside itself. */
 struct delta {
 	__u32 opened;
@@ -479,6 +499,18 @@ struct route {
 	char text[2 * ROUTE_TEXT + 8];
 };
 
+/* A message of DNS. */
+struct dns {
+	__u8 header[12];
+	__u32 way;		/* where the query is, or is to be */
+	__u64 oldest_ns;	/* of those seen so far */
+	struct dns_query query; /* what it is, or answers */
+	struct dns_query old;	/* what was in its place */
+	struct dns_key key;
+	__u32 sweep; /* the set that is looked at next for what nobody answers */
+	__u32 pad;
+};
+
 struct scratch {
 	struct packet packet;
 	struct tcp_result result;
@@ -491,6 +523,9 @@ struct scratch {
 	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for conn.h */
 	__u32 silent;		       /* jiffies: conn_sweep's second result */
 	__u32 cursor;		       /* where conn.h looks next for idle connections */
+	struct tap_head tap_head;      /* on their way to linkerd_perf_map */
+	struct tap_end tap_end;
+	struct dns dns;
 };
 
 #endif

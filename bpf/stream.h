@@ -258,6 +258,9 @@ static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s
 	what.grpc_status = r->grpc_status;
 	c->side[SERVER].answered++;
 	p->delta.answered++;
+	if (TAPPED)
+		tap_answered(skb, what, r->route, r->first_ns ? r->start_ns : 0, r->first_ns,
+			     stream);
 	if (likely(r->start_ns && r->first_ns)) {
 		duration = packet_now(p) - r->start_ns;
 		ttfb = r->first_ns - r->start_ns;
@@ -285,6 +288,18 @@ __noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
 	return 0;
 }
 
+/* For who listens: a stream has ended without its whole answer. */
+static __always_inline void http2_tap_aborted(struct __sk_buff *skb, struct http2_stream *r,
+					      __u32 stream, __u32 reason)
+{
+	union tap_what what = {.route = r->route, .aborted = reason + 1};
+
+	what.response.status = r->status;
+	what.response.protocol = r->protocol;
+	what.response.grpc_status = r->grpc_status;
+	tap_end(skb, what.word, r->start_ns, r->first_ns, stream);
+}
+
 /* A stream ends without its whole answer. The caller holds the server's side. */
 __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 {
@@ -301,6 +316,8 @@ __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 	v = series_value(s->packet.series);
 	if (v)
 		series_add_aborted(v, reason, 1);
+	if (TAPPED)
+		http2_tap_aborted(skb, r, stream, reason);
 	return 0;
 }
 

@@ -15,6 +15,7 @@ use metricd::extension::{self, VersionOptions};
 use metricd::inject::Config;
 use metricd::inject::manifests::{self, Change};
 use metricd::options::Options;
+use metricd::tap::{self, TapArgs};
 use metricd::view::{diagnose, stat, top};
 use metricd::work::{Work, WorkArgs};
 use metricd::{check, gc, install, logging, run, server};
@@ -50,6 +51,8 @@ enum Command {
     Upgrade(WorkArgs),
     /// The same with maps of another size: name it by --map-size
     Resize(WorkArgs),
+    /// Show requests as they happen, as root on the pod's node, until stopped
+    Tap(TapArgs),
     /// Ask for metricd in the pods of manifests: kubectl get deploy -o yaml | linkerd-metricd inject
     /// - | kubectl apply -f -
     ///
@@ -178,6 +181,10 @@ fn execute(command: Command) -> Result<bool> {
         Command::Upgrade(args) => Work::Upgrade.run(args)?,
         Command::Resize(args) => Work::Resize.run(args)?,
         Command::Detach(args) => Work::Detach.run(args)?,
+        Command::Tap(args) => {
+            tap::run(&args)?;
+            Vec::new()
+        }
         Command::Gc {
             pin_root,
             dry_run,

@@ -9,7 +9,7 @@
 use std::fmt;
 
 /// Of bpf/abi.h: a reader finds what it knows in every layout from [`FIRST_LAYOUT`] on.
-pub const LAYOUT_VERSION: u32 = if NEXT_LAYOUT { 5 } else { 4 };
+pub const LAYOUT_VERSION: u32 = if NEXT_LAYOUT { 6 } else { 5 };
 /// Built as another version would be, for tests of an upgrade to that.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// The first that tells its own sizes.
@@ -18,6 +18,8 @@ pub const FIRST_LAYOUT: u32 = 4;
 pub const STATE_VERSION: u32 = 1;
 /// Slots of a [`Histogram`].
 pub const BUCKETS: usize = 32;
+/// Response codes of DNS that are told apart.
+pub const DNS_RCODES: usize = 32;
 /// [`RequestKey::status`] of what did not fit.
 pub const STATUS_OTHER: u16 = 0xffff;
 /// [`RequestKey::status`] of entries that count requests, not responses.
@@ -457,9 +459,48 @@ counters! {
     }
 }
 
+layout! {
+    /// DNS over UDP: whom is asked.
+    DnsKey: 24 {
+        /// Zero with `--detail pod`.
+        server: [u8; 16],
+        /// See [`direction`].
+        direction: u8,
+        /// See [`series_kind`].
+        kind: u8,
+        pad: [u8; 6],
+    }
+}
+
+counters! {
+    /// Queries without an answer, by why none is waited for.
+    DnsUnanswered: 24 {
+        timeout: u64,
+        /// The same was asked again.
+        retried: u64,
+        /// Its place was needed.
+        evicted: u64,
+    }
+}
+
+counters! {
+    DnsValue: 568 {
+        queries: u64,
+        /// By response code, RFC 6895 section 2.3; the last are those above, too.
+        answers: [u64; DNS_RCODES],
+        unanswered: DnsUnanswered,
+        /// Answers that no query waits for.
+        unsolicited: u64,
+        /// Answers with the TC bit.
+        truncated: u64,
+        /// Of those that were answered.
+        duration: Histogram,
+    }
+}
+
 counters! {
     /// What the programs count about themselves.
-    Counters: 56 {
+    Counters: 80 {
         /// Series that did not fit; the next three likewise.
         metrics_overflow: u64,
         requests_overflow: u64,
@@ -471,12 +512,18 @@ counters! {
         contended: u64,
         /// Headers that could not be read.
         truncated: u64,
+        /// Ends of requests for which `linkerd_perf_map` had no room.
+        events_dropped: u64,
+        /// Heads of requests, likewise.
+        heads_dropped: u64,
+        /// Servers of DNS that did not fit.
+        dns_overflow: u64,
     }
 }
 
 layout! {
     /// What a reader must know of an epoch; written by metricd-init.
-    Info: 368 {
+    Info: 384 {
         /// [`LAYOUT_VERSION`] of the writer; 0 until it has written.
         layout: u32,
         /// [`STATE_VERSION`] of the writer.
@@ -508,6 +555,88 @@ layout! {
         version: [u8; 32],
         /// A hash of the programs; 0 until they run.
         object: u64,
+        /// Bytes of `linkerd_perf_map`, as they were asked for.
+        perf_buffer_size: u32,
+        /// As for the others; 0 in layouts without it.
+        dns_size: u32,
+        dns_capacity: u32,
+        pad: u32,
+    }
+}
+
+/// What an event in `linkerd_perf_map` is: its first byte.
+pub mod tap_kind {
+    /// A [`super::TapHead`] and what there is of the head, likewise the next.
+    pub const HEAD: u8 = 1;
+    /// What came of it in a later packet.
+    pub const REST: u8 = 2;
+    /// A [`super::TapEnd`].
+    pub const END: u8 = 3;
+}
+
+layout! {
+    /// A request's head, as it came: a request line, or the payload of a HEADERS frame.
+    TapHead: 32 {
+        /// See [`tap_kind`].
+        kind: u8,
+        /// See [`protocol`]; of HTTP/2 gRPC is not told.
+        protocol: u8,
+        /// Of a frame of HTTP/2, RFC 9113 section 6.2.
+        flags: u8,
+        /// 1 if it is a request's, 0 if it is trailers.
+        is_new: u8,
+        /// Its stream, or of HTTP/1 its number in the connection.
+        request: u32,
+        /// When the connection was opened, in nanoseconds; with the slot it tells connections apart.
+        opened_ns: u64,
+        slot: u32,
+        /// Into HPACK's dynamic table before this.
+        inserted: u32,
+        /// Bytes of the line or payload; 0 if the line goes on.
+        len: u32,
+        /// Bytes of it in the packet, of which as many as there is room for follow.
+        there: u32,
+    }
+}
+
+layout! {
+    /// The end of a request, or of several of one connection at once.
+    TapEnd: 96 {
+        /// See [`tap_kind`].
+        kind: u8,
+        /// See [`protocol`].
+        protocol: u8,
+        /// See [`direction`].
+        direction: u8,
+        /// Why there is no whole answer, in the order of [`AbortedValue`], plus one; 0 if there is.
+        aborted: u8,
+        /// 0 is unknown.
+        status: u16,
+        /// Or [`GRPC_STATUS_NONE`].
+        grpc_status: u8,
+        pad: u8,
+        /// As in [`TapHead`], likewise the next two.
+        opened_ns: u64,
+        slot: u32,
+        /// The first of them; of HTTP/2 0 if it is not known which.
+        request: u32,
+        /// The client's, as in [`MetricKey`].
+        src: [u8; 16],
+        dst: [u8; 16],
+        src_port: u16,
+        dst_port: u16,
+        /// See [`route`].
+        route: u16,
+        pad2: u16,
+        /// Requests.
+        count: u32,
+        pad3: u32,
+        /// CLOCK_MONOTONIC, nanoseconds.
+        end_ns: u64,
+        /// Nanoseconds; 0 is unknown, likewise the next.
+        duration_ns: u64,
+        /// To the first byte of the answer.
+        ttfb_ns: u64,
     }
 }
 
@@ -527,6 +656,17 @@ layout! {
         priority: u32,
         /// The clsact qdisc is ours too.
         made_qdisc: u32,
+    }
+}
+
+impl DnsValue {
+    /// Queries that have not ended. Negative for a moment, as two's complement, when another CPU is
+    /// about to count.
+    pub fn in_flight(&self) -> u64 {
+        let unanswered = self.unanswered;
+        let answered: u64 = self.answers.iter().sum();
+        let ended = answered + unanswered.timeout + unanswered.retried + unanswered.evicted;
+        self.queries.wrapping_sub(ended)
     }
 }
 
@@ -552,6 +692,7 @@ impl Info {
             latency_size: LatencyValue::SIZE as u32,
             handshake_size: HandshakeValue::SIZE as u32,
             counters_size: Counters::SIZE as u32,
+            dns_size: DnsValue::SIZE as u32,
             version,
             ..Self::default()
         }

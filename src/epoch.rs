@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::MapCore;
 use libbpf_rs::skel::Skel;
 
-use crate::loader::{EPOCH_MAPS, STATE_MAPS};
+use crate::loader::{self, EPOCH_MAPS, STATE_MAPS};
 use crate::maps;
 use crate::pins;
 use crate::skel::MetricdSkel;
@@ -19,6 +19,13 @@ use crate::skel::MetricdSkel;
 /// With the path that it failed at; likewise below.
 pub fn pin_state(skel: &MetricdSkel, dir: &Path) -> Result<()> {
     pin_maps(skel, &STATE_MAPS, dir)
+}
+
+/// Pins what an earlier version did not have of it.
+pub fn pin_added(skel: &MetricdSkel, dir: &Path) -> Result<()> {
+    let is_new = |name: &&str| !dir.join(name).exists();
+    let added: Vec<&str> = STATE_MAPS.into_iter().filter(is_new).collect();
+    pin_maps(skel, &added, dir)
 }
 
 /// Pins what is exported, with an iterator for each map that is read by a group, into a folder of
@@ -37,6 +44,7 @@ pub fn publish(skel: &mut MetricdSkel, dir: &Path, number: u32, reader_gid: u32)
         (&progs.iter_route, &maps.linkerd_route_map),
         (&progs.iter_latency, &maps.linkerd_latency_map),
         (&progs.iter_handshake, &maps.linkerd_handshake_map),
+        (&progs.iter_dns, &maps.linkerd_dns_map),
         (&progs.iter_counters, &maps.linkerd_counters_map),
         (&progs.iter_info, &maps.linkerd_info_map),
     ] {
@@ -55,8 +63,9 @@ pub fn publish(skel: &mut MetricdSkel, dir: &Path, number: u32, reader_gid: u32)
 fn pin_maps(skel: &MetricdSkel, names: &[&str], dir: &Path) -> Result<()> {
     for map in skel.object().maps() {
         let name = map.name().to_string_lossy();
-        if names.contains(&name.as_ref()) {
-            pins::pin(map.as_fd(), &dir.join(name.as_ref()))?;
+        let name = loader::pin_name(&name);
+        if names.contains(&name) {
+            pins::pin(map.as_fd(), &dir.join(name))?;
         }
     }
     Ok(())

@@ -222,6 +222,7 @@ fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
     };
     let mut object = MaybeUninit::uninit();
     let mut skel = loader::load(&mut object, &plan)?;
+    epoch::pin_added(&skel, dir)?;
     if !same_maps {
         let reader = options.reader_gid.or_else(|| pins::reader(&current));
         epoch::publish(&mut skel, dir, number, reader.unwrap_or(READER_GID))?;

@@ -32,6 +32,7 @@ mod samples;
 pub mod server;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod tap;
 pub mod target;
 pub mod view;
 pub mod work;

@@ -8,10 +8,11 @@ use std::sync::Once;
 use anyhow::{Context, Result, bail};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, OpenObject, PrintLevel, ProgramAttachType, set_print};
+use nix::unistd::{SysconfVar, sysconf};
 
 use crate::abi::{
-    HandshakeKey, HandshakeValue, LatencyEntry, Layout, MetricEntry, MetricKey, RequestEntry,
-    STATUS_OTHER, STATUS_REQUESTS, series_kind,
+    DnsKey, DnsValue, HandshakeKey, HandshakeValue, LatencyEntry, Layout, MetricEntry, MetricKey,
+    RequestEntry, STATUS_OTHER, STATUS_REQUESTS, series_kind,
 };
 use crate::options::{IDLE_OTHER, IDLE_TCP, Settings};
 use crate::skel::{MetricdSkel, MetricdSkelBuilder};
@@ -93,12 +94,13 @@ pub fn check_btf() -> Result<()> {
 
 /// What connections are followed by, and routes are known by: programs of the same
 /// [`crate::abi::STATE_VERSION`] take it over from each other.
-pub const STATE_MAPS: [&str; 13] = [
+pub const STATE_MAPS: [&str; 14] = [
     "linkerd_attachment_map",
     "linkerd_connection_cache_map",
     "linkerd_connection_free_map",
     "linkerd_connection_index_map",
     "linkerd_connection_map",
+    "linkerd_dns_query_map",
     "linkerd_early_free_map",
     "linkerd_early_map",
     "linkerd_http2_free_map",
@@ -109,9 +111,16 @@ pub const STATE_MAPS: [&str; 13] = [
     "linkerd_route_map",
 ];
 
+/// Of [`STATE_MAPS`], those that earlier programs of the same version had not: they begin empty.
+const ADDED_MAPS: [&str; 1] = ["linkerd_dns_query_map"];
+
+/// Servers of DNS that are told apart: more than a pod has, unless it is a resolver.
+pub const DNS_SERVERS: u32 = 64;
+
 /// What is exported, with what it takes to find it: an epoch's.
-pub const EPOCH_MAPS: [&str; 12] = [
+pub const EPOCH_MAPS: [&str; 15] = [
     "linkerd_counters_map",
+    "linkerd_dns_map",
     "linkerd_handshake_map",
     "linkerd_info_map",
     "linkerd_latency_free_map",
@@ -120,10 +129,25 @@ pub const EPOCH_MAPS: [&str; 12] = [
     "linkerd_metrics_free_map",
     "linkerd_metrics_index_map",
     "linkerd_metrics_map",
+    "linkerd_perf_map",
     "linkerd_requests_free_map",
     "linkerd_requests_index_map",
     "linkerd_requests_map",
+    "linkerd_tap_map",
 ];
+
+/// The ring buffer that events are written to while somebody listens.
+pub const PERF: &str = "linkerd_perf_map";
+/// Until when somebody does: CLOCK_MONOTONIC in nanoseconds.
+pub const TAP: &str = "linkerd_tap_map";
+
+/// What a map of the object is pinned as. Of variables the name says in which section they are.
+pub fn pin_name(map: &str) -> &str {
+    match map {
+        ".data.tap" => TAP,
+        name => name,
+    }
+}
 
 /// How many entries a map has; `None` where the object says it.
 fn entries(map: &str, settings: &Settings) -> Option<u32> {
@@ -135,6 +159,7 @@ fn entries(map: &str, settings: &Settings) -> Option<u32> {
         "linkerd_metrics_index_map" | "linkerd_metrics_free_map" => settings.map_size,
         "linkerd_requests_map" => settings.map_size + 2,
         "linkerd_requests_index_map" | "linkerd_requests_free_map" => settings.map_size,
+        "linkerd_dns_map" => DNS_SERVERS + 1,
         "linkerd_latency_map" | "linkerd_handshake_map" => histograms + 1,
         "linkerd_latency_index_map" | "linkerd_latency_free_map" => histograms,
         "linkerd_connection_map"
@@ -146,8 +171,15 @@ fn entries(map: &str, settings: &Settings) -> Option<u32> {
         "linkerd_route_map" => routes + 1,
         "linkerd_route_index_map" | "linkerd_route_free_map" => routes.max(1),
         "linkerd_route_cache_map" if routes > 0 => ROUTE_CACHE,
+        "linkerd_perf_map" => whole_pages(settings.perf_buffer_size),
         _ => return None,
     })
+}
+
+/// The kernel takes powers of two that fill pages.
+fn whole_pages(bytes: u32) -> u32 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    bytes.max(page.unwrap_or(4096) as u32)
 }
 
 /// Half empty, so that few connections share a place.
@@ -200,7 +232,7 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
     config.ipv6 = u8::from(settings.ipv6);
     config.ordered = u8::from(cfg!(target_arch = "x86_64"));
     for mut map in open.open_object_mut().maps_mut() {
-        let name = map.name().to_string_lossy().into_owned();
+        let name = pin_name(&map.name().to_string_lossy()).to_owned();
         let pinned = if STATE_MAPS.contains(&name.as_str()) {
             plan.state
         } else if EPOCH_MAPS.contains(&name.as_str()) {
@@ -210,6 +242,9 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
         };
         if let Some(folder) = pinned {
             let path = folder.join(&name);
+            if ADDED_MAPS.contains(&name.as_str()) && !path.exists() {
+                continue;
+            }
             map.reuse_pinned_map(&path)
                 .with_context(|| format!("take over the pinned map {}", path.display()))?;
         } else if let Some(entries) = entries(&name, settings) {
@@ -277,6 +312,11 @@ fn prepare_epoch(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
         },
         &HandshakeValue::default(),
     )?;
+    let dns = DnsKey {
+        kind: series_kind::OTHER,
+        ..DnsKey::default()
+    };
+    put(&maps.linkerd_dns_map, &dns, &DnsValue::default())?;
     put(&maps.linkerd_info_map, &0u32, &settings.info())
 }
 

@@ -19,9 +19,9 @@ use std::{
 };
 
 use crate::abi::{
-    self, BUCKETS, Counters, FIRST_LAYOUT, HandshakeKey, HandshakeValue, Histogram, Info,
-    LatencyKey, LatencyValue, Layout, Merge, MetricKey, MetricValue, RequestKey, RequestValue,
-    RouteEntry, STATUS_OTHER, STATUS_REQUESTS, Truncated, route, series_kind,
+    self, BUCKETS, Counters, DnsKey, DnsValue, FIRST_LAYOUT, HandshakeKey, HandshakeValue,
+    Histogram, Info, LatencyKey, LatencyValue, Layout, Merge, MetricKey, MetricValue, RequestKey,
+    RequestValue, RouteEntry, STATUS_OTHER, STATUS_REQUESTS, Truncated, route, series_kind,
 };
 use crate::pins;
 
@@ -35,6 +35,8 @@ pub const ROUTES: &str = "linkerd_route_map";
 pub const LATENCY: &str = "linkerd_latency_map";
 /// Histograms of connections.
 pub const HANDSHAKE: &str = "linkerd_handshake_map";
+/// Counters per server of DNS.
+pub const DNS: &str = "linkerd_dns_map";
 /// An array of one: what the programs count about themselves.
 pub const COUNTERS: &str = "linkerd_counters_map";
 /// An array of one: what a reader must know.
@@ -158,6 +160,7 @@ pub struct Snapshot {
     pub routes: BTreeMap<u16, String>,
     pub latency: Vec<(LatencyKey, LatencyValue)>,
     pub handshake: Vec<(HandshakeKey, HandshakeValue)>,
+    pub dns: Vec<(DnsKey, DnsValue)>,
     /// How many entries each map held.
     pub entries: Entries,
     /// How long reading took.
@@ -171,6 +174,7 @@ pub struct Entries {
     pub requests: usize,
     pub latency: usize,
     pub handshake: usize,
+    pub dns: usize,
 }
 
 impl Snapshot {
@@ -207,6 +211,10 @@ impl Snapshot {
             .collect();
         let mut latency = reader.records(LATENCY, info.latency_size)?;
         let mut handshake = reader.records(HANDSHAKE, info.handshake_size)?;
+        let mut dns = match info.dns_size {
+            0 => Vec::new(),
+            size => reader.records(DNS, size)?,
+        };
         // Behind all that may refer to them.
         let routes = match info.routes {
             0 => BTreeMap::new(),
@@ -217,6 +225,7 @@ impl Snapshot {
             requests: tidy(&mut requests) + tidy(&mut asked),
             latency: tidy(&mut latency),
             handshake: tidy(&mut handshake),
+            dns: tidy(&mut dns),
         };
         Ok(Self {
             info,
@@ -227,6 +236,7 @@ impl Snapshot {
             routes,
             latency,
             handshake,
+            dns,
             entries,
             took: Duration::ZERO,
         })
@@ -254,12 +264,16 @@ impl Snapshot {
                     *buckets = moved(buckets, &places);
                 }
             }
+            for (_, DnsValue { duration, .. }) in &mut earlier.dns {
+                duration.buckets = moved(&duration.buckets, &places);
+            }
         }
         add_up(&mut self.metrics, earlier.metrics);
         add_up(&mut self.requests, earlier.requests);
         add_up(&mut self.asked, earlier.asked);
         add_up(&mut self.latency, earlier.latency);
         add_up(&mut self.handshake, earlier.handshake);
+        add_up(&mut self.dns, earlier.dns);
     }
 
     /// Gives the routes of another epoch the numbers that they have here, or free ones. Returns
@@ -329,7 +343,10 @@ fn moved<T: Merge + Copy + Default>(
 /// [`Unreadable`] as there.
 pub fn probe(pin_dir: &Path) -> Result<(), Unreadable> {
     for (_, epoch) in epochs(pin_dir)? {
-        Reader::new(&epoch).info()?;
+        let info = Reader::new(&epoch).info()?;
+        if info.dns_size > 0 {
+            open(&iter_path(&epoch, DNS))?;
+        }
         for map in [COUNTERS, METRICS, REQUESTS, ROUTES, LATENCY, HANDSHAKE] {
             open(&iter_path(&epoch, map))?;
         }
@@ -531,6 +548,19 @@ impl Key for HandshakeKey {
     }
 }
 
+impl Key for DnsKey {
+    fn is_other(&self) -> bool {
+        self.kind == series_kind::OTHER
+    }
+
+    fn other() -> Self {
+        Self {
+            kind: series_kind::OTHER,
+            ..Self::default()
+        }
+    }
+}
+
 /// Pins made of plain files, for tests.
 #[cfg(test)]
 pub(crate) mod fixture {
@@ -582,6 +612,7 @@ pub(crate) mod fixture {
             Self::write_map(epoch, ROUTES, &routes);
             Self::write_map(epoch, LATENCY, &snapshot.latency);
             Self::write_map(epoch, HANDSHAKE, &snapshot.handshake);
+            Self::write_map(epoch, DNS, &snapshot.dns);
         }
 
         fn write_map<K: Layout, V: Layout>(epoch: &Path, map: &str, records: &[(K, V)]) {
@@ -936,7 +967,7 @@ mod tests {
 
         fs::write(iter_path(&dir.epoch(), COUNTERS), []).unwrap();
         let error = Snapshot::read(&dir).unwrap_err();
-        assert!(error.to_string().contains("60 bytes"), "{error}");
+        assert!(error.to_string().contains("76 bytes"), "{error}");
     }
 
     #[test]

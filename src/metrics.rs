@@ -20,8 +20,9 @@ use prometheus::proto::MetricType::{self, COUNTER, GAUGE, HISTOGRAM};
 
 use crate::{
     abi::{
-        GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Histogram, LatencyKey, LatencyValue,
-        MetricKey, MetricValue, RequestKey, STATUS_OTHER, direction, protocol, route, series_kind,
+        DNS_RCODES, DnsKey, DnsValue, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Histogram,
+        LatencyKey, LatencyValue, MetricKey, MetricValue, RequestKey, STATUS_OTHER, direction,
+        protocol, route, series_kind,
     },
     l7,
     maps::{self, Snapshot},
@@ -57,6 +58,7 @@ const LATENCY: &[&str] = &[
     "status_class",
     "route",
 ];
+const DNS: &[&str] = &["direction", "dst_ip"];
 const HANDSHAKE: &[&str] = &["direction", "src_ip", "dst_ip", "dst_port"];
 
 struct Family {
@@ -84,6 +86,9 @@ enum Rows {
         &'static [&'static str],
         fn(&l7::Snapshot, usize, &mut Lines, &mut String) -> bool,
     ),
+    /// From each server of DNS, as [`Rows::Series`].
+    Dns(&'static [&'static str], fn(&DnsValue, &mut Samples)),
+    DnsDuration,
     /// Once per scrape.
     Once(&'static [&'static str], fn(&Scrape, &mut Lines)),
     /// Once per scrape, if the maps could be read.
@@ -91,6 +96,42 @@ enum Rows {
 }
 
 type Samples = Vec<(&'static str, f64)>;
+
+/// What the answers' codes are called: IANA's DNS RCODEs.
+const RCODES: [&str; DNS_RCODES] = [
+    "NOERROR",
+    "FORMERR",
+    "SERVFAIL",
+    "NXDOMAIN",
+    "NOTIMP",
+    "REFUSED",
+    "YXDOMAIN",
+    "YXRRSET",
+    "NXRRSET",
+    "NOTAUTH",
+    "NOTZONE",
+    "DSOTYPENI",
+    "12",
+    "13",
+    "14",
+    "15",
+    "BADVERS",
+    "BADKEY",
+    "BADTIME",
+    "BADMODE",
+    "BADNAME",
+    "BADALG",
+    "BADTRUNC",
+    "BADCOOKIE",
+    "24",
+    "25",
+    "26",
+    "27",
+    "28",
+    "29",
+    "30",
+    OTHER,
+];
 
 /// Pushes what has happened at all.
 fn happened(samples: &mut Samples, label: &'static str, count: u64) {
@@ -271,6 +312,73 @@ const FAMILIES: &[Family] = &[
     proxied::SLOTS,
     proxied::SLOTS_USED,
     Family {
+        name: "linkerd_ebpf_dns_queries_total",
+        help: "Queries of DNS over UDP that were answered, by the answer's code.",
+        kind: COUNTER,
+        rows: Rows::Dns(&["rcode"], |value, samples| {
+            for (name, count) in RCODES.into_iter().zip(value.answers) {
+                happened(samples, name, count);
+            }
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_dns_queries_unanswered_total",
+        help: "Queries of DNS over UDP without an answer, by why none is waited for any more.",
+        kind: COUNTER,
+        rows: Rows::Dns(&["reason"], |value, samples| {
+            happened(samples, "timeout", value.unanswered.timeout);
+            happened(samples, "retried", value.unanswered.retried);
+            happened(samples, "evicted", value.unanswered.evicted);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_dns_queries_in_flight",
+        help: "Queries of DNS over UDP that wait for their answer, or for others to come so that it \
+               is seen that they have waited for too long.",
+        kind: GAUGE,
+        rows: Rows::Dns(&[], |value, samples| {
+            if value.queries > 0 {
+                samples.push(("", gauge(value.in_flight())));
+            }
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_dns_answers_unsolicited_total",
+        help: "Answers of DNS over UDP that no query waited for.",
+        kind: COUNTER,
+        rows: Rows::Dns(&[], |value, samples| {
+            happened(samples, "", value.unsolicited)
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_dns_answers_truncated_total",
+        help: "Answers of DNS over UDP that say to ask again over TCP.",
+        kind: COUNTER,
+        rows: Rows::Dns(&[], |value, samples| happened(samples, "", value.truncated)),
+    },
+    Family {
+        name: "linkerd_ebpf_dns_duration_seconds",
+        help: "From a query of DNS over UDP, when it was first sent, to its answer.",
+        kind: HISTOGRAM,
+        rows: Rows::DnsDuration,
+    },
+    Family {
+        name: "linkerd_ebpf_events_dropped_total",
+        help: "What did not fit into the ring buffer while somebody listened: ends of requests, \
+               which are not shown then, and heads, whose method and path are not.",
+        kind: COUNTER,
+        rows: Rows::Snapshot(&["event"], |snapshot, lines| {
+            let counters = &snapshot.counters;
+            for (event, count) in [
+                ("end", counters.events_dropped),
+                ("head", counters.heads_dropped),
+            ] {
+                lines.label(0, event);
+                lines.value(count as f64);
+            }
+        }),
+    },
+    Family {
         name: "linkerd_proxy_ebpf_map_overflow_total",
         help: "What did not fit into a map and was added to the series whose labels are other.",
         kind: COUNTER,
@@ -281,6 +389,7 @@ const FAMILIES: &[Family] = &[
                 (maps::REQUESTS, counters.requests_overflow),
                 (maps::LATENCY, counters.latency_overflow),
                 (maps::HANDSHAKE, counters.handshake_overflow),
+                (maps::DNS, counters.dns_overflow),
             ] {
                 lines.label(0, map);
                 lines.value(count as f64);
@@ -298,6 +407,7 @@ const FAMILIES: &[Family] = &[
                 (maps::REQUESTS, entries.requests),
                 (maps::LATENCY, entries.latency),
                 (maps::HANDSHAKE, entries.handshake),
+                (maps::DNS, entries.dns),
             ] {
                 lines.label(0, map);
                 lines.value(count as f64);
@@ -315,6 +425,7 @@ const FAMILIES: &[Family] = &[
                 (maps::REQUESTS, info.requests_capacity),
                 (maps::LATENCY, info.latency_capacity),
                 (maps::HANDSHAKE, info.handshake_capacity),
+                (maps::DNS, info.dns_capacity),
             ] {
                 lines.label(0, map);
                 lines.value(f64::from(capacity));
@@ -556,6 +667,27 @@ impl Exposition {
                     lines.histogram(histogram, snapshot.info.bounds_ns());
                 }
             }
+            Rows::Dns(_, sample) => {
+                let Some((key, value)) = snapshot.dns.get(row) else {
+                    return false;
+                };
+                self.samples.clear();
+                sample(value, &mut self.samples);
+                label_dns(lines, &mut self.scratch, key);
+                for (label, value) in self.samples.drain(..) {
+                    lines.label(DNS.len(), label);
+                    lines.value(value);
+                }
+            }
+            Rows::DnsDuration => {
+                let Some((key, value)) = snapshot.dns.get(row) else {
+                    return false;
+                };
+                if value.duration.count() > 0 {
+                    label_dns(lines, &mut self.scratch, key);
+                    lines.histogram(&value.duration, snapshot.info.bounds_ns());
+                }
+            }
         }
         self.row += 1;
         true
@@ -591,6 +723,8 @@ fn begin(lines: &mut Lines, family: &Family) {
         Rows::Responses => (PEER, &["protocol", "status", "grpc_status", "route"]),
         Rows::Latency(_) => (LATENCY, &[]),
         Rows::Handshake(_) => (HANDSHAKE, &[]),
+        Rows::Dns(further, _) => (DNS, further),
+        Rows::DnsDuration => (DNS, &[]),
         Rows::Proxied(further, _) | Rows::Once(further, _) | Rows::Snapshot(further, _) => {
             (&[], further)
         }
@@ -714,6 +848,16 @@ fn label_handshake(lines: &mut Lines, scratch: &mut String, key: &HandshakeKey) 
         return;
     }
     label_server(lines, scratch, key.direction, &key.peer, key.port);
+}
+
+/// The labels of [`DNS`].
+fn label_dns(lines: &mut Lines, scratch: &mut String, key: &DnsKey) {
+    if key.kind == series_kind::OTHER {
+        (0..DNS.len()).for_each(|number| lines.label(number, OTHER));
+        return;
+    }
+    lines.label(0, direction::label(key.direction));
+    label_ip(lines, scratch, 1, &key.server);
 }
 
 /// The labels that [`LATENCY`] and [`HANDSHAKE`] begin with. The peer, where it is kept, is the

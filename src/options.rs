@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::abi::{BUCKETS, Info, detail};
+use crate::loader::DNS_SERVERS;
 
 /// What a series keeps of who talks to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -73,6 +74,16 @@ pub struct Wanted {
         value_parser = clap::value_parser!(u32).range(..=i64::from(crate::abi::route::MAX))
     )]
     pub routes: Option<u32>,
+
+    /// Bytes of the ring buffer through which `linkerd-metricd tap` gets its events: a power of two,
+    /// of which a page is the least [default: 4096]
+    #[arg(
+        long,
+        env = "METRICD_PERF_BUFFER_SIZE",
+        value_name = "BYTES",
+        value_parser = perf_buffer_size
+    )]
+    pub perf_buffer_size: Option<u32>,
 
     /// What a series keeps of who talks to whom [default: service]
     #[arg(long, env = "METRICD_DETAIL", value_enum)]
@@ -155,6 +166,7 @@ impl Options {
                 wanted.http2_connections.map(|n| n.to_string()),
             ),
             ("routes", wanted.routes.map(number)),
+            ("perf-buffer-size", wanted.perf_buffer_size.map(number)),
             ("detail", wanted.detail.map(name)),
             ("ipv6", wanted.ipv6.map(|ipv6| ipv6.to_string())),
             ("buckets", some(buckets.map(f64::to_string).collect())),
@@ -188,6 +200,20 @@ pub const DEFAULT_BUCKETS: [f64; 18] = [
     5.0, 10.0, 30.0, 60.0,
 ];
 
+/// Bytes: the least that there can be, on most machines.
+const PERF_BUFFER: u32 = 4096;
+
+/// What the kernel's ring buffers can be.
+fn perf_buffer_size(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(size @ PERF_BUFFER..=0x4000_0000) if u32::is_power_of_two(size) => Ok(size),
+        _ => Err(format!(
+            "not a power of two from {PERF_BUFFER} to {}",
+            1 << 30
+        )),
+    }
+}
+
 /// From here on the memory that `--map-size` takes is worth a warning.
 pub const LARGE_MAP: u32 = 1_048_576;
 
@@ -207,6 +233,8 @@ pub struct Settings {
     pub connections: u32,
     pub http2_connections: u32,
     pub routes: u32,
+    /// Bytes, a power of two.
+    pub perf_buffer_size: u32,
     pub detail: Detail,
     pub ipv6: bool,
     /// Nanoseconds, padded with `u64::MAX`…
@@ -233,6 +261,7 @@ impl Wanted {
             connections,
             http2_connections: http2.unwrap_or(before.http2_connections).min(connections),
             routes: self.routes.unwrap_or(before.routes),
+            perf_buffer_size: self.perf_buffer_size.unwrap_or(before.perf_buffer_size),
             detail: self.detail.unwrap_or(before.detail),
             ipv6: self.ipv6.unwrap_or(before.ipv6),
             bounds_ns,
@@ -249,6 +278,7 @@ impl Default for Settings {
             connections: 8192,
             http2_connections: 512,
             routes: 0,
+            perf_buffer_size: PERF_BUFFER,
             detail: Detail::Service,
             ipv6: true,
             bounds_ns,
@@ -265,6 +295,11 @@ impl Settings {
             connections: info.connections_capacity,
             http2_connections: info.http2_capacity,
             routes: info.routes,
+            // 0 where there is none: of an earlier layout.
+            perf_buffer_size: match info.perf_buffer_size {
+                0 => PERF_BUFFER,
+                size => size,
+            },
             detail: match info.detail {
                 detail::POD => Detail::Pod,
                 detail::FULL => Detail::Full,
@@ -310,6 +345,8 @@ impl Settings {
             bounds: self.bounds,
             bounds_ns: self.bounds_ns,
             routes: self.routes,
+            perf_buffer_size: self.perf_buffer_size,
+            dns_capacity: DNS_SERVERS,
             ..Info::current()
         }
     }
@@ -385,6 +422,7 @@ mod tests {
             "--connections=8",
             "--http2-connections=9",
             "--routes=10",
+            "--perf-buffer-size=8192",
             "--detail=pod",
             "--ipv6=false",
             "--buckets=0.00025,1,2.5",

@@ -1,0 +1,208 @@
+//! What a request looks like: near to what `linkerd viz tap` prints of it.
+
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::events::Request;
+use crate::abi::{GRPC_STATUS_NONE, direction, protocol, route};
+
+/// How to write requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// A line each.
+    Default,
+    /// With the time, the authority and the route.
+    Wide,
+    /// An object each.
+    Json,
+}
+
+/// In the order of `AbortedValue`.
+const REASONS: [&str; 7] = [
+    "fin",
+    "rst",
+    "idle",
+    "evicted",
+    "cancelled",
+    "refused",
+    "reset",
+];
+
+/// google.golang.org/grpc/codes: the names of gRPC's statuses.
+const GRPC: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
+impl Request {
+    pub fn source(&self) -> IpAddr {
+        Ipv6Addr::from(self.end.src).to_canonical()
+    }
+
+    pub fn destination(&self) -> IpAddr {
+        Ipv6Addr::from(self.end.dst).to_canonical()
+    }
+
+    /// Why there is no whole answer, if there is none.
+    fn aborted(&self) -> Option<&'static str> {
+        let reason = usize::from(self.end.aborted).checked_sub(1)?;
+        Some(REASONS.get(reason).unwrap_or(&"unknown"))
+    }
+
+    fn path(&self) -> Option<String> {
+        let path = self.head.path.as_ref()?;
+        Some(match self.head.is_cut {
+            true => format!("{path}…"),
+            false => path.clone(),
+        })
+    }
+
+    fn grpc_status(&self) -> Option<String> {
+        let status = self.end.grpc_status;
+        (status != GRPC_STATUS_NONE).then(|| match GRPC.get(usize::from(status)) {
+            Some(name) => (*name).to_owned(),
+            None => status.to_string(),
+        })
+    }
+
+    /// One line, without its end. `ended_ns` is since 1970, `route` that of the programs.
+    pub fn show(&self, output: Output, ended_ns: u64, route: Option<&str>) -> String {
+        match output {
+            Output::Default => self.line(false, ended_ns, route),
+            Output::Wide => self.line(true, ended_ns, route),
+            Output::Json => self.json(ended_ns, route).to_string(),
+        }
+    }
+
+    fn line(&self, is_wide: bool, ended_ns: u64, route: Option<&str>) -> String {
+        let end = &self.end;
+        let (src, dst) = (self.source(), self.destination());
+        let mut words = Vec::new();
+        if is_wide {
+            words.push(time(ended_ns));
+        }
+        let number = self.number.map_or("-".into(), |number| number.to_string());
+        words.push(format!("req id={}:{number}", self.connection));
+        words.push(format!("proxy={:<3}", short(end.direction)));
+        words.push(format!("src={}", socket(src, end.src_port)));
+        words.push(format!("dst={}", socket(dst, end.dst_port)));
+        words.push(format!("protocol={}", protocol::label(end.protocol)));
+        words.push(format!(":method={}", clean(self.head.method.as_deref())));
+        if is_wide {
+            words.push(format!(
+                ":authority={}",
+                clean(self.head.authority.as_deref())
+            ));
+        }
+        words.push(format!(":path={}", clean(self.path().as_deref())));
+        if is_wide {
+            words.push(format!("route={}", clean(route)));
+        }
+        match (self.aborted(), end.status) {
+            (Some(reason), _) => words.push(format!("aborted={reason}")),
+            (None, 0) => words.push(":status=unknown".into()),
+            (None, status) => words.push(format!(":status={status}")),
+        }
+        words.extend(self.grpc_status().map(|name| format!("grpc-status={name}")));
+        words.push(format!("latency={}", took(end.ttfb_ns)));
+        words.push(format!("duration={}", took(end.duration_ns)));
+        words.join(" ")
+    }
+
+    fn json(&self, ended_ns: u64, route: Option<&str>) -> Value {
+        let end = &self.end;
+        let id = json!({"base": self.connection, "stream": self.number});
+        let nanoseconds = |ns: u64| (ns > 0).then_some(ns);
+        json!({
+            "source": {"ip": self.source(), "port": end.src_port},
+            "destination": {"ip": self.destination(), "port": end.dst_port},
+            "proxyDirection": direction::label(end.direction).to_uppercase(),
+            "protocol": protocol::label(end.protocol),
+            "requestInitEvent": {
+                "id": id,
+                "method": self.head.method,
+                "authority": self.head.authority,
+                "path": self.head.path,
+                "pathIsCut": self.head.is_cut,
+                "route": route,
+            },
+            "responseInitEvent": {
+                "httpStatus": (end.status > 0).then_some(end.status),
+                "sinceRequestInitNanos": nanoseconds(end.ttfb_ns),
+            },
+            "responseEndEvent": {
+                "time": time(ended_ns),
+                "sinceRequestInitNanos": nanoseconds(end.duration_ns),
+                "grpcStatusCode": (end.grpc_status != GRPC_STATUS_NONE).then_some(end.grpc_status),
+                "aborted": self.aborted(),
+            },
+        })
+    }
+}
+
+/// The text of a route that is none of the map's.
+pub fn no_route(number: u16) -> Option<&'static str> {
+    match number {
+        route::UNKNOWN => Some("unknown"),
+        route::OTHER => Some("other"),
+        _ => None,
+    }
+}
+
+fn short(direction: u8) -> &'static str {
+    match direction {
+        direction::OUTBOUND => "out",
+        _ => "in",
+    }
+}
+
+fn socket(ip: IpAddr, port: u16) -> String {
+    std::net::SocketAddr::new(ip, port).to_string()
+}
+
+/// What came from the network, without what a terminal would obey.
+fn clean(text: Option<&str>) -> String {
+    let text = text.unwrap_or("-").chars();
+    text.flat_map(|c| {
+        match c.is_control() {
+            true => c.escape_default().to_string(),
+            false => c.to_string(),
+        }
+        .chars()
+        .collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+fn took(ns: u64) -> String {
+    match ns {
+        0 => "-".into(),
+        ns => format!("{:.0?}", Duration::from_nanos(ns)),
+    }
+}
+
+fn time(since_1970_ns: u64) -> String {
+    match jiff::Timestamp::from_nanosecond(i128::from(since_1970_ns)) {
+        Ok(time) => format!("{time:.6}"),
+        Err(_) => "-".into(),
+    }
+}
