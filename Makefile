@@ -11,7 +11,7 @@ IMAGE := target/image
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
 TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
-	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor
+	busybox-static cpio kmod bind9-dnsutils dnsmasq-base dnsperf qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-demo setup-test setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-apiserver fuzz lint bench clean
