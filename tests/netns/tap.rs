@@ -281,7 +281,7 @@ fn only_what_is_asked_for_until_there_is_enough() {
         &[&flags[..], &["--method", "GET", "--max", "3"]].concat(),
     );
     let urls = urls(&pod, Family::V4, &["200", "404"]);
-    h2load(&pod, 20, &urls);
+    h2load(&pod, 200, &urls);
     let mut tap = tap;
     assert!(
         eventually(PATIENCE, || tap.0.exit_code() == Some(0)),

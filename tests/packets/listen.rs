@@ -189,8 +189,8 @@ fn a_request_line_at_the_bound_and_beyond() {
     let around = "GET  HTTP/1.1".len();
     for (length, is_cut) in [
         (SHOWN, false),
-        (SHOWN + 9, false),
-        (SHOWN + 10, true),
+        (SHOWN + 8, false),
+        (SHOWN + 9, true),
         (2000, true),
     ] {
         on(|kernel, flow| {
@@ -355,10 +355,7 @@ fn a_head_that_found_no_room_spoils_no_other() {
 #[test]
 fn http2_heads_that_are_cut_anywhere() {
     let insert = named(Form::Indexed, 4, Text::huffman("/a/path/of/some/length"));
-    let payload = padded(
-        4,
-        [&[0, 0, 0, 0, 7][..], &block(2, insert), &[0; 4]].concat(),
-    );
+    let payload = padded(4, [&[0, 0, 0, 0, 7][..], &block(2, insert)].concat());
     let flags = END_STREAM | 0x4 | PADDED | WITH_PRIORITY;
     let bytes = [
         frame(1, flags, 1, payload),
@@ -376,6 +373,13 @@ fn http2_heads_that_are_cut_anywhere() {
             assert_eq!(lines(&heard(kernel)), expected, "cut at {cut}");
         });
     }
+    on2(|kernel, flow| {
+        listen(kernel);
+        flow.send_in(Client, 1, &bytes);
+        flow.response(answer(3, [0x88]));
+        let expected = ["/a/path/of/some/length 200"];
+        assert_eq!(lines(&heard(kernel)), expected, "byte by byte");
+    });
 }
 
 #[test]
