@@ -11,7 +11,7 @@ IMAGE := target/image
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
 TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
-	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor mmdebstrap
+	bind9-dnsutils busybox-static cpio dnsmasq-base dnsperf kmod qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor mmdebstrap
 BENCH_PACKAGES := haproxy iptables
 
 .DEFAULT_GOAL := help

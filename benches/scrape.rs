@@ -13,9 +13,9 @@ use std::{
 
 use metricd::{
     abi::{
-        BUCKETS, Counters, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Info, LatencyKey,
-        LatencyValue, Layout, MetricKey, MetricValue, RequestKey, RequestValue, direction,
-        protocol,
+        BUCKETS, Counters, DnsKey, DnsValue, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Info,
+        LatencyKey, LatencyValue, Layout, MetricKey, MetricValue, RequestKey, RequestValue,
+        direction, protocol,
     },
     maps, pins,
 };
@@ -171,6 +171,7 @@ impl PinDir {
         dir.write(maps::REQUESTS, &responses);
         dir.write::<LatencyKey, LatencyValue>(maps::LATENCY, &[]);
         dir.write::<HandshakeKey, HandshakeValue>(maps::HANDSHAKE, &[]);
+        dir.write::<DnsKey, DnsValue>(maps::DNS, &[]);
         dir
     }
 

@@ -164,7 +164,7 @@ __noinline int tap_http2_rest(struct __sk_buff *skb)
 		return 0;
 	t = tap_http2_of(c, e);
 	h = &c->side[CLIENT].parser;
-	if (!t || t->token != TOKEN_BLOCK)
+	if (!t || (t->token != TOKEN_BLOCK && t->token != TOKEN_PREFIX))
 		return 0;
 	/* What is kept of a field was in the last packet, what is passed over is not in t->left. */
 	left = t->left - h->carry_len;

@@ -646,6 +646,7 @@ pub(crate) mod fixture {
             requests_capacity: 8192,
             latency_capacity: 4096,
             handshake_capacity: 2048,
+            dns_capacity: 64,
             connections_capacity: 1024,
             http2_capacity: 512,
             bounds: 4,
@@ -727,6 +728,11 @@ mod tests {
             ..HandshakeKey::default()
         };
         written.handshake.push((key, HandshakeValue::default()));
+        let value = DnsValue {
+            queries: 3,
+            ..DnsValue::default()
+        };
+        written.dns.push((DnsKey::default(), value));
         dir.write(&written);
         assert!(probe(&dir).is_ok());
         let read = Snapshot::read(&dir).unwrap();
@@ -736,13 +742,27 @@ mod tests {
         assert_eq!(read.requests, written.requests);
         assert_eq!(read.latency, []);
         assert_eq!(read.handshake, written.handshake);
+        assert_eq!(read.dns, written.dns);
         let entries = Entries {
             metrics: 1000,
             requests: 1000,
             latency: 0,
             handshake: 1,
+            dns: 1,
         };
         assert_eq!(read.entries, entries);
+    }
+
+    #[test]
+    fn an_epoch_from_before_there_was_dns_is_read() {
+        let dir = PinDir::create();
+        let mut snapshot = peers(1);
+        snapshot.info.layout = FIRST_LAYOUT;
+        snapshot.info.dns_size = 0;
+        dir.write(&snapshot);
+        fs::remove_file(iter_path(&dir.epoch(), DNS)).unwrap();
+        assert!(probe(&dir).is_ok());
+        assert_eq!(Snapshot::read(&dir).unwrap().dns, []);
     }
 
     #[test]

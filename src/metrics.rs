@@ -1004,6 +1004,36 @@ mod tests {
             buckets: histogram.buckets.map(|n| pair(n, 0)),
             sum_ns: pair(histogram.sum_ns, 0),
         };
+        let resolver = DnsKey {
+            server: v4([10, 0, 0, 10]),
+            direction: direction::OUTBOUND,
+            ..DnsKey::default()
+        };
+        let servers = DnsKey {
+            kind: series_kind::OTHER,
+            ..DnsKey::default()
+        };
+        let few_dns = DnsValue {
+            queries: 1,
+            unsolicited: 4,
+            ..DnsValue::default()
+        };
+        let mut dns = DnsValue {
+            queries: 16,
+            unsolicited: 3,
+            truncated: 1,
+            duration: histogram,
+            ..DnsValue::default()
+        };
+        (
+            dns.answers[0],
+            dns.answers[3],
+            dns.answers[16],
+            dns.answers[31],
+        ) = (5, 2, 1, 1);
+        dns.unanswered.timeout = 2;
+        dns.unanswered.retried = 3;
+        dns.unanswered.evicted = 1;
         Snapshot {
             info: info(),
             counters: Counters {
@@ -1052,11 +1082,17 @@ mod tests {
                     },
                 ),
             ],
+            dns: vec![
+                (resolver, dns),
+                (DnsKey::default(), DnsValue::default()),
+                (servers, few_dns),
+            ],
             entries: Entries {
                 metrics: 6,
                 requests: 6,
                 latency: 2,
                 handshake: 2,
+                dns: 3,
             },
             took: Duration::ZERO,
         }

@@ -3,7 +3,7 @@
 //! The programs write each request's head and end into a ring buffer while somebody listens
 //! ([`listen`]); [`events`] puts them together, with what [`hpack`] makes of HTTP/2's heads.
 
-mod events;
+pub mod events;
 mod filter;
 mod hpack;
 mod listen;
@@ -29,6 +29,7 @@ use crate::loader;
 use crate::maps;
 use crate::options::PIN_DIR;
 use crate::server;
+use crate::target;
 use events::{Events, Request};
 use filter::Filter;
 use listen::{Epoch, Listening};
@@ -44,6 +45,10 @@ const LAST: Duration = Duration::from_millis(20);
 /// What to show, and for how long.
 #[derive(Args, Clone, Debug)]
 pub struct TapArgs {
+    /// Pod of this node, as root there; its pins are in linkerd-metricd/UID of the bpffs
+    #[arg(long, value_name = "[NAMESPACE/]NAME", conflicts_with = "pin_dir")]
+    pod: Option<String>,
+
     /// Folder with the pins
     #[arg(
         long,
@@ -76,7 +81,11 @@ pub struct TapArgs {
 pub fn run(args: &TapArgs) -> Result<()> {
     loader::log_libbpf();
     let stop = stop_flag()?;
-    let tap = RefCell::new(Tap::new(args)?);
+    let pin_dir = match &args.pod {
+        Some(pod) => target::pins_of(pod)?,
+        None => args.pin_dir.clone(),
+    };
+    let tap = RefCell::new(Tap::new(args, &pin_dir)?);
     let mut totals = Counters::default();
     let deadline = args.duration.map(|duration| Instant::now() + duration);
     let is_over = || {
@@ -85,8 +94,8 @@ pub fn run(args: &TapArgs) -> Result<()> {
             || deadline.is_some_and(|deadline| Instant::now() >= deadline)
     };
     while !is_over() {
-        let epoch = Epoch::open(&args.pin_dir)?;
-        let dropped = listen_to(&epoch, &tap, &is_over, &args.pin_dir)?;
+        let epoch = Epoch::open(&pin_dir)?;
+        let dropped = listen_to(&epoch, &tap, &is_over, &pin_dir)?;
         totals.events_dropped += dropped.events_dropped;
         totals.heads_dropped += dropped.heads_dropped;
     }
@@ -179,12 +188,12 @@ struct Tap<'a> {
 }
 
 impl<'a> Tap<'a> {
-    fn new(args: &'a TapArgs) -> Result<Self> {
+    fn new(args: &'a TapArgs, pin_dir: &Path) -> Result<Self> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
         Ok(Self {
             args,
             events: Events::default(),
-            routes: Routes::new(&args.pin_dir),
+            routes: Routes::new(pin_dir),
             out: BufWriter::new(io::stdout()),
             since_1970: since_1970 - listen::now_ns()?,
             shown: 0,

@@ -66,10 +66,22 @@ impl NodeTarget {
         let uid = uid_of(pod, Path::new(LOGS))?;
         netns::enter(&netns::of_pid(process_of(pod, &uid, Path::new("/proc"))?))?;
         if options.pin_dir == Path::new(PIN_DIR) {
-            options.pin_dir = Path::new(PIN_DIR).join(PODS).join(uid);
+            options.pin_dir = pins_by_uid(&uid);
         }
         Ok(options)
     }
+}
+
+/// Where the pins of a pod `[namespace/]name` of this node are.
+///
+/// # Errors
+/// If the pod is not on this node.
+pub fn pins_of(pod: &str) -> Result<PathBuf> {
+    Ok(pins_by_uid(&uid_of(pod, Path::new(LOGS))?))
+}
+
+fn pins_by_uid(uid: &str) -> PathBuf {
+    Path::new(PIN_DIR).join(PODS).join(uid)
 }
 
 /// The uid of a pod `[namespace/]name`.

@@ -155,8 +155,9 @@ pub const SETTINGS: [(&str, Apply); 22] = [
     (MAP_SIZE, |s, v| {
         set(&mut s.config.map_size, whole(v, values::MAP_SIZE))
     }),
-    // metricd-init has no such buffer yet.
-    (PERF_BUFFER_SIZE, |_, v| values::perf_buffer(v).map(drop)),
+    (PERF_BUFFER_SIZE, |s, v| {
+        set(&mut s.config.perf_buffer_size, values::perf_buffer(v))
+    }),
     (PORT, |s, v| set(&mut s.port, values::port(v).map(Some))),
     (DETAIL, |s, v| set(&mut s.config.detail, values::detail(v))),
     (ROUTES, |s, v| {

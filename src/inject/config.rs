@@ -28,6 +28,7 @@ pub struct Config {
     pub connections: u32,
     pub http2_connections: u32,
     pub routes: u32,
+    pub perf_buffer_size: u32,
     pub detail: Detail,
     pub ipv6: bool,
     /// Seconds, ascending.
@@ -89,6 +90,7 @@ impl Default for Config {
             connections: flags.connections,
             http2_connections: flags.http2_connections,
             routes: flags.routes,
+            perf_buffer_size: flags.perf_buffer_size,
             detail: flags.detail,
             ipv6: flags.ipv6,
             buckets: DEFAULT_BUCKETS.into(),
@@ -163,6 +165,8 @@ impl Config {
         ] {
             values::whole(&number.to_string(), range).map_err(says(key, &number))?;
         }
+        let bytes = self.perf_buffer_size;
+        values::perf_buffer(&bytes.to_string()).map_err(says("perfBufferSize", &bytes))?;
         let buckets = values::join(&self.buckets);
         values::buckets(&buckets).map_err(says("buckets", &buckets))?;
         if !self.interfaces.is_empty() {

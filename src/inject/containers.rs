@@ -168,6 +168,11 @@ fn flags(config: &Config, loopback: bool) -> Vec<Value> {
     );
     flag("ROUTES", number(config.routes), number(default.routes));
     flag(
+        "PERF_BUFFER_SIZE",
+        number(config.perf_buffer_size),
+        number(default.perf_buffer_size),
+    );
+    flag(
         "DETAIL",
         config.detail.to_string(),
         default.detail.to_string(),

@@ -16,6 +16,10 @@ const CONNECTION: u64 = 576 + 4 * 8;
 const HTTP2: u64 = 5056 + 4;
 /// `ROUTE_CACHE` in src/loader.rs, if there are routes.
 const ROUTE_CACHE: u64 = 4096 * HASHED;
+/// Of the ring buffer, beside its bytes: where its ends are, and what the kernel keeps of its pages.
+const RING: u64 = 4 * 4096;
+/// 568 bytes of a value of `linkerd_dns_map`, for each of `DNS_SERVERS` and the rest.
+const DNS: u64 = 65 * HANDSHAKE;
 /// What no setting changes: early bytes (16 × 128 KB), scratch space for each CPU, the programs.
 const FIXED: u64 = 4 << 20;
 
@@ -38,6 +42,9 @@ pub fn bytes(config: &Config) -> u64 {
         + handshakes * HANDSHAKE
         + u64::from(config.connections) * (CONNECTION + HASHED)
         + u64::from(config.http2_connections.min(config.connections)) * HTTP2
+        + DNS
+        + u64::from(config.perf_buffer_size)
+        + RING
         + routes * (RouteEntry::SIZE as u64 + HASHED)
         + if routes > 0 { ROUTE_CACHE } else { 0 }
 }

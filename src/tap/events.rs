@@ -121,13 +121,25 @@ impl Events {
 
     fn rest(&mut self, rest: &TapHead, data: &[u8]) {
         let (connection, strings) = self.connection((rest.opened_ns, rest.slot));
-        if let Some((head, mut block)) = connection.cut.take() {
-            // Else there was another packet between.
-            if head.request == rest.request && head.there + rest.there == head.len {
-                block.extend(data);
+        let Some((head, mut block)) = connection.cut.take() else {
+            return;
+        };
+        // The padding's length is known once it has been read.
+        let left = (head.len as usize).saturating_sub(block.len());
+        let pad = match head.flags & FLAG_PADDED {
+            0 => 0,
+            _ => block.first().copied().unwrap_or_default().into(),
+        };
+        // Else there was another packet between.
+        let follows = rest.len as usize == left || rest.len as usize + pad == left;
+        if follows && head.request == rest.request {
+            block.extend(data);
+            if rest.there < rest.len && data.len() == rest.there as usize {
+                connection.cut = Some((head, block));
+                return;
             }
-            connection.block(&head, &block, strings);
         }
+        connection.block(&head, &block, strings);
     }
 
     fn end(&mut self, mut end: TapEnd, ended: &mut impl FnMut(Request)) {
@@ -231,8 +243,12 @@ fn http1(line: &[u8], len: usize) -> Head {
     };
     let (path, is_cut) = match rest.rsplit_once(' ') {
         Some((path, _)) if is_whole => (path, false),
-        // The version may have begun.
-        Some((path, version)) if "HTTP/1.".starts_with(version) => (path, false),
+        // A part of the version, or more than it.
+        Some((path, version))
+            if "HTTP/1.".starts_with(version) || version.starts_with("HTTP/1.") =>
+        {
+            (path, false)
+        }
         _ => (rest, true),
     };
     Head {

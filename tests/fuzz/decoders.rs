@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metricd::abi::{
-    Counters, HandshakeKey, HandshakeValue, Info, LatencyKey, LatencyValue, Layout, MetricKey,
-    MetricValue, RequestKey, RequestValue, RouteEntry, decode,
+    Counters, DnsKey, DnsValue, HandshakeKey, HandshakeValue, Info, LatencyKey, LatencyValue,
+    Layout, MetricKey, MetricValue, RequestKey, RequestValue, RouteEntry, decode,
 };
 use metricd::maps::{self, Snapshot};
 use metricd::metrics::Exposition;
@@ -24,7 +24,7 @@ use crate::input::{escape, unescape};
 use crate::mutate::{self, below, one_in, pick};
 
 /// The iterators, with the sizes of their records.
-const FILES: [(&str, usize); 7] = [
+const FILES: [(&str, usize); 8] = [
     (maps::INFO, 4 + Info::SIZE),
     (maps::COUNTERS, 4 + Counters::SIZE),
     (maps::METRICS, MetricKey::SIZE + MetricValue::SIZE),
@@ -32,6 +32,7 @@ const FILES: [(&str, usize); 7] = [
     (maps::ROUTES, 4 + RouteEntry::SIZE),
     (maps::LATENCY, LatencyKey::SIZE + LatencyValue::SIZE),
     (maps::HANDSHAKE, HandshakeKey::SIZE + HandshakeValue::SIZE),
+    (maps::DNS, DnsKey::SIZE + DnsValue::SIZE),
 ];
 
 /// Bytes of [`Info`] that say which layout it is, and how long records are.
@@ -165,11 +166,10 @@ impl Decoders {
                     fs::write(maps::iter_path(&pins::epoch(&self.dir, 1), map), bytes)
                         .expect("write a file");
                 }
-                // Routes are only read where there are any.
-                let whole = FILES
-                    .iter()
-                    .zip(files)
-                    .all(|(f, bytes)| bytes.len() % f.1 == 0 || f.0 == maps::ROUTES);
+                // Routes are only read where there are any, and of DNS the size is anything.
+                let whole = FILES.iter().zip(files).all(|(f, bytes)| {
+                    bytes.len() % f.1 == 0 || [maps::ROUTES, maps::DNS].contains(&f.0)
+                });
                 let snapshot = Snapshot::read(&self.dir);
                 let ours = Info::current().to_bytes();
                 if snapshot.is_ok() && files[0].get(4..4 + SIZES) == Some(&ours[..SIZES]) {

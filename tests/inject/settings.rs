@@ -45,6 +45,10 @@ fn what_makes_no_sense_is_refused() {
         ),
         ("mapSize: many", "mapSize: invalid type"),
         ("routes: 16369", "routes: "),
+        (
+            "perfBufferSize: 5000",
+            "perfBufferSize: \"5000\" is not a power of two",
+        ),
         ("connections: 0", "connections: "),
         ("http2Connections: 0", "http2Connections: "),
         ("port: 80", "port: \"80\" is not a port from 1024 to 65535"),

@@ -3,7 +3,7 @@
 //! traffic's own ends have counted.
 //!
 //! Needs root, the Debian packages iproute2, iputils-ping, ethtool, nginx-light, nghttp2-client,
-//! nghttp2-server, nodejs, caddy, bpftool, curl, openssl, prometheus and strace, and what `make setup-python` puts
+//! nghttp2-server, nodejs, caddy, bind9-dnsutils, dnsmasq-base, dnsperf, bpftool, curl, openssl, prometheus and strace, and what `make setup-python` puts
 //! into target/python. A missing one fails the tests that use it.
 //!
 //! METRICD_TEST_REQUESTS and METRICD_TEST_CONNECTIONS make the load tests shorter or longer.
@@ -12,6 +12,7 @@ mod attach;
 mod beside;
 mod broken;
 mod client;
+mod dns;
 mod exposition;
 mod faults;
 mod fixture;
@@ -40,6 +41,7 @@ mod prometheus;
 mod server;
 mod strace;
 mod streams;
+mod tap;
 mod timing;
 mod tunnel;
 mod upgrade;

@@ -38,6 +38,8 @@ fn cannot_start(command: &Command, error: &io::Error) -> ! {
     let package = match program.as_ref() {
         "ip" | "tc" => "iproute2",
         "ping" => "iputils-ping",
+        "dig" => "bind9-dnsutils",
+        "dnsmasq" => "dnsmasq-base",
         "nginx" => "nginx-light",
         "h2load" | "nghttp" => "nghttp2-client",
         "nghttpd" => "nghttp2-server",
