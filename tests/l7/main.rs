@@ -38,4 +38,5 @@ mod wire;
 mod clients;
 mod exact;
 mod kills;
+mod map;
 mod proxy;

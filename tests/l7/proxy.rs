@@ -1,6 +1,6 @@
 //! The example proxy, in a pod.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 use std::time::Duration;
@@ -26,7 +26,8 @@ impl Mesh {
     pub fn new(slots: usize) -> Self {
         let mut pod = Pod::new(Shape::Plain);
         let nginx = Nginx::start_with_tls(&pod);
-        start_metricd(&mut pod);
+        let file = pod.tmp.file("l7");
+        start_metricd(&mut pod, &file);
         Self { pod, nginx, slots }
     }
 
@@ -74,14 +75,14 @@ impl Mesh {
 }
 
 /// By the variable that the injector sets, as nobody without any right.
-pub fn start_metricd(pod: &mut Pod) {
+pub fn start_metricd(pod: &mut Pod, file: &Path) {
     let mut command = binary("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     command.args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]);
     command.arg(env!("CARGO_BIN_EXE_metricd"));
     command.arg("--pin-dir").arg(pod.pins.path());
     command.args(["--listen", &format!("[::]:{METRICS}")]);
-    command.env("METRICD_L7_FILE", pod.tmp.file("l7"));
+    command.env("METRICD_L7_FILE", file);
     pod.start_as(command);
     let up = eventually(PATIENCE, || pod.try_scrape().is_ok());
     assert!(up, "metricd does not answer\n{}", pod.metricd().said());
