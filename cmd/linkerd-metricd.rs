@@ -38,6 +38,10 @@ enum Command {
         #[command(flatten)]
         options: Options,
 
+        /// File that a proxy here records its requests in, by the library
+        #[arg(long, env = "METRICD_L7_FILE", value_name = "FILE")]
+        l7_file: Option<PathBuf>,
+
         /// Address to serve /metrics on; [::] takes IPv4 too
         #[arg(long, env = "METRICD_LISTEN", default_value = "[::]:4191")]
         listen: SocketAddr,
@@ -155,8 +159,12 @@ impl Command {
 /// Returns whether all is well; what is not has been said.
 fn execute(command: Command) -> Result<bool> {
     let lines = match command {
-        Command::Run { options, listen } => {
-            run::run(&options, listen)?;
+        Command::Run {
+            options,
+            l7_file,
+            listen,
+        } => {
+            run::run(&options, l7_file, listen)?;
             Vec::new()
         }
         Command::Install(flags) => {

@@ -20,6 +20,10 @@ struct Args {
     #[arg(long, env = "METRICD_PIN_DIR", default_value = "/sys/fs/bpf")]
     pin_dir: PathBuf,
 
+    /// The file that this pod's proxy records its requests in, by the library
+    #[arg(long, env = "METRICD_L7_FILE", value_name = "FILE")]
+    l7_file: Option<PathBuf>,
+
     /// The address to serve /metrics on; [::] takes IPv4 too
     #[arg(long, env = "METRICD_LISTEN", default_value = "[::]:4191")]
     listen: SocketAddr,
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
     logging::start();
     let config = Config {
         pin_dir: args.pin_dir,
+        l7_file: args.l7_file,
         listen: args.listen,
     };
     logging::exit(serve(config))

@@ -4,6 +4,7 @@
 pub mod annotations;
 pub mod config;
 mod containers;
+mod l7;
 pub mod manifests;
 pub mod memory;
 mod ports;
@@ -68,7 +69,8 @@ pub fn inject(pod: &Value, around: &Around, config: &Config) -> Result<Outcome> 
     }
     let settings = Settings::new(pod, around.namespace, config, &mut warnings);
     let port = ports::choose(&bare, around, &settings, &mut warnings);
-    let parts = containers::build(&bare, around, &settings, port).over(before);
+    let l7 = l7::container(&bare, &settings, &mut warnings);
+    let parts = containers::build(&bare, around, &settings, port, l7.is_some()).over(before);
 
     let mut record = Record::of(&bare);
     let mut pod = bare;
@@ -79,7 +81,10 @@ pub fn inject(pod: &Value, around: &Around, config: &Config) -> Result<Outcome> 
         list(&mut pod, "spec", "containers").push(parts.sidecar);
     }
     list(&mut pod, "spec", "initContainers").splice(0..0, init);
-    list(&mut pod, "spec", "volumes").push(parts.volume);
+    list(&mut pod, "spec", "volumes").extend(parts.volumes);
+    if let Some(container) = l7 {
+        l7::add_to_container(&mut pod, container, &mut record);
+    }
     let added = object(&mut pod, "metadata", "annotations");
     if config.prometheus_annotations {
         match added
@@ -141,7 +146,7 @@ fn prometheus(port: u16) -> [(&'static str, String); 3] {
     ]
 }
 
-/// Removes what is ours, if there is a record of it. Returns the containers and the volume.
+/// Removes what is ours, if there is a record of it. Returns the containers and the volumes.
 fn take_out(pod: &mut Value) -> Vec<Value> {
     let Some(record) = Record::read(pod) else {
         return Vec::new();
@@ -153,6 +158,7 @@ fn take_out(pod: &mut Value) -> Vec<Value> {
             taken.extend(items.extract_if(.., |item| names.contains(&name(item))));
         }
     }
+    l7::take_out(pod, &record);
     record.undo(pod);
     taken
 }

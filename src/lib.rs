@@ -18,6 +18,7 @@ pub mod inject;
 pub mod injector;
 pub mod install;
 mod installed;
+pub mod l7;
 pub mod loader;
 pub mod logging;
 pub mod maps;

@@ -7,6 +7,7 @@
 
 mod lines;
 mod process;
+mod proxied;
 
 use std::{
     fmt::Write,
@@ -22,6 +23,7 @@ use crate::{
         GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Histogram, LatencyKey, LatencyValue,
         MetricKey, MetricValue, RequestKey, STATUS_OTHER, direction, protocol, route, series_kind,
     },
+    l7,
     maps::{self, Snapshot},
 };
 use lines::Lines;
@@ -31,6 +33,9 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What is answered to a scrape: the maps, or why they cannot be read.
 pub type Reading = Result<Arc<Snapshot>, String>;
+
+/// What a proxy has recorded, or why that cannot be read; nothing where none is looked for.
+pub type Proxied = Option<Result<l7::Snapshot, String>>;
 
 /// The label of all that did not fit.
 const OTHER: &str = "other";
@@ -74,6 +79,11 @@ enum Rows {
     Responses,
     Latency(fn(&LatencyValue) -> Histogram),
     Handshake(fn(&HandshakeValue) -> &Histogram),
+    /// From a proxy, if there is one, by row: false if there is none left.
+    Proxied(
+        &'static [&'static str],
+        fn(&l7::Snapshot, usize, &mut Lines, &mut String) -> bool,
+    ),
     /// Once per scrape.
     Once(&'static [&'static str], fn(&Scrape, &mut Lines)),
     /// Once per scrape, if the maps could be read.
@@ -252,6 +262,14 @@ const FAMILIES: &[Family] = &[
             happened(samples, "midstream", value.lost.midstream);
         }),
     },
+    proxied::UP,
+    proxied::REQUESTS,
+    proxied::DURATION,
+    proxied::BYTES,
+    proxied::OVERFLOW,
+    proxied::MISSED,
+    proxied::SLOTS,
+    proxied::SLOTS_USED,
     Family {
         name: "linkerd_proxy_ebpf_map_overflow_total",
         help: "What did not fit into a map and was added to the series whose labels are other.",
@@ -403,6 +421,7 @@ const FAMILIES: &[Family] = &[
 /// What the lines about the scrape itself are made from.
 struct Scrape {
     reading: Reading,
+    proxied: Proxied,
     /// The time it took to write all pieces before this one.
     written: Duration,
     /// When this piece was begun.
@@ -424,10 +443,11 @@ impl Exposition {
     /// Bytes; what a histogram's lines take comes on top.
     pub const PIECE: usize = 32 << 10;
 
-    pub fn new(reading: Reading) -> Self {
+    pub fn new(reading: Reading, proxied: Proxied) -> Self {
         Self {
             scrape: Scrape {
                 reading,
+                proxied,
                 written: Duration::ZERO,
                 piece: Instant::now(),
             },
@@ -445,12 +465,19 @@ impl Exposition {
             write(&self.scrape, &mut self.lines);
             return false;
         }
+        if let Rows::Proxied(_, write) = family.rows {
+            let Some(Ok(proxied)) = &self.scrape.proxied else {
+                return false;
+            };
+            self.row += 1;
+            return write(proxied, self.row - 1, &mut self.lines, &mut self.scratch);
+        }
         let Ok(snapshot) = &self.scrape.reading else {
             return false;
         };
         let (lines, row) = (&mut self.lines, self.row);
         match family.rows {
-            Rows::Once(..) => return false,
+            Rows::Once(..) | Rows::Proxied(..) => return false,
             Rows::Snapshot(_, write) => {
                 write(snapshot, lines);
                 return false;
@@ -564,7 +591,9 @@ fn begin(lines: &mut Lines, family: &Family) {
         Rows::Responses => (PEER, &["protocol", "status", "grpc_status", "route"]),
         Rows::Latency(_) => (LATENCY, &[]),
         Rows::Handshake(_) => (HANDSHAKE, &[]),
-        Rows::Once(further, _) | Rows::Snapshot(further, _) => (&[], further),
+        Rows::Proxied(further, _) | Rows::Once(further, _) | Rows::Snapshot(further, _) => {
+            (&[], further)
+        }
     };
     let labels = common.iter().chain(further).copied();
     lines.family(family.name, family.help, family.kind, labels);
@@ -579,6 +608,7 @@ macro_rules! label {
         $lines.label($number, $scratch);
     }};
 }
+use label;
 
 /// An address; empty if all zero, which stands for "not kept".
 fn label_ip(lines: &mut Lines, scratch: &mut String, number: usize, address: &[u8; 16]) {
@@ -717,7 +747,7 @@ mod tests {
     };
 
     fn text(reading: Reading) -> String {
-        let pieces: Vec<u8> = Exposition::new(reading).flatten().collect();
+        let pieces: Vec<u8> = Exposition::new(reading, None).flatten().collect();
         String::from_utf8(pieces).unwrap()
     }
 
@@ -931,7 +961,7 @@ mod tests {
     #[test]
     fn pieces_end_with_a_line_and_make_up_the_whole() {
         let snapshot = Arc::new(peers(1000));
-        let pieces: Vec<Vec<u8>> = Exposition::new(Ok(snapshot)).collect();
+        let pieces: Vec<Vec<u8>> = Exposition::new(Ok(snapshot), None).collect();
         assert!(pieces.len() > 20);
         for piece in &pieces {
             assert!(piece.ends_with(b"\n"));

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,18 +18,19 @@ use crate::server::{self, Config, Server};
 ///
 /// # Errors
 /// If attaching, listening or detaching failed; what was attached is detached in any case.
-pub fn run(options: &Options, listen: SocketAddr) -> Result<()> {
+pub fn run(options: &Options, l7_file: Option<PathBuf>, listen: SocketAddr) -> Result<()> {
     let lines = init::attach(options)?;
     lines.iter().for_each(|line| tracing::info!("{line}"));
-    let served = serve(options, listen);
+    let served = serve(options, l7_file, listen);
     let detached = init::detach(&options.pin_dir);
     served.and(detached.map(drop))
 }
 
-fn serve(options: &Options, listen: SocketAddr) -> Result<()> {
+fn serve(options: &Options, l7_file: Option<PathBuf>, listen: SocketAddr) -> Result<()> {
     server::runtime()?.block_on(async {
         let server = Server::bind(Config {
             pin_dir: options.pin_dir.clone(),
+            l7_file,
             listen,
         })?;
         let address = reachable(server.local_addr()?);

@@ -6,6 +6,7 @@
 
 mod body;
 pub(crate) mod http;
+mod l7;
 pub(crate) mod listen;
 mod page;
 mod pins;
@@ -31,6 +32,7 @@ use crate::{
     metrics::{self, Exposition},
     samples,
 };
+use l7::Proxy;
 use pins::Pins;
 
 /// Connections at a time; more wait in the backlog.
@@ -41,6 +43,8 @@ const CONNECTIONS: u32 = 64;
 pub struct Config {
     /// The directory with the pinned iterators. It may be empty as yet.
     pub pin_dir: PathBuf,
+    /// What a proxy of this pod records into, if there is one.
+    pub l7_file: Option<PathBuf>,
     pub listen: SocketAddr,
 }
 
@@ -48,6 +52,7 @@ pub struct Config {
 pub struct Server {
     listener: TcpListener,
     pins: Arc<Pins>,
+    proxy: Arc<Proxy>,
 }
 
 impl Server {
@@ -60,6 +65,7 @@ impl Server {
         Ok(Self {
             listener: listen::bind(config.listen)?,
             pins: Arc::new(Pins::new(config.pin_dir)),
+            proxy: Arc::new(Proxy::new(config.l7_file)),
         })
     }
 
@@ -74,12 +80,12 @@ impl Server {
 
     /// Serves until `shutdown`, then finishes what is under way.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
-        let pins = self.pins;
+        let (pins, proxy) = (self.pins, self.proxy);
         listen::serve(self.listener, CONNECTIONS, shutdown, |stream, stopped| {
-            let pins = pins.clone();
+            let (pins, proxy) = (pins.clone(), proxy.clone());
             http::converse(stream, stopped, move |request| {
-                let pins = pins.clone();
-                async move { answer(&request, &pins).await }
+                let (pins, proxy) = (pins.clone(), proxy.clone());
+                async move { answer(&request, &pins, &proxy).await }
             })
         })
         .await;
@@ -131,14 +137,14 @@ pub fn stop_signal() -> io::Result<impl Future<Output = ()>> {
 
 type Body = Either<Full<Bytes>, body::Scrape>;
 
-async fn answer(request: &Request<Incoming>, pins: &Pins) -> Response<Body> {
+async fn answer(request: &Request<Incoming>, pins: &Pins, proxy: &Proxy) -> Response<Body> {
     if let Some(refusal) = http::refuse(request, &["/", "/metrics", "/diagnose", "/ready", "/live"])
     {
         return refusal.map(Either::Left);
     }
     let page = match request.uri().path() {
         "/metrics" => {
-            let exposition = Exposition::new(pins.read().await);
+            let exposition = Exposition::new(pins.read().await, proxy.read().await);
             let may_gzip = body::accepts_gzip(request.headers());
             return scrape(body::Scrape::new(exposition, may_gzip));
         }
@@ -147,7 +153,7 @@ async fn answer(request: &Request<Incoming>, pins: &Pins) -> Response<Body> {
             Err(error) => http::text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
         },
         "/live" => http::text(StatusCode::OK, "live\n"),
-        "/diagnose" => diagnosis(pins).await,
+        "/diagnose" => diagnosis(pins, proxy).await,
         _ => page::page(),
     };
     page.map(Either::Left)
@@ -169,10 +175,10 @@ fn scrape(body: body::Scrape) -> Response<Body> {
 }
 
 /// Two readings, and what they tell of the pipeline.
-async fn diagnosis(pins: &Pins) -> Response<Full<Bytes>> {
-    let first = tally(pins).await;
+async fn diagnosis(pins: &Pins, proxy: &Proxy) -> Response<Full<Bytes>> {
+    let first = tally(pins, proxy).await;
     time::sleep(BETWEEN).await;
-    let second = tally(pins).await;
+    let second = tally(pins, proxy).await;
     match serde_json::to_string_pretty(&diagnose(&first, &second)) {
         Ok(json) => http::full(StatusCode::OK, "application/json", json + "\n"),
         Err(error) => http::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -180,9 +186,9 @@ async fn diagnosis(pins: &Pins) -> Response<Full<Bytes>> {
 }
 
 /// Piece by piece: the text is never there as a whole.
-async fn tally(pins: &Pins) -> Tally {
+async fn tally(pins: &Pins, proxy: &Proxy) -> Tally {
     let mut tally = Tally::default();
-    for piece in Exposition::new(pins.read().await) {
+    for piece in Exposition::new(pins.read().await, proxy.read().await) {
         let text = String::from_utf8_lossy(&piece);
         if let Err(error) = samples::each(&text, |sample| tally.add(sample)) {
             tracing::error!("{error:#}");

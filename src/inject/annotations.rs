@@ -29,6 +29,7 @@ pub const IPV6_GLOBAL: &str = "global.linkerd.io/ebpf-ipv6-enabled";
 pub const CONNECTIONS: &str = "metricd.linkerd.io/connections";
 pub const HTTP2_CONNECTIONS: &str = "metricd.linkerd.io/http2-connections";
 pub const BUCKETS: &str = "metricd.linkerd.io/buckets";
+pub const L7_CONTAINER: &str = "metricd.linkerd.io/l7-container";
 pub const IMAGE: &str = "metricd.linkerd.io/image";
 pub const IMAGE_PULL_POLICY: &str = "metricd.linkerd.io/image-pull-policy";
 pub const INIT_CPU_REQUEST: &str = "metricd.linkerd.io/init-cpu-request";
@@ -53,6 +54,8 @@ pub struct Settings {
     pub config: Config,
     /// If an annotation names one.
     pub port: Option<u16>,
+    /// The name of the proxy's container, if an annotation says it.
+    pub l7_container: Option<String>,
 }
 
 impl Settings {
@@ -67,6 +70,7 @@ impl Settings {
         let mut settings = Self {
             config: config.clone(),
             port: None,
+            l7_container: None,
         };
         for (name, apply) in SETTINGS {
             let of_namespace = namespace.and_then(|namespace| namespace.annotations.get(name));
@@ -147,7 +151,7 @@ fn raise(container: &str, resources: &mut Resources, warnings: &mut Vec<String>)
 type Apply = fn(&mut Settings, &str) -> Result<(), String>;
 
 /// Each annotation that changes a setting. Of two for the same, the later wins.
-pub const SETTINGS: [(&str, Apply); 21] = [
+pub const SETTINGS: [(&str, Apply); 22] = [
     (MAP_SIZE, |s, v| {
         set(&mut s.config.map_size, whole(v, values::MAP_SIZE))
     }),
@@ -173,6 +177,9 @@ pub const SETTINGS: [(&str, Apply); 21] = [
     }),
     (BUCKETS, |s, v| {
         set(&mut s.config.buckets, values::buckets(v))
+    }),
+    (L7_CONTAINER, |s, v| {
+        set(&mut s.l7_container, values::container(v).map(Some))
     }),
     (IMAGE, |s, v| set(&mut s.config.image, values::image(v))),
     (IMAGE_PULL_POLICY, |s, v| {

@@ -1,4 +1,4 @@
-//! The two containers and the volume.
+//! The two containers and the volumes.
 //!
 //! The rights are the least that work, as docs/principles.md shows.
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::annotations::Settings;
 use super::config::{Amounts, Config, Resources};
 use super::ports::is_meshed;
-use super::{Around, items, memory, name, quantity, values};
+use super::{Around, items, l7, memory, name, quantity, values};
 use crate::options;
 use crate::target::PODS;
 
@@ -19,7 +19,7 @@ const VOLUME: &str = "metricd-bpf";
 pub const NAMES: [(&str, &[&str]); 3] = [
     ("initContainers", &[INIT, SIDECAR]),
     ("containers", &[INIT, SIDECAR]),
-    ("volumes", &[VOLUME]),
+    ("volumes", &[VOLUME, l7::VOLUME]),
 ];
 
 /// Of the port.
@@ -33,7 +33,7 @@ const ENV: &str = "METRICD_";
 pub struct Parts {
     pub init: Value,
     pub sidecar: Value,
-    pub volume: Value,
+    pub volumes: Vec<Value>,
 }
 
 impl Parts {
@@ -46,13 +46,13 @@ impl Parts {
         Self {
             init: over(self.init),
             sidecar: over(self.sidecar),
-            volume: over(self.volume),
+            volumes: self.volumes.into_iter().map(over).collect(),
         }
     }
 }
 
 /// Makes them for a pod.
-pub fn build(bare: &Value, around: &Around, settings: &Settings, port: u16) -> Parts {
+pub fn build(bare: &Value, around: &Around, settings: &Settings, port: u16, l7: bool) -> Parts {
     let config = &settings.config;
     let meshed = is_meshed(bare, around);
     let maps = memory::bytes(config);
@@ -90,6 +90,13 @@ pub fn build(bare: &Value, around: &Around, settings: &Settings, port: u16) -> P
     if config.native_sidecars() {
         sidecar["restartPolicy"] = "Always".into();
     }
+    // Whole, and of no type that kubelet would check: what is not there must not keep a pod from
+    // starting.
+    let mut volumes = vec![json!({"name": VOLUME, "hostPath": {"path": config.bpffs}})];
+    if l7 {
+        l7::add_to_sidecar(&mut sidecar);
+        volumes.push(l7::volume());
+    }
     Parts {
         init: json!({
             "name": INIT,
@@ -115,9 +122,7 @@ pub fn build(bare: &Value, around: &Around, settings: &Settings, port: u16) -> P
             "volumeMounts": [{"name": VOLUME, "mountPath": MOUNT}],
         }),
         sidecar,
-        // Whole, and of no type that kubelet would check: what is not there must not keep a pod from
-        // starting.
-        volume: json!({"name": VOLUME, "hostPath": {"path": config.bpffs}}),
+        volumes,
     }
 }
 
@@ -273,8 +278,9 @@ fn overlay(old: Value, new: Value) -> Value {
                     None => item,
                 });
             }
-            // Variables of ours that are no more are not somebody else's.
-            both.extend(old.into_iter().filter(|old| !name(old).starts_with(ENV)));
+            // Variables and mounts of ours that are no more are not somebody else's.
+            let is_ours = |old: &Value| name(old).starts_with(ENV) || name(old) == l7::VOLUME;
+            both.extend(old.into_iter().filter(|old| !is_ours(old)));
             Value::Array(both)
         }
         (_, new) => new,

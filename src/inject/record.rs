@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::annotation;
 use super::annotations::{STATUS, WARNING};
+use super::l7;
 
 /// Where something is put in, the inner before the outer.
 const PLACES: [(&str, &str); 5] = [
@@ -27,6 +28,9 @@ pub struct Record {
     /// Places that were there, and empty, or null: others that are empty in the end were not there.
     #[serde(skip_serializing_if = "Map::is_empty")]
     empty: Map<String, Value>,
+    /// The same for the lists of the proxy's container.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    lists: Map<String, Value>,
 }
 
 impl fmt::Display for Record {
@@ -64,6 +68,27 @@ impl Record {
         }
     }
 
+    /// Notes which of the lists in the proxy's container, to which something is about to be added, are
+    /// empty.
+    pub fn lists(&mut self, container: &Value) {
+        for field in l7::LISTS {
+            if let Some(value) = container.get(field)
+                && is_empty(value)
+            {
+                self.lists.insert(field.into(), value.clone());
+            }
+        }
+    }
+
+    /// Removes those of them that are empty now and were not there before.
+    pub fn undo_lists(&self, container: &mut Value) {
+        if let Some(fields) = container.as_object_mut() {
+            for field in l7::LISTS {
+                restore(fields, field, &self.lists);
+            }
+        }
+    }
+
     /// Removes the annotations, and what is empty now and was not there before.
     pub fn undo(self, pod: &mut Value) {
         if let Some(annotations) = object(pod, "/metadata/annotations") {
@@ -80,12 +105,17 @@ impl Record {
             let Some(fields) = object(pod, parent) else {
                 continue;
             };
-            if fields.get(field).is_some_and(is_empty) {
-                match self.empty.get(field) {
-                    Some(before) => fields[field] = before.clone(),
-                    None => drop(fields.shift_remove(field)),
-                }
-            }
+            restore(fields, field, &self.empty);
+        }
+    }
+}
+
+/// Makes a field that is empty what it was before, or removes it if it was not there.
+fn restore(fields: &mut Map<String, Value>, field: &str, before: &Map<String, Value>) {
+    if fields.get(field).is_some_and(is_empty) {
+        match before.get(field) {
+            Some(before) => fields[field] = before.clone(),
+            None => drop(fields.shift_remove(field)),
         }
     }
 }

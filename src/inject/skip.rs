@@ -103,8 +103,8 @@ impl fmt::Display for Skip {
                  be older)"
             }
             Self::NameTaken => {
-                "a container or volume that is not ours is called metricd, metricd-init or \
-                 metricd-bpf"
+                "a container or volume that is not ours is called metricd, metricd-init, \
+                 metricd-bpf or metricd-l7"
             }
         })
     }

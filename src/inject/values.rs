@@ -82,6 +82,20 @@ pub fn interfaces(value: &str) -> Result<Vec<String>, String> {
     }
 }
 
+/// A container's name: a label by RFC 1123, as Kubernetes wants it.
+pub fn container(value: &str) -> Result<String, String> {
+    let is_name = (1..=63).contains(&value.len())
+        && !value.starts_with('-')
+        && !value.ends_with('-')
+        && value
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    match is_name {
+        true => Ok(value.into()),
+        false => Err("is not a container's name".into()),
+    }
+}
+
 /// Bounds of buckets in seconds, with commas between them.
 pub fn buckets(value: &str) -> Result<Vec<f64>, String> {
     let bounds: Result<Vec<f64>, _> = value.split(',').map(|bound| bound.trim().parse()).collect();

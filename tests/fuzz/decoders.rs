@@ -177,7 +177,11 @@ impl Decoders {
                 let reading = snapshot
                     .map(Arc::new)
                     .map_err(|e| format!("{e}\n{}", e.reason()));
-                check(&Exposition::new(reading).flatten().collect::<Vec<u8>>());
+                check(
+                    &Exposition::new(reading, None)
+                        .flatten()
+                        .collect::<Vec<u8>>(),
+                );
                 for bytes in files {
                     let _ = decode::<MetricKey, MetricValue>(bytes);
                     let _ = decode::<u32, Info>(bytes);

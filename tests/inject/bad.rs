@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::golden;
 
 /// What is bad for every annotation, or for those whose names end so.
-const BAD: [(&str, &[&str]); 15] = [
+const BAD: [(&str, &[&str]); 16] = [
     ("", &["", " ", "so many", "1,,2"]),
     (
         "-size",
@@ -57,6 +57,7 @@ const BAD: [(&str, &[&str]); 15] = [
             "wéb",
         ],
     ),
+    ("-container", &["Proxy", "-proxy", "proxy-", "a_b", "a.b"]),
     ("-policy", &["always", "ifnotpresent"]),
     (
         "-request",

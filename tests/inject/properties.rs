@@ -36,8 +36,13 @@ fn container() -> impl Strategy<Value = Value> {
         option::of(select(vec![80, 4191, 4192, 4193])),
         option::of(select(vec!["10m", "1"])),
         any::<bool>(),
+        option::of(select(vec![
+            Value::Null,
+            json!([]),
+            json!([{"name": "OWN", "value": "1"}]),
+        ])),
     )
-        .prop_map(|(name, port, cpu, unknown)| {
+        .prop_map(|(name, port, cpu, unknown, env)| {
             let mut container = json!({"name": name, "image": "example.org/app:1"});
             if let Some(port) = port {
                 container["ports"] = json!([{"containerPort": port}]);
@@ -45,6 +50,9 @@ fn container() -> impl Strategy<Value = Value> {
             if let Some(cpu) = cpu {
                 let amounts = json!({"cpu": cpu, "memory": "64Mi"});
                 container["resources"] = json!({"requests": amounts, "limits": amounts});
+            }
+            if let Some(env) = env {
+                container["env"] = env;
             }
             if unknown {
                 container["unknown"] = json!({"deep": [1, null, {}]});
@@ -62,10 +70,13 @@ fn annotations() -> impl Strategy<Value = Option<Value>> {
             "metricd.linkerd.io/inject",
             "metricd.linkerd.io/port",
             "metricd.linkerd.io/detail",
+            "metricd.linkerd.io/l7-container",
             "metricd.linkerd.io/no-such",
             "linkerd.io/ebpf-metric-map-size",
         ]),
-        select(vec!["", "true", "enabled", "4192", "5000", "full", "-1"]),
+        select(vec![
+            "", "true", "enabled", "4192", "5000", "full", "-1", "app", "web",
+        ]),
     );
     prop_oneof![
         Just(None),
@@ -148,6 +159,8 @@ fn garbage() -> impl Strategy<Value = Value> {
         "metricd.linkerd.io/status",
         "metricd.linkerd.io/inject",
         "metricd.linkerd.io/port",
+        "metricd.linkerd.io/l7-container",
+        "volumeMounts",
     ];
     leaf.prop_recursive(6, 64, 6, move |inner| {
         let fields = vec((select(keys.clone()), inner.clone()), 0..6);

@@ -133,7 +133,6 @@ def down(pod, chromium):
     """A sidecar that has nothing to read says so, with the reason; one that is gone is not shown as well."""
     nothing = pod.tmp / "nothing"
     nothing.mkdir()
-    pod.tmp.chmod(0o755)
     sidecar = pod.serve(nothing, 4195)
     page = Page(chromium, "http://localhost:4195/")
     page.shows(lambda p: p.text("#state") == "not counting", "that nothing is counted")
