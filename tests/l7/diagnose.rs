@@ -1,11 +1,11 @@
 //! `diagnose` with a real proxy: it agrees, or names the gap.
 
-use std::thread;
+use std::process::Command;
 
 use crate::clients;
 use crate::fixture::{Family, binary};
 use crate::load;
-use crate::process::output;
+use crate::process::{Process, output};
 use crate::proxy::Mesh;
 use crate::server::HTTP;
 
@@ -42,14 +42,13 @@ fn a_way_past_the_proxy_is_named() {
     mesh.scrape(2000);
     says(&mesh, true, "2000 of them by the proxy, too");
     // While requests come in, too.
-    thread::scope(|scope| {
-        scope.spawn(|| clients::h2load(&mesh, 50_000, &["-m", "10"], &["200"]));
-        says(
-            &mesh,
-            true,
-            "the proxy and the kernel count the same requests to 127.0.0.1:80",
-        );
-    });
+    let mut command = Command::new("h2load");
+    command.args(["-c", "20", "-m", "10", "-n", "50000"]);
+    command.args(mesh.urls(&["200"]));
+    let log = mesh.pod.tmp.file("h2load.log");
+    let _load = Process::start(&mesh.pod.client, command, log);
+    let same = "the proxy and the kernel count the same requests to 127.0.0.1:80";
+    says(&mesh, true, same);
     mesh.scrape(52_000);
     let server = mesh.pod.server_at(Family::V4, HTTP);
     load::h2load(&mesh.pod, 70, &[format!("http://{server}/200")]);

@@ -161,7 +161,7 @@ def pictures(pod, chromium, folder):
         pod.ask(f"/users/{i}", source=Pod.OTHER_CLIENT)
         if i % 9 == 0:
             pod.ask("/fail")
-        if i % 13 == 0:
+        if i % 60 == 0:
             pod.ask("/slow")
     for scheme, page in pages.items():
         page.shows(lambda p: re.search("whole", p.text("#verdict")), "its verdict")

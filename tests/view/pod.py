@@ -21,7 +21,7 @@ http {{
         location /users/ {{ return 200 "somebody\\n"; }}
         location = /fail {{ return 503; }}
         location = /cluster {{ root {tmp}; default_type text/plain; }}
-        location = /slow {{ limit_rate 100k; root {tmp}; }}
+        location = /slow {{ limit_rate 40k; root {tmp}; }}
     }}
 }}
 """
@@ -77,7 +77,7 @@ class Pod:
             run("ip", "-n", netns, "link", "set", "eth0", "up")
         run(self.bin / "metricd-init", "--netns", f"/run/netns/{self.netns}", "--pin-dir", self.pins, *self.init)
         self.tmp.chmod(0o755)
-        (self.tmp / "slow").write_bytes(bytes(20000))
+        (self.tmp / "slow").write_bytes(bytes(50000))
         (self.tmp / "nginx.conf").write_text(NGINX.format(tmp=self.tmp))
         self.start_inside("nginx", "-c", self.tmp / "nginx.conf")
         self.metricd = self.serve(self.pins, 4191)
