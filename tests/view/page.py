@@ -155,7 +155,7 @@ def narrow(pod, chromium):
 
 def pictures(pod, chromium, folder):
     """For the README: some traffic, and what there is to see of it."""
-    pages = {scheme: Page(chromium, scheme=scheme, width=1000) for scheme in ("light", "dark")}
+    pages = {scheme: Page(chromium, scheme=scheme, width=1060) for scheme in ("light", "dark")}
     for i in range(260):
         pod.ask("/", 1 + i // 20 % 3)
         pod.ask(f"/users/{i}", source=Pod.OTHER_CLIENT)
