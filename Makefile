@@ -10,12 +10,12 @@ IMAGE := target/image
 
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
-TEST_PACKAGES := $(DEMO_PACKAGES) bpftool nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
+TEST_PACKAGES := $(DEMO_PACKAGES) bpftool chromium nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
 	bind9-dnsutils busybox-static cpio dnsmasq-base dnsperf kmod qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor mmdebstrap
 BENCH_PACKAGES := haproxy iptables
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo setup-test setup-bench setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-apiserver test-image fuzz lint bench bench-short bench-build clean
+.PHONY: help setup setup-demo setup-test setup-bench setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-view test-apiserver test-image fuzz lint bench bench-short bench-build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,8 @@ test: setup setup-test setup-python setup-helm build bpffs ## All tests, with ev
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/containerd
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
 	tests/manifests/prometheus $(PYTHON)/bin/python
+	cargo build --locked --example proxy
+	$(SUDO) $(PYTHON)/bin/python tests/view/run $(BIN) target/debug/examples/proxy
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest
 
 test-long: setup setup-test setup-python build bpffs ## The tests at a larger size, and all kernels
@@ -60,6 +62,10 @@ test-kernels: setup setup-test build ## The binaries on other kernels, under QEM
 test-manifests: setup setup-test setup-python setup-helm build ## The chart, install and the rules for Prometheus
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
 	tests/manifests/prometheus $(PYTHON)/bin/python
+
+test-view: setup setup-test setup-python build bpffs ## The sidecar's page, top and the dashboard, with real traffic
+	cargo build --locked --example proxy
+	$(SUDO) $(PYTHON)/bin/python tests/view/run $(BIN) target/debug/examples/proxy
 
 test-apiserver: setup setup-test setup-python setup-helm build ## install and the webhook with a real API server: KUBEBUILDER_ASSETS=folder
 	BIN_DIR=$(BIN) tests/apiserver/run
@@ -111,7 +117,7 @@ setup-bench:
 
 setup-python: $(PYTHON)/requirements.txt
 
-REQUIREMENTS := tests/netns/peers/requirements.txt tests/manifests/requirements.txt benches/compare/requirements.txt
+REQUIREMENTS := $(wildcard tests/*/requirements.txt tests/netns/peers/requirements.txt benches/compare/requirements.txt)
 
 $(PYTHON)/requirements.txt: $(REQUIREMENTS)
 	python3 -m venv $(PYTHON)

@@ -11,6 +11,7 @@ use kube::{Api, Client, Config, ResourceExt};
 
 use crate::cluster::installation::{self, SIDECAR};
 use crate::cluster::{ClusterArgs, explain};
+use crate::l7;
 use crate::maps::Snapshot;
 use crate::metrics::Exposition;
 
@@ -39,6 +40,10 @@ pub struct SourceArgs {
     #[arg(long, value_name = "DIR")]
     pin_dir: Option<PathBuf>,
 
+    /// With --pin-dir, the file that a proxy records its requests in
+    #[arg(long, value_name = "FILE", requires = "pin_dir")]
+    l7_file: Option<PathBuf>,
+
     #[command(flatten)]
     pub cluster: ClusterArgs,
 }
@@ -51,7 +56,8 @@ pub struct Source {
 }
 
 enum Place {
-    Pins(PathBuf),
+    /// With what a proxy records into, if there is one.
+    Pins(PathBuf, Option<PathBuf>),
     Web(Client, String),
 }
 
@@ -65,7 +71,7 @@ impl SourceArgs {
             (Some(pod), _, _) => self.of_pod(pod).await,
             (_, Some(dir), _) => Ok(Source {
                 name: dir.display().to_string(),
-                place: Place::Pins(dir.clone()),
+                place: Place::Pins(dir.clone(), self.l7_file.clone()),
             }),
             (_, _, url) => at(url.as_deref().unwrap_or(LOCAL)),
         }
@@ -123,7 +129,7 @@ impl Source {
     /// If nobody answers, or not with metrics.
     pub async fn scrape(&self) -> Result<String> {
         match &self.place {
-            Place::Pins(dir) => Ok(of_pins(dir)),
+            Place::Pins(dir, l7_file) => Ok(of_pins(dir, l7_file.as_deref())),
             Place::Web(client, path) => {
                 let request = http::Request::get(path).body(Vec::new())?;
                 let text = client.request_text(request).await;
@@ -141,8 +147,9 @@ fn why(error: kube::Error) -> String {
     }
 }
 
-fn of_pins(dir: &Path) -> String {
+fn of_pins(dir: &Path, l7_file: Option<&Path>) -> String {
     let reading = Snapshot::read(dir).map(Arc::new).map_err(|e| e.to_string());
-    let text = Exposition::new(reading, None).flatten().collect();
+    let proxied = l7_file.map(|file| l7::Snapshot::read(file).map_err(|e| e.to_string()));
+    let text = Exposition::new(reading, proxied).flatten().collect();
     String::from_utf8(text).expect("labels and names are")
 }

@@ -10,4 +10,5 @@ mod hints;
 mod machine;
 mod plugin;
 mod remote;
+mod view;
 mod world;

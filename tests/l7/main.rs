@@ -36,6 +36,7 @@ mod server;
 mod wire;
 
 mod clients;
+mod diagnose;
 mod exact;
 mod kills;
 mod map;

@@ -133,7 +133,6 @@ def down(pod, chromium):
     """A sidecar that has nothing to read says so, with the reason; one that is gone is not shown as well."""
     nothing = pod.tmp / "nothing"
     nothing.mkdir()
-    pod.tmp.chmod(0o755)
     sidecar = pod.serve(nothing, 4195)
     page = Page(chromium, "http://localhost:4195/")
     page.shows(lambda p: p.text("#state") == "not counting", "that nothing is counted")
@@ -156,13 +155,13 @@ def narrow(pod, chromium):
 
 def pictures(pod, chromium, folder):
     """For the README: some traffic, and what there is to see of it."""
-    pages = {scheme: Page(chromium, scheme=scheme, width=1000) for scheme in ("light", "dark")}
+    pages = {scheme: Page(chromium, scheme=scheme, width=1060) for scheme in ("light", "dark")}
     for i in range(260):
         pod.ask("/", 1 + i // 20 % 3)
         pod.ask(f"/users/{i}", source=Pod.OTHER_CLIENT)
         if i % 9 == 0:
             pod.ask("/fail")
-        if i % 13 == 0:
+        if i % 60 == 0:
             pod.ask("/slow")
     for scheme, page in pages.items():
         page.shows(lambda p: re.search("whole", p.text("#verdict")), "its verdict")

@@ -20,7 +20,8 @@ http {{
         location = / {{ return 200 "hello\\n"; }}
         location /users/ {{ return 200 "somebody\\n"; }}
         location = /fail {{ return 503; }}
-        location = /slow {{ limit_rate 100k; root {tmp}; }}
+        location = /cluster {{ root {tmp}; default_type text/plain; }}
+        location = /slow {{ limit_rate 40k; root {tmp}; }}
     }}
 }}
 """
@@ -46,13 +47,15 @@ class Pod:
 
     ADDRESS, CLIENT, OTHER_CLIENT = "10.99.0.1", "10.99.0.2", "10.99.0.3"
 
-    def __init__(self, binaries, *init):
+    def __init__(self, binaries, *init, l7=False):
         self.bin = pathlib.Path(binaries).resolve()
         self.id = f"metricd-view-{os.getpid()}"
         self.netns, self.client_netns = f"{self.id}-pod", f"{self.id}-client"
         self.pins = pathlib.Path("/sys/fs/bpf") / self.id
         self.tmp = pathlib.Path(tempfile.mkdtemp(prefix=self.id))
         self.init = init
+        # Whether metricd looks for what a proxy records.
+        self.l7 = ["env", f"METRICD_L7_FILE={self.tmp}/l7"] if l7 else []
         self.processes = []
 
     def __enter__(self):
@@ -73,7 +76,8 @@ class Pod:
                 run("ip", "-n", netns, "addr", "add", f"{address}/24", "dev", "eth0")
             run("ip", "-n", netns, "link", "set", "eth0", "up")
         run(self.bin / "metricd-init", "--netns", f"/run/netns/{self.netns}", "--pin-dir", self.pins, *self.init)
-        (self.tmp / "slow").write_bytes(bytes(20000))
+        self.tmp.chmod(0o755)
+        (self.tmp / "slow").write_bytes(bytes(50000))
         (self.tmp / "nginx.conf").write_text(NGINX.format(tmp=self.tmp))
         self.start_inside("nginx", "-c", self.tmp / "nginx.conf")
         self.metricd = self.serve(self.pins, 4191)
@@ -102,7 +106,7 @@ class Pod:
 
     def serve(self, pins, port):
         """A sidecar, with a sidecar's rights."""
-        process = self.start_inside(*NOBODY, self.bin / "metricd", "--pin-dir", pins, "--listen", f"[::]:{port}")
+        process = self.start_inside(*NOBODY, *self.l7, self.bin / "metricd", "--pin-dir", pins, "--listen", f"[::]:{port}")
         eventually(lambda: self.can("curl", "-fs", f"localhost:{port}/live"), "metricd answers")
         return process
 

@@ -13,7 +13,8 @@ import pyte
 
 from pod import eventually
 
-COLORS = {"default": None, "green": "#3fb950", "red": "#ff7b72", "blue": "#58a6ff", "yellow": "#d29922", "brown": "#d29922"}
+# The terminal's own colours of these numbers, as the emulator names them, in a dark theme's.
+COLORS = {"00cd00": "#3fb950", "cd0000": "#ff7b72", "0000ee": "#58a6ff", "cdcd00": "#d29922"}
 
 
 class Terminal:

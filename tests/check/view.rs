@@ -1,0 +1,167 @@
+//! stat, top and diagnose of a pod through the API server, and of a URL.
+
+use std::process::Output;
+
+use hyper::Method;
+use serde_json::Value;
+
+use crate::api::{Api, World};
+use crate::golden::{binary, output, stderr, stdout};
+use crate::world::*;
+
+const METRICS: &str = r#"linkerd_ebpf_up 1
+linkerd_ebpf_bytes_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",io="recv"} 1000
+linkerd_ebpf_bytes_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",io="sent"} 20000
+linkerd_ebpf_requests_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",route="/users/{id}"} 4
+linkerd_ebpf_responses_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",status="200",grpc_status="",route="/users/{id}"} 3
+linkerd_ebpf_responses_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",status="500",grpc_status="",route="/users/{id}"} 1
+linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="2xx",route="/users/{id}",le="0.005"} 2
+linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="2xx",route="/users/{id}",le="1"} 4
+linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="2xx",route="/users/{id}",le="+Inf"} 4
+"#;
+
+const TABLES: &str = "\
+DIRECTION   PORT   PROTOCOL   ROUTE         SUCCESS   REQUESTS   LATENCY_P50   LATENCY_P95   LATENCY_P99
+inbound     80     http1      /users/{id}    75.00%          4         5.0ms         900ms         980ms
+
+# latency is kept by server port, not by peer; --detail full of metricd-init keeps both
+DIRECTION   PEER       PORT   PROTO   SUCCESS   REQUESTS   ABORTED   TCP_CONN   READ_BYTES   WRITE_BYTES
+inbound     10.0.0.9   80     tcp      75.00%          4         0          0        1.0kB        20.0kB
+";
+
+fn serving(text: &str) -> World {
+    let mut world = installed();
+    world.texts.insert(metrics("web-7d4b9"), text.into());
+    world
+}
+
+fn run(world: World, words: &str) -> (Api, Output) {
+    let api = Api::start(world);
+    let output = output(&mut api.command(words));
+    (api, output)
+}
+
+#[test]
+fn stat_of_a_pod() {
+    for words in [
+        "stat web-7d4b9",
+        "stat emojivoto/web-7d4b9",
+        "stat web-7d4b9 -n emojivoto",
+    ] {
+        let (api, output) = run(serving(METRICS), &format!("{words} --total"));
+        assert_eq!(stdout(&output), TABLES, "{}", stderr(&output));
+        assert!(output.status.success());
+        let asked: Vec<String> = api.asked(Method::GET).into_iter().map(|a| a.path).collect();
+        assert_eq!(
+            asked,
+            [format!("{EMOJIVOTO_PODS}/web-7d4b9"), metrics("web-7d4b9")]
+        );
+    }
+}
+
+#[test]
+fn stat_of_a_url() {
+    let api = Api::start(serving(METRICS));
+    let url = format!("{}{}", api.url(), metrics("web-7d4b9"));
+    let output = output(binary().args(["stat", "--total", "--output", "json", "--url", &url]));
+    let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(json["window_seconds"], Value::Null);
+    let server = &json["servers"][0];
+    assert_eq!(
+        (&server["success"], &server["route"]),
+        (&0.75.into(), &"/users/{id}".into())
+    );
+    assert_eq!(server["latency_ms_p50"], 5.0);
+    assert_eq!(json["peers"][0]["peer"], "10.0.0.9");
+    assert_eq!(
+        json["peers"][0]["latency_ms_p50"],
+        Value::Null,
+        "not kept by peer"
+    );
+}
+
+#[test]
+fn a_diagnosis_ends_with_what_it_says() {
+    for (more, status, what) in [
+        ("", 0, "whole: 4 requests counted"),
+        (
+            "linkerd_proxy_ebpf_map_overflow_total{map=\"m\"} 3\n",
+            1,
+            "not whole: 3 did not fit into the map",
+        ),
+    ] {
+        let (_, output) = run(
+            serving(&format!("{METRICS}{more}")),
+            "diagnose web-7d4b9 --window 10ms",
+        );
+        let said = stdout(&output);
+        assert!(said.contains(what), "{said}{}", stderr(&output));
+        assert_eq!(output.status.code(), Some(status), "{said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let mut plain = injected("plain", "example.org/metricd:1", true);
+    plain["spec"]["initContainers"] = serde_json::json!([]);
+    let down = "linkerd_ebpf_up{reason=\"no permission to read the pinned iterators\"} 0\n";
+    for (text, words, why) in [
+        (
+            METRICS,
+            "stat missing",
+            "get pod emojivoto/missing: \"missing\" not found",
+        ),
+        (
+            METRICS,
+            "stat plain",
+            "pod emojivoto/plain has no container metricd",
+        ),
+        (METRICS, "stat a/b -n c", "a/b is not in namespace c"),
+        (METRICS, "stat web-7d4b9 --url x", "cannot be used with"),
+        (METRICS, "stat --url ftp://x", "--url ftp://x is none"),
+        (
+            METRICS,
+            "stat --url http://127.0.0.1:1",
+            "scrape http://127.0.0.1:1: Connection refused",
+        ),
+        (
+            METRICS,
+            "top web-7d4b9",
+            "linkerd-metricd stat prints the same",
+        ),
+        (
+            down,
+            "stat web-7d4b9",
+            "nothing is counted: no permission to read",
+        ),
+        (
+            "<html>\n",
+            "stat web-7d4b9",
+            "line 1 is not Prometheus' text format",
+        ),
+        (
+            "up 1\n",
+            "stat web-7d4b9",
+            "these are not metricd's metrics",
+        ),
+    ] {
+        let mut world = serving(text);
+        let pods = world.objects.get_mut(EMOJIVOTO_PODS).unwrap();
+        pods.push(plain.clone());
+        let (_, output) = run(world, words);
+        assert!(!output.status.success(), "{words}");
+        assert!(
+            stderr(&output).contains(why),
+            "{words}: {}",
+            stderr(&output)
+        );
+    }
+    let mut world = serving(METRICS);
+    world.forbidden.insert(metrics("web-7d4b9"));
+    let (_, output) = run(world, "stat web-7d4b9");
+    let said = stderr(&output);
+    assert!(
+        said.contains("scrape emojivoto/web-7d4b9") && said.contains("it takes that right"),
+        "{said}"
+    );
+}
