@@ -13,11 +13,12 @@ from pathlib import Path
 import report
 from check import check
 from growth import growth
+from peers import peers
 from pod import Pod
 from turns import pairs, programs
 from workloads import ALL
 
-STEPS = ("check", "pairs", "programs", "growth", "report")
+STEPS = ("check", "pairs", "programs", "growth", "peers", "report")
 
 
 def machine():
@@ -69,6 +70,8 @@ def main():
                     programs(pod, bin, args.out, few, args.seconds, only)
                 elif step == "growth":
                     growth(pod, bin, args.out, few, args.seconds)
+                elif step == "peers":
+                    peers(pod, bin, args.out, few, args.seconds)
     if "report" in steps:
         report.write(args.out)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import report
 from contestants import DETAILS
 from growth import growth
+from peers import peers
 from table import read
 from turns import pairs, programs
 from workloads import GRPC, HTTP, TCP
@@ -21,6 +22,7 @@ def check(pod, bin, about):
         pairs(pod, bin, out, 1, SECONDS, (HTTP, GRPC.closed(), TCP))
         programs(pod, bin, out, 1, SECONDS, (HTTP,))
         growth(pod, bin, out, 1, SECONDS, {"connections": (1_000,)})
+        peers(pod, bin, out, 1, 1)
         report.write(out)
         wrong = counts(read(out / "pairs.csv"))
     if wrong:
