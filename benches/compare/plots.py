@@ -26,6 +26,8 @@ def save(figure, path):
 
 def grid(title, workloads, draw, path):
     """One plot a workload."""
+    if not workloads:
+        return
     columns = min(2, len(workloads))
     lines = -(-len(workloads) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(6 * columns, 2.6 * lines), squeeze=False)
@@ -64,10 +66,11 @@ def ratios(rows, workloads, figure, path):
             axis.errorbar(spread.median, plain(name), xerr=error, fmt="o", capsize=3, color="C0")
             if name == "again":
                 axis.axvspan(spread.low, spread.high, alpha=0.15, color="gray")
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        if figure != "throughput":
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
 
     grid(f"{figure}, with / without: median, 10% and 90%; gray: A/A", workloads, draw, path)
 

@@ -168,8 +168,8 @@ def write(out):
     about = json.loads((out / "machine.json").read_text())
     measured = [w for w in WORKLOADS if any((row["workload"], row["mode"]) == w for row in rows)]
     plots.cpu(rows, measured, out / "cpu.svg")
-    for figure in ("throughput", "p99"):
-        plots.ratios(rows, measured, figure, out / f"{figure}.svg")
+    plots.ratios(rows, [w for w in measured if w[1] == "closed"], "throughput", out / "throughput.svg")
+    plots.ratios(rows, measured, "p99", out / "p99.svg")
     seconds = rows[0]["seconds"]
     text = HEAD.format(seconds=seconds, machine=table(["", ""], about.items()))
     text += READING.format(seconds=seconds) + summary(rows, programs)
