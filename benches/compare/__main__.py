@@ -5,7 +5,9 @@ Needs root, two CPUs, and what `make bench-short` installs and builds.
 
 import argparse
 import json
+import os
 import platform
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -13,11 +15,12 @@ from pathlib import Path
 import report
 from check import check
 from growth import growth
+from peers import peers
 from pod import Pod
 from turns import pairs, programs
 from workloads import ALL
 
-STEPS = ("check", "pairs", "programs", "growth", "report")
+STEPS = ("check", "pairs", "programs", "growth", "peers", "report")
 
 
 def machine():
@@ -36,6 +39,13 @@ def machine():
     }
 
 
+def missing(bin):
+    """What can't be found of what is run."""
+    ours = [bin / name for name in ("metricd-init", "metricd", "examples/bench-load", "examples/bench-article")]
+    others = ("nginx", "haproxy", "iptables", "bpftool", "clang", "tc", "wrk", "h2load", "setpriv", "taskset", "nsenter")
+    return [str(path) for path in ours if not path.exists()] + [name for name in others if not shutil.which(name)]
+
+
 def main():
     parser = argparse.ArgumentParser(prog="benches/compare", description=__doc__)
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"{', '.join(STEPS)} [default: all but check]")
@@ -52,12 +62,16 @@ def main():
     if not only:
         parser.error(f"no workload is called {args.only}: choose from {' '.join(f'{w.name},{w.mode}' for w in ALL)}")
     bin = args.bin.resolve()
-    about = json.dumps(machine(), indent=2) + "\n"
-    if steps != ["check"]:
-        args.out.mkdir(parents=True, exist_ok=True)
-        if not (args.out / "pairs.csv").exists():
-            (args.out / "machine.json").write_text(about)
     if measured := [step for step in steps if step != "report"]:
+        if gone := missing(bin):
+            parser.error(f"not found: {', '.join(gone)}; `make bench-short` installs and builds them")
+        if os.geteuid() or os.cpu_count() < 2:
+            parser.error("needs root, for namespaces and BPF, and two CPUs")
+        about = json.dumps(machine(), indent=2) + "\n"
+        if steps != ["check"]:
+            args.out.mkdir(parents=True, exist_ok=True)
+            if not (args.out / "pairs.csv").exists():
+                (args.out / "machine.json").write_text(about)
         with Pod() as pod:
             few = max(1, args.pairs // 4)
             for step in measured:
@@ -69,6 +83,8 @@ def main():
                     programs(pod, bin, args.out, few, args.seconds, only)
                 elif step == "growth":
                     growth(pod, bin, args.out, few, args.seconds)
+                elif step == "peers":
+                    peers(pod, bin, args.out, few, args.seconds)
     if "report" in steps:
         report.write(args.out)
 

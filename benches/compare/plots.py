@@ -4,6 +4,7 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures import CONTESTANTS, LABELS, PARTS, Pairs, per_request
 
@@ -19,12 +20,14 @@ def plain(name):
 
 def save(figure, path):
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
     plt.close(figure)
 
 
 def grid(title, workloads, draw, path):
     """One plot a workload."""
+    if not workloads:
+        return
     columns = min(2, len(workloads))
     lines = -(-len(workloads) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(6 * columns, 2.6 * lines), squeeze=False)
@@ -36,6 +39,9 @@ def grid(title, workloads, draw, path):
         draw(axis, workload, mode)
         axis.invert_yaxis()
         axis.grid(axis="x", alpha=0.3)
+    handles, labels = axis.get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="lower center", ncols=len(labels), fontsize="small", bbox_to_anchor=(0.5, -0.05))
     save(figure, path)
 
 
@@ -47,10 +53,8 @@ def cpu(rows, workloads, path):
             width = [pairs.median(lambda row: per_request(row, part)) for _, pairs in measured]
             axis.barh([plain(name) for name, _ in measured], width, left=left, label=NAMES.get(part, part))
             left = [a + b for a, b in zip(left, width)]
-        axis.set_xlabel("µs of CPU a request, medians")
-        axis.legend(fontsize="x-small")
 
-    grid("CPU of every part", workloads, draw, path)
+    grid("CPU of every part, µs a request, medians", workloads, draw, path)
 
 
 def ratios(rows, workloads, figure, path):
@@ -62,10 +66,11 @@ def ratios(rows, workloads, figure, path):
             axis.errorbar(spread.median, plain(name), xerr=error, fmt="o", capsize=3, color="C0")
             if name == "again":
                 axis.axvspan(spread.low, spread.high, alpha=0.15, color="gray")
-        axis.set_xscale("log")
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter("{x:g}")
-        axis.tick_params(axis="x", which="both", labelsize="x-small")
+        if figure != "throughput":
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
 
     grid(f"{figure}, with / without: median, 10% and 90%; gray: A/A", workloads, draw, path)
 

@@ -24,6 +24,24 @@ def table(head, lines):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
 
 
+def summary(rows, programs):
+    """What to look at first."""
+    head = ["", "CPU above nothing's at 1,000 requests/s, µs a request", "p99 there, with / without"]
+    head += ["throughput at saturation, with / without", "program time a packet there, ns", "resident and maps, MB"]
+    lines = []
+    for name in ("again", "service", "article", "haproxy"):
+        paced, full = (Pairs(rows, "http", mode, name) for mode in ("open", "closed"))
+        if not paced or not full:
+            continue
+        extra, took = paced.extra(*PARTS), program_time(programs, "http", "closed", name)
+        memory = paced.median(lambda row: float(row["resident_kb"]) / 1e3 + float(row["map_bytes"]) / 1e6)
+        lines.append(
+            [LABELS[name], f"{extra.median:.1f} ({extra.low:.1f} to {extra.high:.1f})", paced.ratio("p99")]
+            + [full.ratio("throughput"), f"{took[0] / took[1]:.0f}" if took else "", f"{memory:.1f}"]
+        )
+    return "HTTP/1.1 in short:\n\n" + table(head, lines) + "\n" if lines else ""
+
+
 def ratios(rows, workload, mode):
     lines = []
     for name in CONTESTANTS:
@@ -76,7 +94,7 @@ def percent(rows, programs):
     return table(head, lines)
 
 
-def fleet(rows, programs, seconds):
+def fleet(rows, programs):
     """10,000 nodes with 30 pods each, from the open loop of HTTP: what is spent to count, in cores and memory."""
     pods = 10_000 * 30
     head = ["300,000 pods", "100 requests/s each, cores", "1,000 requests/s each, cores", "memory, TB"]
@@ -129,6 +147,15 @@ def growth(out):
     return text
 
 
+def generator(out):
+    rows = read(out / "peers.csv")
+    lines = []
+    for workload, tool in dict.fromkeys((row["workload"], row["tool"]) for row in rows):
+        same = (row["per_second"] for row in rows if (row["workload"], row["tool"]) == (workload, tool))
+        lines.append([workload, tool.replace("_", "-"), f"{middle(same):,.0f}"])
+    return CLAIMS["generator"] + "\n" + table(["closed loop", "by", "requests/s, median"], lines) + "\n" if rows else ""
+
+
 def middle(values):
     values = sorted(float(v) for v in values if v)
     return values[len(values) // 2] if values else None
@@ -141,11 +168,11 @@ def write(out):
     about = json.loads((out / "machine.json").read_text())
     measured = [w for w in WORKLOADS if any((row["workload"], row["mode"]) == w for row in rows)]
     plots.cpu(rows, measured, out / "cpu.svg")
-    for figure in ("throughput", "p99"):
-        plots.ratios(rows, measured, figure, out / f"{figure}.svg")
+    plots.ratios(rows, [w for w in measured if w[1] == "closed"], "throughput", out / "throughput.svg")
+    plots.ratios(rows, measured, "p99", out / "p99.svg")
     seconds = rows[0]["seconds"]
     text = HEAD.format(seconds=seconds, machine=table(["", ""], about.items()))
-    text += READING.format(seconds=seconds)
+    text += READING.format(seconds=seconds) + summary(rows, programs)
     for name in ("cpu", "throughput", "p99"):
         text += f"![{name}](benchmarks/{name}.svg)\n\n"
     for workload, mode in measured:
@@ -154,7 +181,7 @@ def write(out):
     text += CLAIMS["percent"] + "\n" + percent(rows, programs) + "\n"
     if grown := growth(out):
         text += "## Growth\n\n" + grown
-    text += FLEET + "\n" + fleet(rows, programs, seconds) + "\n" + CLAIMS["not"]
+    text += FLEET + "\n" + fleet(rows, programs) + "\n" + generator(out) + CLAIMS["not"]
     path = out.parent / f"{out.name}.md"
     path.write_text(text.rstrip() + "\n")
     print(f"wrote {path}")

@@ -9,7 +9,7 @@ made by `benches/compare` from the rows in [docs/benchmarks](benchmarks/).
     make bench-short          # whether the harness works, and who counts right (two minutes)
     rm docs/benchmarks/*.csv  # to begin again
 
-To look at one part: `sudo target/python/bin/python benches/compare pairs|programs|growth|report`, and
+To look at one part: `sudo target/python/bin/python benches/compare pairs|programs|growth|peers|report`, and
 `--pairs`, `--seconds`, `--only http,open`, `--out FOLDER`.
 
 {machine}
@@ -59,6 +59,11 @@ with its client) and little to one that spends 0.4 ms. Here is what was measured
 parts together, and what it is of either. Where the spread has zero in it, the machine's noise is larger
 than what was measured; program time, which has no such noise, is then what there is to go by: it leaves
 out metricd's answers to scrapes and what an instruction of ours pushes out of the caches of others.
+""",
+    "generator": """## The load generator
+
+What [benches/load](../benches/load/) makes of the same server as tools that everyone knows. It is there
+since wrk has no open loop, and no tool does all three workloads.
 """,
     "not": """## What is not claimed
 

@@ -124,6 +124,7 @@ async fn phases<C: Caller>(flags: &Flags, callers: Vec<C>) -> Result<()> {
             "connections": flags.connections,
             "elapsed": seen.elapsed.as_secs_f64(),
             "p50_ns": at(0.5),
+            "p90_ns": at(0.9),
             "p99_ns": at(0.99),
             "p999_ns": at(0.999),
             "max_ns": seen.latencies.max(),
