@@ -987,7 +987,7 @@ mod tests {
 
         fs::write(iter_path(&dir.epoch(), COUNTERS), []).unwrap();
         let error = Snapshot::read(&dir).unwrap_err();
-        assert!(error.to_string().contains("76 bytes"), "{error}");
+        assert!(error.to_string().contains("84 bytes"), "{error}");
     }
 
     #[test]
