@@ -35,8 +35,8 @@ To look at one part: `sudo target/python/bin/python benches/compare pairs|progra
 
 The contestants:
 
-- **empty programs**: a program on each hook that returns at once.
-- **metricd**: `metricd-init` with its defaults, and `metricd` as nobody.
+- **empty programs**: a clsact filter on each hook that returns at once.
+- **metricd**: `metricd-init` with its defaults (TCX here), and `metricd` as nobody.
 - **the article's design** ([benches/article](../benches/article/article.bpf.c)): each packet is added to its
   5-tuple in a hash, and sent to user space as a perf event. The reader copies the hash into a registry
   every 5 s. What it takes for a request is a packet with a payload that comes in.
