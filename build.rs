@@ -1,4 +1,4 @@
-//! Compiles bpf/metricd.bpf.c and generates its skeleton; compiles benches/packet.bpf.c.
+//! Compiles bpf/metricd.bpf.c and bpf/redirect.bpf.c and generates their skeletons; compiles benches/packet.bpf.c.
 
 use std::env;
 use std::fs;
@@ -12,15 +12,23 @@ fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=bpf");
     println!("cargo:rerun-if-changed=benches/packet.bpf.c");
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
-    let object = out.join("metricd.bpf.o");
-    builder("bpf/metricd.bpf.c")?
-        .obj(&object)
-        .build_and_generate(out.join("metricd.skel.rs"))
-        .context("compile bpf/metricd.bpf.c (needs clang and libelf-dev, see `make setup`)")?;
-    // What tells programs from those of another build.
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&fs::read(&object)?);
-    println!("cargo:rustc-env=METRICD_OBJECT={}", hasher.finish().max(1));
+    for (name, variable) in [
+        ("metricd", "METRICD_OBJECT"),
+        ("redirect", "METRICD_REDIRECT_OBJECT"),
+    ] {
+        let object = out.join(format!("{name}.bpf.o"));
+        let source = format!("bpf/{name}.bpf.c");
+        builder(&source)?
+            .obj(&object)
+            .build_and_generate(out.join(format!("{name}.skel.rs")))
+            .with_context(|| {
+                format!("compile {source} (needs clang and libelf-dev, see `make setup`)")
+            })?;
+        // What tells programs from those of another build.
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&fs::read(&object)?);
+        println!("cargo:rustc-env={variable}={}", hasher.finish().max(1));
+    }
     builder("benches/packet.bpf.c")?
         .obj(out.join("packet.bpf.o"))
         .build()

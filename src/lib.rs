@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod netns;
 pub mod options;
 pub mod pins;
+pub mod redirect;
 pub mod remote;
 pub mod run;
 pub mod server;
@@ -36,4 +37,10 @@ pub mod work;
 #[allow(unsafe_code, clippy::all)]
 pub mod skel {
     include!(concat!(env!("OUT_DIR"), "/metricd.skel.rs"));
+}
+
+/// The one from bpf/redirect.bpf.c.
+#[allow(unsafe_code, clippy::all)]
+mod redirect_skel {
+    include!(concat!(env!("OUT_DIR"), "/redirect.skel.rs"));
 }

@@ -47,14 +47,24 @@ fn check(ret: i32) -> io::Result<i32> {
     }
 }
 
-/// Attaches a program at the head of a device's TCX hook (kernel 6.6). The link lasts as long as
-/// its descriptor or a pin. EINVAL is what older kernels answer.
-pub fn tcx_attach(program: BorrowedFd, ifindex: u32, hook: Hook) -> io::Result<OwnedFd> {
-    let opts = libbpf_sys::bpf_link_create_opts {
+/// Attaches a program at the head of a device's TCX hook, or right behind another link there
+/// (kernel 6.6). The link lasts as long as its descriptor or a pin. EINVAL is what older kernels
+/// answer.
+pub fn tcx_attach(
+    program: BorrowedFd,
+    ifindex: u32,
+    hook: Hook,
+    behind: Option<BorrowedFd>,
+) -> io::Result<OwnedFd> {
+    let mut opts = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
         flags: libbpf_sys::BPF_F_BEFORE,
         ..Default::default()
     };
+    if let Some(link) = behind {
+        opts.flags = libbpf_sys::BPF_F_AFTER | libbpf_sys::BPF_F_LINK;
+        opts.__bindgen_anon_1.tcx.relative_fd = link.as_raw_fd() as u32;
+    }
     // SAFETY: opts is initialised and outlives the call, which only reads it.
     let fd = check(unsafe {
         libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, hook.tcx(), &opts)
