@@ -9,7 +9,7 @@
  *   the first is given to the proxy's listener there, which must have IP_TRANSPARENT. Which sockets
  *   those are is kept with the socket: it is settled when the connection begins, and ends with it.
  */
-#include "redirect/socket.h"
+#include "redirect/follow.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -51,6 +51,21 @@ static __always_inline bool is_local(struct __sk_buff *skb, const struct segment
 	return result == BPF_FIB_LKUP_RET_NOT_FWDED || result == BPF_FIB_LKUP_RET_FWD_DISABLED;
 }
 
+/* Gives a first segment to the proxy, unless it has a connection already. Returns whether that is
+ * done. */
+static __always_inline bool give(struct __sk_buff *skb, struct segment *s, enum way way)
+{
+	switch (socket_state(skb, s)) {
+	case 0:
+	case BPF_TCP_LISTEN:
+		return socket_give(skb, s, way);
+	case BPF_TCP_TIME_WAIT:
+		return follow(skb, s, way);
+	default:
+		return true;
+	}
+}
+
 SEC("tc")
 int linkerd_redirect_inbound(struct __sk_buff *skb)
 {
@@ -58,7 +73,7 @@ int linkerd_redirect_inbound(struct __sk_buff *skb)
 
 	if (!redirect_config.inbound_port || !segment_read(skb, &s) || !segment_is_syn(&s) ||
 	    !port_chosen(redirect_config.inbound, s.port) || peer_skipped(&s, INBOUND) ||
-	    !is_local(skb, &s) || socket_has_begun(skb, &s) || socket_give(skb, &s, INBOUND))
+	    !is_local(skb, &s) || give(skb, &s, INBOUND))
 		return PASS;
 	return redirect_config.fallback == FALLBACK_DROP ? DROP : PASS;
 }
@@ -143,8 +158,7 @@ int linkerd_redirect_loopback(struct __sk_buff *skb)
 		return PASS;
 	/* It has the MAC address of somebody outside. */
 	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
-	if (!segment_read(skb, &s) || !segment_is_syn(&s) || socket_has_begun(skb, &s) ||
-	    socket_give(skb, &s, OUTBOUND))
+	if (!segment_read(skb, &s) || !segment_is_syn(&s) || give(skb, &s, OUTBOUND))
 		return PASS;
 	/* The proxy has stopped listening just now. The next attempt is settled anew. */
 	return DROP;

@@ -15,8 +15,9 @@ use metricd::extension::{self, VersionOptions};
 use metricd::inject::Config;
 use metricd::inject::manifests::{self, Change};
 use metricd::options::Options;
+use metricd::target::NodeTarget;
 use metricd::work::{Work, WorkArgs};
-use metricd::{check, gc, install, logging, run};
+use metricd::{check, gc, install, logging, redirect, run};
 
 /// Request metrics for every pod, collected in the kernel.
 #[derive(Parser)]
@@ -95,6 +96,14 @@ enum Command {
     },
     /// Detach what was attached, and remove the pins
     Detach(WorkArgs),
+    /// Say what redirects connections in a pod or network namespace: none, ebpf or iptables
+    Redirection {
+        #[command(flatten)]
+        target: NodeTarget,
+
+        #[command(flatten)]
+        options: Options,
+    },
     /// Check whether it can work here, or does on a cluster
     Check(check::Options),
     /// Print the version of this command line, and of what is installed on the cluster
@@ -139,6 +148,12 @@ fn execute(command: Command) -> Result<bool> {
     let lines = match command {
         Command::Run { options, listen } => {
             run::run(&options, listen)?;
+            Vec::new()
+        }
+        Command::Redirection { target, options } => {
+            let options = target.enter(options)?;
+            let lines = redirect::status(&options.pin_dir)?;
+            print(&(lines.join("\n") + "\n"))?;
             Vec::new()
         }
         Command::Install(flags) => {

@@ -7,10 +7,13 @@
 //! on. As for the rest, what holds for `init.rs` holds here: each step may be the last.
 
 pub mod config;
+mod iptables;
+mod listener;
 mod loader;
 mod netlink;
 mod programs;
 mod routing;
+mod status;
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -26,6 +29,7 @@ use crate::pins;
 use crate::sys::Hook;
 use config::Config;
 use programs::Programs;
+pub use status::status;
 
 /// Redirects on the interfaces of the network namespace that the thread is in, where the observers
 /// are attached already. Programs of another build or for something else are replaced. Returns a
@@ -148,6 +152,7 @@ fn replace(
             return Err(error.context("the programs that were there go on"));
         }
     }
+    listener::attach(dir, programs.listener())?;
     for (old, folder) in pins::redirects(dir)? {
         if old != number {
             pins::remove_folder(&folder)?;
@@ -186,6 +191,7 @@ fn attach_to(
         lines.push(format!("{} {}: {line}", interface.name, hook.name()));
         Ok(())
     };
+    listener::attach(dir, programs.listener())?;
     let (inbound, outbound) = (config.inbound_port, config.outbound_port);
     if outbound != 0 {
         let note = pins::redirect_note(dir);

@@ -37,15 +37,6 @@ static __always_inline bool socket_exists(struct __sk_buff *skb, struct segment 
 	return state && state != BPF_TCP_LISTEN;
 }
 
-/* The same for a first segment. It can follow a connection that has ended, and then the kernel
- * would look for the listener at the port that the client has named. */
-static __always_inline bool socket_has_begun(struct __sk_buff *skb, struct segment *s)
-{
-	__u32 state = socket_state(skb, s);
-
-	return state && state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT;
-}
-
 /*
  * The proxy's listener, to be released, or NULL. The inbound one may be bound to the address that
  * the client has named; the outbound one to the loopback's. No client is named, so that none of the

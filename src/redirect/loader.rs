@@ -15,8 +15,13 @@ use crate::abi::Layout;
 use crate::pins;
 use crate::redirect_skel::RedirectSkelBuilder;
 
-/// Of which sockets' connections the proxy has taken: programs take it over from each other.
-const SOCKETS: &str = "linkerd_redirect_map";
+/// What programs take over from each other: which sockets' connections the proxy has taken, and what
+/// one program notes for another.
+const SHARED: [&str; 3] = [
+    "linkerd_redirect_map",
+    "linkerd_redirect_note_map",
+    "linkerd_redirect_listeners_map",
+];
 
 /// A hash of this build's programs.
 pub fn object() -> u64 {
@@ -44,13 +49,12 @@ pub fn publish(dir: &Path, number: u32, config: &Config) -> Result<()> {
     to.fallback = config.kernel.fallback;
     to.inbound = config.kernel.inbound;
     to.outbound = config.kernel.outbound;
-    let sockets = dir.join(SOCKETS);
-    let known = sockets.exists();
-    if known {
-        open.maps
-            .linkerd_redirect_map
-            .reuse_pinned_map(&sockets)
-            .with_context(|| format!("take over the pinned map {}", sockets.display()))?;
+    for mut map in open.open_object_mut().maps_mut() {
+        let path = dir.join(map.name());
+        if SHARED.iter().any(|name| map.name() == *name) && path.exists() {
+            map.reuse_pinned_map(&path)
+                .with_context(|| format!("take over the pinned map {}", path.display()))?;
+        }
     }
     // TCX wants it at load; clsact and kernels without TCX don't look at it.
     let programs = &mut open.progs;
@@ -74,8 +78,11 @@ pub fn publish(dir: &Path, number: u32, config: &Config) -> Result<()> {
             .update(&key, &ways.to_bytes(), MapFlags::ANY)
             .context("write the subnets that are skipped")?;
     }
-    if !known {
-        pins::pin(maps.linkerd_redirect_map.as_fd(), &sockets)?;
+    for map in skel.object().maps() {
+        let path = dir.join(map.name());
+        if SHARED.iter().any(|name| map.name() == *name) && !path.exists() {
+            pins::pin(map.as_fd(), &path)?;
+        }
     }
     let next = pins::next_redirect(dir);
     if next.exists() {

@@ -16,10 +16,11 @@ use crate::sys::Hook;
 
 /// The pins, which are called as the programs and maps are; of the configuration it is where the
 /// compiler puts it that has another name.
-pub const PROGRAMS: [&str; 3] = [
+pub const PROGRAMS: [&str; 4] = [
     "linkerd_redirect_inbound",
     "linkerd_redirect_outbound",
     "linkerd_redirect_loopback",
+    "linkerd_redirect_listener",
 ];
 pub const CONFIG: &str = "linkerd_redirect_config_map";
 pub const SUBNETS: &str = "linkerd_redirect_subnets_map";
@@ -29,7 +30,7 @@ pub struct Programs {
     pub number: u32,
     folder: PathBuf,
     /// In the order of [`PROGRAMS`].
-    programs: [OwnedFd; 3],
+    programs: [OwnedFd; 4],
     /// Whether there is another folder, so that other programs may run at some hook.
     interrupted: bool,
 }
@@ -45,11 +46,11 @@ impl Programs {
         let Some((number, folder)) = folders.pop() else {
             return Ok(None);
         };
-        let [inbound, outbound, loopback] =
+        let [inbound, outbound, loopback, listener] =
             PROGRAMS.map(|name| installed::program(&folder.join(name)));
         Ok(Some(Self {
             number,
-            programs: [inbound?, outbound?, loopback?],
+            programs: [inbound?, outbound?, loopback?, listener?],
             folder,
             interrupted: !folders.is_empty(),
         }))
@@ -63,6 +64,11 @@ impl Programs {
             Hook::Egress => 1,
         };
         self.programs[which].as_fd()
+    }
+
+    /// The one that is at no hook of a device.
+    pub fn listener(&self) -> BorrowedFd<'_> {
+        self.programs[3].as_fd()
     }
 
     /// What they do.
