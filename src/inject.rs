@@ -9,6 +9,7 @@ pub mod memory;
 mod ports;
 mod quantity;
 mod record;
+pub mod redirect;
 mod skip;
 mod values;
 pub(crate) mod yaml;
@@ -68,6 +69,12 @@ pub fn inject(pod: &Value, around: &Around, config: &Config) -> Result<Outcome> 
     }
     let settings = Settings::new(pod, around.namespace, config, &mut warnings);
     let port = ports::choose(&bare, around, &settings, &mut warnings);
+    if settings.redirect.enabled && ports::is_meshed(&bare, around) {
+        warnings.push(format!(
+            "{}: Linkerd redirects in this pod, too, by iptables: let one of them do it",
+            redirect::REDIRECT
+        ));
+    }
     let parts = containers::build(&bare, around, &settings, port).over(before);
 
     let mut record = Record::of(&bare);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::golden;
 
 /// What is bad for every annotation, or for those whose names end so.
-const BAD: [(&str, &[&str]); 15] = [
+const BAD: [(&str, &[&str]); 17] = [
     ("", &["", " ", "so many", "1,,2"]),
     (
         "-size",
@@ -57,6 +57,8 @@ const BAD: [(&str, &[&str]); 15] = [
             "wéb",
         ],
     ),
+    ("/redirect", &["true", "Enabled"]),
+    ("-fallback", &["refuse", "Pass"]),
     ("-policy", &["always", "ifnotpresent"]),
     (
         "-request",
