@@ -9,7 +9,9 @@
  *   the first is given to the proxy's listener there, which must have IP_TRANSPARENT. Which sockets
  *   those are is kept with the socket: it is settled when the connection begins, and ends with it.
  */
-#include "redirect/follow.h"
+#include "redirect/again.h"
+#include "redirect/cookie.h"
+#include "redirect/original.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -51,19 +53,29 @@ static __always_inline bool is_local(struct __sk_buff *skb, const struct segment
 	return result == BPF_FIB_LKUP_RET_NOT_FWDED || result == BPF_FIB_LKUP_RET_FWD_DISABLED;
 }
 
+static __always_inline bool proxy_listens(struct __sk_buff *skb, struct segment *s, enum way way)
+{
+	struct bpf_sock *sk = socket_listener(skb, s, way);
+
+	if (sk)
+		bpf_sk_release(sk);
+	return sk;
+}
+
 /* Gives a first segment to the proxy, unless it has a connection already. Returns whether that is
  * done. */
 static __always_inline bool give(struct __sk_buff *skb, struct segment *s, enum way way)
 {
-	switch (socket_state(skb, s)) {
-	case 0:
-	case BPF_TCP_LISTEN:
-		return socket_give(skb, s, way);
-	case BPF_TCP_TIME_WAIT:
-		return follow(skb, s, way);
-	default:
+	__u32 state = socket_state(skb, s);
+
+	if (state && state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT)
 		return true;
-	}
+	return socket_give(skb, s, way);
+}
+
+static __always_inline bool is_waiting(struct __sk_buff *skb, struct segment *s)
+{
+	return socket_state(skb, s) == BPF_TCP_TIME_WAIT;
 }
 
 SEC("tc")
@@ -71,20 +83,20 @@ int linkerd_redirect_inbound(struct __sk_buff *skb)
 {
 	struct segment s;
 
-	if (!redirect_config.inbound_port || !segment_read(skb, &s) || !segment_is_syn(&s) ||
+	if (!redirect_config.inbound_port || !segment_read(skb, &s) ||
+	    !(segment_is_syn(&s) || cookie_returns(skb, &s)) ||
 	    !port_chosen(redirect_config.inbound, s.port) || peer_skipped(&s, INBOUND) ||
-	    !is_local(skb, &s) || give(skb, &s, INBOUND))
+	    !is_local(skb, &s))
+		return PASS;
+	if (!segment_is_syn(&s)) {
+		socket_give(skb, &s, INBOUND);
+		return PASS;
+	}
+	if (proxy_listens(skb, &s, INBOUND) && is_waiting(skb, &s) && again(skb, &s, MARK_AGAIN))
+		return PASS;
+	if (give(skb, &s, INBOUND))
 		return PASS;
 	return redirect_config.fallback == FALLBACK_DROP ? DROP : PASS;
-}
-
-static __always_inline bool proxy_listens(struct __sk_buff *skb, struct segment *s)
-{
-	struct bpf_sock *sk = socket_listener(skb, s, OUTBOUND);
-
-	if (sk)
-		bpf_sk_release(sk);
-	return sk;
 }
 
 static __always_inline int to_loopback(struct __sk_buff *skb)
@@ -98,8 +110,8 @@ static __always_inline int begin(struct __sk_buff *skb, struct segment *s, struc
 {
 	struct redirect_value *value;
 
-	if (!port_chosen(redirect_config.outbound, s->port) || peer_skipped(s, OUTBOUND) ||
-	    bpf_get_socket_uid(skb) == redirect_config.proxy_uid) {
+	if (!redirect_config.outbound_port || !port_chosen(redirect_config.outbound, s->port) ||
+	    peer_skipped(s, OUTBOUND) || bpf_get_socket_uid(skb) == redirect_config.proxy_uid) {
 		/* Connected again, elsewhere. */
 		if (sk)
 			bpf_sk_storage_delete(&linkerd_redirect_map, sk);
@@ -111,7 +123,7 @@ static __always_inline int begin(struct __sk_buff *skb, struct segment *s, struc
 	/* Once it has gone out it goes on there. */
 	if (value && value->seq == s->seq && value->verdict == STRAIGHT)
 		return PASS;
-	if (value && proxy_listens(skb, s)) {
+	if (value && proxy_listens(skb, s, OUTBOUND)) {
 		value->seq = s->seq;
 		value->verdict = TO_PROXY;
 		return to_loopback(skb);
@@ -132,8 +144,13 @@ int linkerd_redirect_outbound(struct __sk_buff *skb)
 	struct redirect_value *value;
 	struct segment s;
 
-	if (!redirect_config.outbound_port || !segment_read(skb, &s))
+	if (!segment_read(skb, &s))
 		return PASS;
+	if ((s.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
+		if (redirect_config.inbound_port)
+			cookie_leaves(skb, &s);
+		return PASS;
+	}
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
 	if (sk && (sk->protocol != IPPROTO_TCP || sk->type != 1 /* SOCK_STREAM */ ||
@@ -152,13 +169,24 @@ int linkerd_redirect_outbound(struct __sk_buff *skb)
 SEC("tc")
 int linkerd_redirect_loopback(struct __sk_buff *skb)
 {
+	__u32 mark = skb->mark;
 	struct segment s;
 
-	if (skb->mark != MARK)
+	if (mark != MARK && mark != MARK_AGAIN)
 		return PASS;
 	/* It has the MAC address of somebody outside. */
 	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
-	if (!segment_read(skb, &s) || !segment_is_syn(&s) || give(skb, &s, OUTBOUND))
+	if (!segment_read(skb, &s) || !segment_is_syn(&s))
+		return PASS;
+	if (mark == MARK_AGAIN) {
+		/* What arrived has been seen where it did. */
+		give(skb, &s, INBOUND);
+		return DONE;
+	}
+	/* The reset is not to be seen, and the segment will be when it comes again. */
+	if (is_waiting(skb, &s) && again(skb, &s, MARK))
+		return DONE;
+	if (give(skb, &s, OUTBOUND))
 		return PASS;
 	/* The proxy has stopped listening just now. The next attempt is settled anew. */
 	return DROP;

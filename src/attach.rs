@@ -18,6 +18,7 @@ use libbpf_rs::{
 use nix::errno::Errno;
 
 use crate::abi::{AttachmentKey, AttachmentValue, Layout};
+use crate::loader::LOOPBACK;
 use crate::netns::Interface;
 use crate::options::Way;
 use crate::pins;
@@ -49,10 +50,10 @@ impl Owner {
 
     /// Whose programs come first at a hook: what arrives is counted as it comes, and what is led
     /// away has not left.
-    fn first(hook: Hook) -> Self {
+    fn first(ifindex: u32, hook: Hook) -> Self {
         match hook {
-            Hook::Ingress => Owner::Observer,
-            Hook::Egress => Owner::Redirect,
+            Hook::Ingress if ifindex != LOOPBACK => Owner::Observer,
+            _ => Owner::Redirect,
         }
     }
 }
@@ -181,7 +182,7 @@ impl Hooks<'_> {
 
     /// What of the other owner's is to come before ours.
     fn before(&self, ifindex: u32, hook: Hook) -> Option<Attached> {
-        let first = Owner::first(hook);
+        let first = Owner::first(ifindex, hook);
         if first == self.owner {
             return None;
         }
@@ -269,7 +270,7 @@ impl Hooks<'_> {
         records.put(self.owner, interface.index, hook, record)?;
         let before = match self.before(interface.index, hook) {
             Some(Attached::Tcx) => {
-                let name = pins::link(Owner::first(hook), hook, interface.index);
+                let name = pins::link(Owner::first(interface.index, hook), hook, interface.index);
                 Some(
                     Link::open(self.pin_dir.join(name))
                         .context("open the link of what comes before")?,

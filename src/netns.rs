@@ -31,15 +31,13 @@ pub fn enter(path: &Path) -> Result<()> {
     })
 }
 
-/// The network namespace that the thread is in.
-pub const CURRENT: &str = "/proc/thread-self/ns/net";
-
 /// What tells the network namespace that the thread is in from all others that there are now.
 ///
 /// # Errors
 /// If /proc is not mounted.
 pub fn inode() -> Result<u64> {
-    let metadata = fs::metadata(CURRENT).with_context(|| format!("look at {CURRENT}"))?;
+    let path = "/proc/thread-self/ns/net";
+    let metadata = fs::metadata(path).with_context(|| format!("look at {path}"))?;
     Ok(metadata.ino())
 }
 

@@ -8,9 +8,9 @@
 
 pub mod config;
 mod iptables;
-mod listener;
 mod loader;
 mod netlink;
+mod original;
 mod programs;
 mod routing;
 mod status;
@@ -45,7 +45,12 @@ pub fn attach(options: &Options, config: &Config) -> Result<Vec<String>> {
     let is_new = before.is_none();
     let attached = (|| {
         let (programs, mut lines) = match before {
-            Some(programs) if programs.are(config)? => (programs, Vec::new()),
+            Some(programs)
+                if programs.are(config)?
+                    && (config.cgroup.is_none() || programs.original().is_some()) =>
+            {
+                (programs, Vec::new())
+            }
             before => replace(&observers, before.as_ref(), config)?,
         };
         lines.extend(attach_to(
@@ -54,6 +59,13 @@ pub fn attach(options: &Options, config: &Config) -> Result<Vec<String>> {
             &interfaces,
             options.attach,
         )?);
+        if let (Some(cgroup), Some(program)) = (&config.cgroup, programs.original()) {
+            original::attach(dir, cgroup, program)?;
+            lines.push(format!(
+                "cgroup {}: SO_ORIGINAL_DST is answered",
+                cgroup.display()
+            ));
+        }
         Ok(lines)
     })();
     if attached.is_err() && is_new {
@@ -137,7 +149,8 @@ fn replace(
 ) -> Result<(Programs, Vec<String>)> {
     let dir = observers.pin_dir();
     let number = before.map_or(1, |before| before.number + 1);
-    loader::publish(dir, number, config)?;
+    let answers = original::exists(dir);
+    loader::publish(dir, number, config, answers || config.cgroup.is_some())?;
     let programs = Programs::newest(dir)?.context("the programs that were just pinned are gone")?;
     let hooks = hooks(observers)?;
     let running = hooks.all();
@@ -152,7 +165,9 @@ fn replace(
             return Err(error.context("the programs that were there go on"));
         }
     }
-    listener::attach(dir, programs.listener())?;
+    if let (true, Some(program)) = (answers, programs.original()) {
+        original::switch(dir, program)?;
+    }
     for (old, folder) in pins::redirects(dir)? {
         if old != number {
             pins::remove_folder(&folder)?;
@@ -191,7 +206,6 @@ fn attach_to(
         lines.push(format!("{} {}: {line}", interface.name, hook.name()));
         Ok(())
     };
-    listener::attach(dir, programs.listener())?;
     let (inbound, outbound) = (config.inbound_port, config.outbound_port);
     if outbound != 0 {
         let note = pins::redirect_note(dir);
@@ -213,10 +227,12 @@ fn attach_to(
             let what = format!("inbound connections to port {inbound}");
             attach(interface, Hook::Ingress, what)?;
         }
-        if outbound != 0 {
-            let what = format!("outbound connections to port {outbound}");
-            attach(interface, Hook::Egress, what)?;
-        }
+        // Also where only inbound connections are: their answers are looked at.
+        let what = match outbound {
+            0 => "no outbound connections".into(),
+            port => format!("outbound connections to port {port}"),
+        };
+        attach(interface, Hook::Egress, what)?;
     }
     Ok(lines)
 }

@@ -73,15 +73,15 @@ pub fn tcx_attach(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Attaches a program of the kind `BPF_SK_LOOKUP` to a network namespace (kernel 5.9). The link lasts as
-/// long as its descriptor or a pin.
-pub fn netns_attach(program: BorrowedFd, netns: BorrowedFd) -> io::Result<OwnedFd> {
+/// Attaches a program of the kind `BPF_CGROUP_GETSOCKOPT` to a cgroup (kernel 5.7). The link lasts as long
+/// as its descriptor or a pin.
+pub fn cgroup_attach(program: BorrowedFd, cgroup: BorrowedFd) -> io::Result<OwnedFd> {
     // SAFETY: the descriptors are open, and no options are given.
     let fd = check(unsafe {
         libbpf_sys::bpf_link_create(
             program.as_raw_fd(),
-            netns.as_raw_fd(),
-            libbpf_sys::BPF_SK_LOOKUP,
+            cgroup.as_raw_fd(),
+            libbpf_sys::BPF_CGROUP_GETSOCKOPT,
             std::ptr::null(),
         )
     })?;
@@ -89,8 +89,8 @@ pub fn netns_attach(program: BorrowedFd, netns: BorrowedFd) -> io::Result<OwnedF
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Puts another program into the place of a link's, atomically (kernel 6.6 for TCX, 5.9 for a
-/// network namespace).
+/// Puts another program into the place of a link's, atomically (kernel 6.6 for TCX, 5.7 for a
+/// cgroup).
 pub fn link_update(link: BorrowedFd, program: BorrowedFd) -> io::Result<()> {
     // SAFETY: the descriptors are open, and no options are given.
     check(unsafe {

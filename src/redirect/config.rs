@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
@@ -158,6 +159,15 @@ pub struct Flags {
     )]
     skip_outbound_subnets: Vec<Subnet>,
 
+    /// Answer SO_ORIGINAL_DST in this cgroup (of a cgroup2 file system), for a proxy that asks for
+    /// nothing else
+    #[arg(
+        long = "redirect-cgroup",
+        env = "METRICD_REDIRECT_CGROUP",
+        value_name = "DIR"
+    )]
+    pub cgroup: Option<PathBuf>,
+
     /// What becomes of connections while the proxy does not listen: they pass it by, or are dropped
     /// until it does
     #[arg(
@@ -216,6 +226,7 @@ impl Flags {
                 outbound: bits(&self.outbound_ports, &self.skip_outbound_ports),
             },
             subnets,
+            cgroup: self.cgroup.clone(),
         }))
     }
 }
@@ -308,6 +319,8 @@ pub struct Config {
     pub kernel: Kernel,
     /// Those whose connections are not redirected, and which way: [`INBOUND`] and [`OUTBOUND`].
     pub subnets: Vec<(Subnet, u32)>,
+    /// Where SO_ORIGINAL_DST is to be answered. If it is already it stays so.
+    pub cgroup: Option<PathBuf>,
 }
 
 impl Config {

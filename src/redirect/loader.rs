@@ -10,18 +10,13 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, ProgramAttachType};
 
 use super::config::Config;
-use super::programs::{CONFIG, PROGRAMS, SUBNETS};
+use super::programs::{CONFIG, ORIGINAL, PROGRAMS, SUBNETS};
 use crate::abi::Layout;
 use crate::pins;
 use crate::redirect_skel::RedirectSkelBuilder;
 
-/// What programs take over from each other: which sockets' connections the proxy has taken, and what
-/// one program notes for another.
-const SHARED: [&str; 3] = [
-    "linkerd_redirect_map",
-    "linkerd_redirect_note_map",
-    "linkerd_redirect_listeners_map",
-];
+/// Which sockets' connections the proxy has taken: programs take it over from each other.
+const SOCKETS: &str = "linkerd_redirect_map";
 
 /// A hash of this build's programs.
 pub fn object() -> u64 {
@@ -30,12 +25,12 @@ pub fn object() -> u64 {
         .expect("build.rs makes it")
 }
 
-/// Loads programs for a configuration and pins them in a folder of their own, which appears as a
-/// whole.
+/// Loads programs for a configuration, with the one for cgroups or not, and pins them in a folder of
+/// their own, which appears as a whole.
 ///
 /// # Errors
 /// If the kernel refuses: with what to do about it.
-pub fn publish(dir: &Path, number: u32, config: &Config) -> Result<()> {
+pub fn publish(dir: &Path, number: u32, config: &Config, original: bool) -> Result<()> {
     let mut object = MaybeUninit::uninit();
     let mut open = RedirectSkelBuilder::default()
         .open(&mut object)
@@ -49,12 +44,13 @@ pub fn publish(dir: &Path, number: u32, config: &Config) -> Result<()> {
     to.fallback = config.kernel.fallback;
     to.inbound = config.kernel.inbound;
     to.outbound = config.kernel.outbound;
-    for mut map in open.open_object_mut().maps_mut() {
-        let path = dir.join(map.name());
-        if SHARED.iter().any(|name| map.name() == *name) && path.exists() {
-            map.reuse_pinned_map(&path)
-                .with_context(|| format!("take over the pinned map {}", path.display()))?;
-        }
+    let sockets = dir.join(SOCKETS);
+    let known = sockets.exists();
+    if known {
+        open.maps
+            .linkerd_redirect_map
+            .reuse_pinned_map(&sockets)
+            .with_context(|| format!("take over the pinned map {}", sockets.display()))?;
     }
     // TCX wants it at load; clsact and kernels without TCX don't look at it.
     let programs = &mut open.progs;
@@ -66,6 +62,7 @@ pub fn publish(dir: &Path, number: u32, config: &Config) -> Result<()> {
     }
     let outbound = &mut programs.linkerd_redirect_outbound;
     outbound.set_attach_type(ProgramAttachType::TcxEgress);
+    open.progs.linkerd_redirect_original.set_autoload(original);
     let skel = open.load().context(
         "load the programs of redirection (needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, before \
          5.11 also CAP_SYS_RESOURCE, and a seccomp profile that allows bpf())",
@@ -78,11 +75,8 @@ pub fn publish(dir: &Path, number: u32, config: &Config) -> Result<()> {
             .update(&key, &ways.to_bytes(), MapFlags::ANY)
             .context("write the subnets that are skipped")?;
     }
-    for map in skel.object().maps() {
-        let path = dir.join(map.name());
-        if SHARED.iter().any(|name| map.name() == *name) && !path.exists() {
-            pins::pin(map.as_fd(), &path)?;
-        }
+    if !known {
+        pins::pin(maps.linkerd_redirect_map.as_fd(), &sockets)?;
     }
     let next = pins::next_redirect(dir);
     if next.exists() {
@@ -91,8 +85,9 @@ pub fn publish(dir: &Path, number: u32, config: &Config) -> Result<()> {
     fs::create_dir(&next).with_context(|| format!("make {}", next.display()))?;
     for program in skel.object().progs() {
         let name = program.name().to_string_lossy();
-        debug_assert!(PROGRAMS.contains(&name.as_ref()));
-        pins::pin(program.as_fd(), &next.join(name.as_ref()))?;
+        if PROGRAMS.contains(&name.as_ref()) || (original && name == ORIGINAL) {
+            pins::pin(program.as_fd(), &next.join(name.as_ref()))?;
+        }
     }
     pins::pin(maps.rodata.as_fd(), &next.join(CONFIG))?;
     pins::pin(

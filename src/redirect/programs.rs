@@ -16,12 +16,13 @@ use crate::sys::Hook;
 
 /// The pins, which are called as the programs and maps are; of the configuration it is where the
 /// compiler puts it that has another name.
-pub const PROGRAMS: [&str; 4] = [
+pub const PROGRAMS: [&str; 3] = [
     "linkerd_redirect_inbound",
     "linkerd_redirect_outbound",
     "linkerd_redirect_loopback",
-    "linkerd_redirect_listener",
 ];
+/// The one for cgroups, where it is asked for.
+pub const ORIGINAL: &str = "linkerd_redirect_original";
 pub const CONFIG: &str = "linkerd_redirect_config_map";
 pub const SUBNETS: &str = "linkerd_redirect_subnets_map";
 
@@ -30,7 +31,8 @@ pub struct Programs {
     pub number: u32,
     folder: PathBuf,
     /// In the order of [`PROGRAMS`].
-    programs: [OwnedFd; 4],
+    programs: [OwnedFd; 3],
+    original: Option<OwnedFd>,
     /// Whether there is another folder, so that other programs may run at some hook.
     interrupted: bool,
 }
@@ -46,11 +48,15 @@ impl Programs {
         let Some((number, folder)) = folders.pop() else {
             return Ok(None);
         };
-        let [inbound, outbound, loopback, listener] =
+        let [inbound, outbound, loopback] =
             PROGRAMS.map(|name| installed::program(&folder.join(name)));
         Ok(Some(Self {
             number,
-            programs: [inbound?, outbound?, loopback?, listener?],
+            programs: [inbound?, outbound?, loopback?],
+            original: match folder.join(ORIGINAL) {
+                path if path.exists() => Some(installed::program(&path)?),
+                _ => None,
+            },
             folder,
             interrupted: !folders.is_empty(),
         }))
@@ -66,9 +72,9 @@ impl Programs {
         self.programs[which].as_fd()
     }
 
-    /// The one that is at no hook of a device.
-    pub fn listener(&self) -> BorrowedFd<'_> {
-        self.programs[3].as_fd()
+    /// The one that answers SO_ORIGINAL_DST, if there is one.
+    pub fn original(&self) -> Option<BorrowedFd<'_>> {
+        self.original.as_ref().map(AsFd::as_fd)
     }
 
     /// What they do.
@@ -103,7 +109,11 @@ impl Programs {
                 subnets.push((Subnet { bits, address }, ways));
             }
         }
-        Ok(Config { kernel, subnets })
+        Ok(Config {
+            kernel,
+            subnets,
+            cgroup: None,
+        })
     }
 
     /// Whether they are this build's, do that, and are all that runs.

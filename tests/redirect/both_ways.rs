@@ -102,3 +102,18 @@ fn connections_from_a_skipped_subnet_go_straight() {
         assert_eq!(logged, taken, "{subnets}");
     }
 }
+
+/// The kernel remembers nothing of a handshake whose end is yet to come, as under a flood.
+#[test]
+fn handshakes_by_cookies_end_at_the_proxy() {
+    let world = World::redirected(&[]);
+    let pod = &world.pod;
+    pod.hook.sysctl("net/ipv4/tcp_syncookies", "2");
+    serve(&pod.hook, PORT);
+    let at = FAMILIES.map(|family| pod.server_at(family, PORT));
+    ask_all(&pod.client, &at, CONNECTIONS);
+    let expected = expected("inbound", &at, CONNECTIONS as u64);
+    assert_eq!(world.proxy.logged(2 * CONNECTIONS as u64), expected);
+    let received = pod.hook.kernel_counter("TcpExt", "SyncookiesRecv");
+    assert!(received >= 2 * CONNECTIONS as u64, "{received} cookies");
+}

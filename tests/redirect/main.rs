@@ -47,5 +47,7 @@ mod counted;
 mod fallback;
 mod lifecycle;
 
+mod original;
+mod playbook;
 mod proxy;
 mod world;

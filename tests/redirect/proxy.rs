@@ -15,7 +15,8 @@ use crate::process::{PATIENCE, Process, eventually};
 pub const INBOUND: u16 = 4143;
 pub const OUTBOUND: u16 = 4140;
 
-/// Each connection is logged as soon as it has gone on. A server named * is where the client wanted to go. Kernels before 6.6 can't give a connection to
+/// Of an IPv4 address it asks conntrack first, but not by a socket for both families. Each connection is
+/// logged as soon as it has gone on. A server named * is where the client wanted to go. Kernels before 6.6 can't give a connection to
 /// a listener with SO_REUSEPORT.
 const CONFIG: &str = "
 global
@@ -32,10 +33,12 @@ defaults
     log global
     log-format '%ft %fi %fp'
 listen inbound
-    bind :::4143 v4v6
+    bind :4143
+    bind [::]:4143 v6only
     server original *
 listen outbound
-    bind :::4140 v4v6 transparent
+    bind :4140 transparent
+    bind [::]:4140 v6only transparent
     server original *
 ";
 
