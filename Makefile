@@ -10,7 +10,7 @@ IMAGE := target/image
 
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
-TEST_PACKAGES := $(DEMO_PACKAGES) bpftool chromium nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
+TEST_PACKAGES := $(DEMO_PACKAGES) bpftool chromium haproxy nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
 	bind9-dnsutils busybox-static cpio dnsmasq-base dnsperf kmod qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor mmdebstrap
 BENCH_PACKAGES := haproxy iptables
 
@@ -79,7 +79,7 @@ fuzz: setup ## Fuzz what is fed to the programs and what user space decodes: FUZ
 		cargo test --locked --profile fuzz --test fuzz
 
 lint: setup ## Formatting and lints of both languages
-	clang-format --dry-run --Werror bpf/*.h bpf/*.c
+	clang-format --dry-run --Werror bpf/*.h bpf/*.c bpf/*/*.h
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 

@@ -1,5 +1,4 @@
-//! Compiles bpf/metricd.bpf.c and bpf/l7.bpf.c and generates their skeletons; compiles the benches'
-//! programs.
+//! Compiles the objects of bpf/ and generates their skeletons; compiles the benches' programs.
 
 use std::env;
 use std::fs;
@@ -15,19 +14,21 @@ fn main() -> Result<()> {
         println!("cargo:rerun-if-changed={source}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
-    let object = out.join("metricd.bpf.o");
-    builder("bpf/metricd.bpf.c")?
-        .obj(&object)
-        .build_and_generate(out.join("metricd.skel.rs"))
-        .context("compile bpf/metricd.bpf.c (needs clang and libelf-dev, see `make setup`)")?;
-    builder("bpf/l7.bpf.c")?
-        .obj(out.join("l7.bpf.o"))
-        .build_and_generate(out.join("l7.skel.rs"))
-        .context("compile bpf/l7.bpf.c")?;
-    // What tells programs from those of another build.
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&fs::read(&object)?);
-    println!("cargo:rustc-env=METRICD_OBJECT={}", hasher.finish().max(1));
+    for (name, hash) in OBJECTS {
+        let object = out.join(format!("{name}.bpf.o"));
+        let source = format!("bpf/{name}.bpf.c");
+        builder(&source)?
+            .obj(&object)
+            .build_and_generate(out.join(format!("{name}.skel.rs")))
+            .with_context(|| {
+                format!("compile {source} (needs clang and libelf-dev, see `make setup`)")
+            })?;
+        if let Some(variable) = hash {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(&fs::read(&object)?);
+            println!("cargo:rustc-env={variable}={}", hasher.finish().max(1));
+        }
+    }
     for (source, object) in BENCHES {
         builder(source)?
             .obj(out.join(object))
@@ -36,6 +37,13 @@ fn main() -> Result<()> {
     }
     Ok(())
 }
+
+/// The objects, and where a hash of one is left that tells its programs from those of another build.
+const OBJECTS: [(&str, Option<&str>); 3] = [
+    ("metricd", Some("METRICD_OBJECT")),
+    ("redirect", Some("METRICD_REDIRECT_OBJECT")),
+    ("l7", None),
+];
 
 /// What is loaded by benches alone, and the object that it becomes.
 const BENCHES: [(&str, &str); 2] = [

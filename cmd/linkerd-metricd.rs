@@ -16,9 +16,10 @@ use metricd::inject::Config;
 use metricd::inject::manifests::{self, Change};
 use metricd::options::Options;
 use metricd::tap::{self, TapArgs};
+use metricd::target::NodeTarget;
 use metricd::view::{diagnose, stat, top};
 use metricd::work::{Work, WorkArgs};
-use metricd::{check, gc, install, logging, run, server};
+use metricd::{check, gc, install, logging, redirect, run, server};
 
 /// Request metrics for every pod, collected in the kernel.
 #[derive(Parser)]
@@ -116,6 +117,14 @@ enum Command {
     /// Looks at the counters of what was lost, and compares with what a proxy in the pod has counted,
     /// if it records by the library. Ends with status 1 if something is missing.
     Diagnose(diagnose::Options),
+    /// Say what redirects connections in a pod or network namespace: none, ebpf or iptables
+    Redirection {
+        #[command(flatten)]
+        target: NodeTarget,
+
+        #[command(flatten)]
+        options: Options,
+    },
     /// Check whether it can work here, or does on a cluster
     Check(check::Options),
     /// Print the version of this command line, and of what is installed on the cluster
@@ -168,6 +177,12 @@ fn execute(command: Command) -> Result<bool> {
             listen,
         } => {
             run::run(&options, l7_file, listen)?;
+            Vec::new()
+        }
+        Command::Redirection { target, options } => {
+            let options = target.enter(options)?;
+            let lines = redirect::status(&options.pin_dir)?;
+            print(&(lines.join("\n") + "\n"))?;
             Vec::new()
         }
         Command::Install(flags) => {

@@ -7,8 +7,9 @@ use std::{env, fs};
 use anyhow::{Context, Result};
 use clap::Parser;
 use metricd::options::Options;
+use metricd::redirect::config::Flags;
 use metricd::target::Target;
-use metricd::{init, logging, sys};
+use metricd::{init, logging, redirect, sys};
 
 /// Attaches metricd's programs to the interfaces of a network namespace, and pins their maps for
 /// metricd to read.
@@ -20,6 +21,13 @@ struct Args {
 
     #[command(flatten)]
     options: Options,
+
+    #[command(flatten)]
+    redirect: Flags,
+
+    /// Take redirection away, and nothing else
+    #[arg(long, env = "METRICD_REDIRECT_OFF", conflicts_with = "detach")]
+    redirect_off: bool,
 
     /// Do nothing, successfully
     #[arg(long, env = "METRICD_DISABLE")]
@@ -86,10 +94,18 @@ fn run(args: &Args) -> Result<Vec<String>> {
         return Ok(vec!["disabled".into()]);
     }
     args.target.enter()?;
+    let pin_dir = &args.options.pin_dir;
+    let redirect = args.redirect.wanted()?;
     let lines = if args.detach {
-        init::detach(&args.options.pin_dir)?
+        init::detach(pin_dir)?
+    } else if args.redirect_off {
+        redirect::detach(pin_dir)?
     } else {
-        init::attach(&args.options)?
+        let mut lines = init::attach(&args.options)?;
+        if let Some(config) = redirect {
+            lines.extend(redirect::attach(&args.options, &config)?);
+        }
+        lines
     };
     // What is left to do takes no right.
     sys::drop_capabilities().context("give up all capabilities")?;

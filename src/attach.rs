@@ -18,15 +18,45 @@ use libbpf_rs::{
 use nix::errno::Errno;
 
 use crate::abi::{AttachmentKey, AttachmentValue, Layout};
+use crate::loader::LOOPBACK;
 use crate::netns::Interface;
 use crate::options::Way;
 use crate::pins;
 use crate::sys::{self, Hook};
 
-/// The filter's handle: "mt". The priority is the first that takes it.
-const HANDLE: u32 = 0x6d74;
-/// Before all others where that is possible, since some end the walk.
-const PRIORITIES: std::ops::RangeInclusive<u32> = 1..=16;
+/// How many priorities are tried, from the first on: before all others where that is possible,
+/// since some end the walk.
+const PRIORITIES: u32 = 16;
+
+/// Whose programs: a hook can have one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Those that count.
+    Observer,
+    /// Those that give connections to a proxy.
+    Redirect,
+}
+
+impl Owner {
+    const BOTH: [Owner; 2] = [Owner::Observer, Owner::Redirect];
+
+    /// The filter's handle: "mt" and "mr".
+    fn handle(self) -> u32 {
+        match self {
+            Owner::Observer => 0x6d74,
+            Owner::Redirect => 0x6d72,
+        }
+    }
+
+    /// Whose programs come first at a hook: what arrives is counted as it comes, and what is led
+    /// away has not left.
+    fn first(ifindex: u32, hook: Hook) -> Self {
+        match hook {
+            Hook::Ingress if ifindex != LOOPBACK => Owner::Observer,
+            _ => Owner::Redirect,
+        }
+    }
+}
 
 /// What is attached to a hook of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,27 +78,38 @@ impl std::fmt::Display for Attached {
 struct Records<'a>(&'a MapHandle);
 
 impl Records<'_> {
-    fn key(ifindex: u32, hook: Hook) -> Vec<u8> {
+    fn key(owner: Owner, ifindex: u32, hook: Hook) -> Vec<u8> {
         AttachmentKey {
             ifindex,
-            egress: u32::from(hook == Hook::Egress),
+            egress: 2 * owner as u32 + u32::from(hook == Hook::Egress),
         }
         .to_bytes()
     }
 
-    fn get(&self, ifindex: u32, hook: Hook) -> Option<AttachmentValue> {
-        let value = self.0.lookup(&Self::key(ifindex, hook), MapFlags::ANY);
+    fn get(&self, owner: Owner, ifindex: u32, hook: Hook) -> Option<AttachmentValue> {
+        let value = self
+            .0
+            .lookup(&Self::key(owner, ifindex, hook), MapFlags::ANY);
         AttachmentValue::read(&mut value.ok()??.as_slice())
     }
 
-    fn put(&self, ifindex: u32, hook: Hook, value: AttachmentValue) -> Result<()> {
+    /// Those of both owners.
+    fn all(&self, ifindex: u32) -> impl Iterator<Item = AttachmentValue> {
+        Owner::BOTH
+            .into_iter()
+            .flat_map(move |owner| Hook::BOTH.map(|hook| self.get(owner, ifindex, hook)))
+            .flatten()
+    }
+
+    fn put(&self, owner: Owner, ifindex: u32, hook: Hook, value: AttachmentValue) -> Result<()> {
+        let key = Self::key(owner, ifindex, hook);
         self.0
-            .update(&Self::key(ifindex, hook), &value.to_bytes(), MapFlags::ANY)
+            .update(&key, &value.to_bytes(), MapFlags::ANY)
             .context("record what is attached")
     }
 
-    fn remove(&self, ifindex: u32, hook: Hook) {
-        let _ = self.0.delete(&Self::key(ifindex, hook));
+    fn remove(&self, owner: Owner, ifindex: u32, hook: Hook) {
+        let _ = self.0.delete(&Self::key(owner, ifindex, hook));
     }
 
     fn interfaces(&self) -> BTreeSet<u32> {
@@ -81,6 +122,7 @@ impl Records<'_> {
 
 /// The hooks of a network namespace's devices, as one pin directory knows them.
 pub struct Hooks<'a> {
+    pub owner: Owner,
     pub pin_dir: &'a Path,
     /// `linkerd_attachment_map`
     pub records: &'a MapHandle,
@@ -103,7 +145,14 @@ pub struct Running {
 impl Hooks<'_> {
     /// What of ours is attached to the hook now. A pin whose device is gone counts for nothing.
     pub fn find(&self, ifindex: u32, hook: Hook) -> Option<Running> {
-        let record = Records(self.records).get(ifindex, hook)?;
+        let running = self.of(self.owner, ifindex, hook)?;
+        let is_filter = running.attached != Attached::Tcx;
+        (!is_filter || self.ours.contains(&running.program)).then_some(running)
+    }
+
+    /// What is noted of an owner's, and is there. Whose program a filter is it does not tell.
+    fn of(&self, owner: Owner, ifindex: u32, hook: Hook) -> Option<Running> {
+        let record = Records(self.records).get(owner, ifindex, hook)?;
         if record.netns != self.netns {
             return None;
         }
@@ -115,11 +164,10 @@ impl Hooks<'_> {
         };
         if record.priority != 0 {
             let priority = record.priority;
-            let program = self.filter(ifindex, hook, priority).query().ok()?;
-            let is_ours = self.ours.contains(&program);
-            return is_ours.then(|| running(Attached::Clsact { priority }, program));
+            let mut filter = filter(owner, self.records.as_fd(), ifindex, hook, priority);
+            return Some(running(Attached::Clsact { priority }, filter.query().ok()?));
         }
-        let path = self.pin_dir.join(pins::link(hook, ifindex));
+        let path = self.pin_dir.join(pins::link(owner, hook, ifindex));
         if !path.exists() {
             return None;
         }
@@ -130,6 +178,15 @@ impl Hooks<'_> {
             }
             _ => None,
         }
+    }
+
+    /// What of the other owner's is to come before ours.
+    fn before(&self, ifindex: u32, hook: Hook) -> Option<Attached> {
+        let first = Owner::first(ifindex, hook);
+        if first == self.owner {
+            return None;
+        }
+        Some(self.of(first, ifindex, hook)?.attached)
     }
 
     /// All that is attached in this namespace.
@@ -148,12 +205,12 @@ impl Hooks<'_> {
         let Running { ifindex, hook, .. } = *running;
         let switched = match running.attached {
             Attached::Tcx => {
-                let path = self.pin_dir.join(pins::link(hook, ifindex));
+                let path = self.pin_dir.join(pins::link(self.owner, hook, ifindex));
                 Link::open(&path)
                     .map_err(anyhow::Error::from)
                     .and_then(|link| Ok(sys::link_update(link.as_fd(), program)?))
             }
-            Attached::Clsact { priority } => filter(program, ifindex, hook, priority)
+            Attached::Clsact { priority } => filter(self.owner, program, ifindex, hook, priority)
                 .replace(true)
                 .attach()
                 .map(drop)
@@ -188,7 +245,7 @@ impl Hooks<'_> {
     /// To query or remove it.
     fn filter(&self, ifindex: u32, hook: Hook, priority: u32) -> TcHook {
         // Any descriptor will do for that.
-        filter(self.records.as_fd(), ifindex, hook, priority)
+        filter(self.owner, self.records.as_fd(), ifindex, hook, priority)
     }
 
     fn attach_tcx(
@@ -198,7 +255,9 @@ impl Hooks<'_> {
         program: BorrowedFd,
     ) -> Result<Attached> {
         let records = Records(self.records);
-        let path = self.pin_dir.join(pins::link(hook, interface.index));
+        let path = self
+            .pin_dir
+            .join(pins::link(self.owner, hook, interface.index));
         // A pin of a device that is gone, or of an earlier sandbox of the same pod.
         let _ = fs::remove_file(&path);
         let record = AttachmentValue {
@@ -208,15 +267,26 @@ impl Hooks<'_> {
         };
         // Before it is made, for what a run that is killed in between has pinned must be known: the
         // same program can't be attached twice.
-        records.put(interface.index, hook, record)?;
-        let attached = sys::tcx_attach(program, interface.index, hook)
+        records.put(self.owner, interface.index, hook, record)?;
+        let before = match self.before(interface.index, hook) {
+            Some(Attached::Tcx) => {
+                let name = pins::link(Owner::first(interface.index, hook), hook, interface.index);
+                Some(
+                    Link::open(self.pin_dir.join(name))
+                        .context("open the link of what comes before")?,
+                )
+            }
+            _ => None,
+        };
+        let before = before.as_ref().map(AsFd::as_fd);
+        let attached = sys::tcx_attach(program, interface.index, hook, before)
             .map_err(anyhow::Error::from)
             .and_then(|link| {
                 sys::pin(link.as_fd(), &path)
                     .with_context(|| format!("pin the link as {}", path.display()))
             });
         if attached.is_err() {
-            records.remove(interface.index, hook);
+            records.remove(self.owner, interface.index, hook);
         }
         attached?;
         Ok(Attached::Tcx)
@@ -230,9 +300,8 @@ impl Hooks<'_> {
     ) -> Result<Attached> {
         let records = Records(self.records);
         // Made for the one hook, it is also the other's.
-        let made_before = Hook::BOTH
-            .iter()
-            .filter_map(|&h| records.get(interface.index, h))
+        let made_before = records
+            .all(interface.index)
             .any(|record| record.netns == self.netns && record.made_qdisc != 0);
         let made = made_before || !sys::clsact_exists(interface.index)?;
         let record = |priority| AttachmentValue {
@@ -240,15 +309,19 @@ impl Hooks<'_> {
             priority,
             made_qdisc: u32::from(made),
         };
+        let first = match self.before(interface.index, hook) {
+            Some(Attached::Clsact { priority }) => priority + 1,
+            _ => 1,
+        };
         // Before it is made, so that a --detach after a crash in between removes it.
-        records.put(interface.index, hook, record(*PRIORITIES.start()))?;
+        records.put(self.owner, interface.index, hook, record(first))?;
         sys::clsact_create(interface.index).context(
             "make the clsact qdisc (the kernel needs CONFIG_NET_CLS_ACT and sch_ingress)",
         )?;
         let mut last = anyhow!("no priority was tried");
-        for priority in PRIORITIES {
-            records.put(interface.index, hook, record(priority))?;
-            match filter(program, interface.index, hook, priority).attach() {
+        for priority in first..first + PRIORITIES {
+            records.put(self.owner, interface.index, hook, record(priority))?;
+            match filter(self.owner, program, interface.index, hook, priority).attach() {
                 Ok(_) => return Ok(Attached::Clsact { priority }),
                 Err(e) => last = e.into(),
             }
@@ -258,14 +331,14 @@ impl Hooks<'_> {
             }
         }
         self.drop_clsact(interface.index, made)?;
-        records.remove(interface.index, hook);
+        records.remove(self.owner, interface.index, hook);
         Err(last).context("add the filter (the kernel needs cls_bpf)")
     }
 
     /// Detaches exactly what [`Hooks::attach`] has attached. Returns a line for each.
     pub fn detach_all(&self) -> Result<Vec<String>> {
         let mut done = Vec::new();
-        for (name, path) in pins::links(self.pin_dir)? {
+        for (name, path) in pins::links(self.pin_dir, self.owner)? {
             let link = Link::open(&path).with_context(|| format!("open {}", path.display()))?;
             // A link whose device is gone can't be detached any more, and need not be.
             if link.detach().is_ok() {
@@ -273,16 +346,18 @@ impl Hooks<'_> {
             }
         }
         let records = Records(self.records);
-        for ifindex in records.interfaces() {
-            let mut made_qdisc = false;
+        // The loopback, to which others may lead, comes last.
+        for ifindex in records.interfaces().into_iter().rev() {
+            let made_qdisc = records
+                .all(ifindex)
+                .any(|record| record.netns == self.netns && record.made_qdisc != 0);
             for hook in Hook::BOTH {
-                let Some(record) = records.get(ifindex, hook) else {
+                let Some(record) = records.get(self.owner, ifindex, hook) else {
                     continue;
                 };
                 if record.netns != self.netns || record.priority == 0 {
                     continue;
                 }
-                made_qdisc |= record.made_qdisc != 0;
                 let mut filter = self.filter(ifindex, hook, record.priority);
                 if filter.query().is_ok_and(|id| self.ours.contains(&id)) {
                     filter.detach().with_context(|| {
@@ -296,7 +371,7 @@ impl Hooks<'_> {
             }
             // Last, so that another try finds what is left.
             for hook in Hook::BOTH {
-                records.remove(ifindex, hook);
+                records.remove(self.owner, ifindex, hook);
             }
         }
         Ok(done)
@@ -315,14 +390,14 @@ impl Hooks<'_> {
     }
 }
 
-fn filter(program: BorrowedFd, ifindex: u32, hook: Hook, priority: u32) -> TcHook {
+fn filter(owner: Owner, program: BorrowedFd, ifindex: u32, hook: Hook, priority: u32) -> TcHook {
     let point: TcAttachPoint = match hook {
         Hook::Ingress => TC_INGRESS,
         Hook::Egress => TC_EGRESS,
     };
     TcHookBuilder::new(program)
         .ifindex(ifindex as i32)
-        .handle(HANDLE)
+        .handle(owner.handle())
         .priority(priority)
         .hook(point)
 }

@@ -25,6 +25,7 @@ use crate::loader::{self, Plan};
 use crate::netns::{self, Interface};
 use crate::options::{LARGE_MAP, Options, READER_GID, Settings};
 use crate::pins::{self, Lock};
+use crate::redirect;
 use crate::skel::MetricdSkel;
 use crate::sys::Hook;
 
@@ -98,7 +99,9 @@ pub fn upgrade(options: &Options) -> Result<Vec<String>> {
             options.pin_dir.display()
         );
     };
-    replace(&installed, options)
+    let mut lines = replace(&installed, options)?;
+    lines.extend(redirect::upgrade(&installed)?);
+    Ok(lines)
 }
 
 /// The same, for the sake of the maps' size.
@@ -134,10 +137,11 @@ pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
 }
 
 fn detach_locked(pin_dir: &Path, _lock: &Lock) -> Result<Vec<String>> {
-    let mut lines = match Installed::open(pin_dir)? {
-        Some(installed) => installed.hooks()?.detach_all()?,
-        None => Vec::new(),
-    };
+    let installed = Installed::open(pin_dir)?;
+    let mut lines = redirect::detach_locked(pin_dir, installed.as_ref())?;
+    if let Some(installed) = installed {
+        lines.extend(installed.hooks()?.detach_all()?);
+    }
     let pins = pins::remove_all(pin_dir)?;
     lines.push(match pins {
         0 => format!("nothing of ours in {}", pin_dir.display()),
@@ -343,8 +347,9 @@ fn attach_to(
     let mut lines = Vec::new();
     for interface in interfaces {
         for hook in Hook::BOTH {
-            // On the loopback each packet comes by both hooks: one is enough.
-            if interface.index == loader::LOOPBACK && hook == Hook::Ingress {
+            // On the loopback each packet comes by both hooks: one is enough, and what is
+            // redirected there comes by this one alone.
+            if interface.index == loader::LOOPBACK && hook == Hook::Egress {
                 continue;
             }
             let line = match hooks.find(interface.index, hook) {

@@ -10,6 +10,7 @@ pub mod memory;
 mod ports;
 mod quantity;
 mod record;
+pub mod redirect;
 mod resources;
 mod skip;
 mod values;
@@ -72,6 +73,12 @@ pub fn inject(pod: &Value, around: &Around, config: &Config) -> Result<Outcome> 
     let port = ports::choose(&bare, around, &settings, &mut warnings);
     let l7 = l7::container(&bare, &settings, &mut warnings);
     let records = l7.is_some();
+    if settings.redirect.enabled && ports::is_meshed(&bare, around) {
+        warnings.push(format!(
+            "{}: Linkerd redirects in this pod, too, by iptables: let one of them do it",
+            redirect::REDIRECT
+        ));
+    }
     let parts =
         containers::build(&bare, around, &settings, port, records, &mut warnings).over(before);
 

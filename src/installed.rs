@@ -10,7 +10,7 @@ use libbpf_rs::query::LinkTypeInfo;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Program};
 
 use crate::abi::{AttachmentValue, Info, Layout, read_grown};
-use crate::attach::Hooks;
+use crate::attach::{Hooks, Owner};
 use crate::maps;
 use crate::netns;
 use crate::options::Settings;
@@ -78,6 +78,7 @@ impl Installed {
     /// The hooks of the network namespace that the thread is in.
     pub fn hooks(&self) -> Result<Hooks<'_>> {
         Ok(Hooks {
+            owner: Owner::Observer,
             pin_dir: &self.pin_dir,
             records: &self.records,
             netns: netns::inode()?,
@@ -151,7 +152,7 @@ impl Installed {
 /// The pinned TCX links, and whether their devices are still there.
 pub fn links(pin_dir: &Path) -> Result<Vec<(String, bool)>> {
     let mut links = Vec::new();
-    for (name, path) in pins::links(pin_dir)? {
+    for (name, path) in pins::links(pin_dir, Owner::Observer)? {
         let info = Link::open(&path)
             .and_then(|link| link.info())
             .with_context(|| format!("open the pinned link {}", path.display()))?;
@@ -166,14 +167,14 @@ fn object() -> u64 {
     env!("METRICD_OBJECT").parse().expect("build.rs makes it")
 }
 
-fn program(path: &Path) -> Result<OwnedFd> {
+/// Opens a pinned program.
+pub fn program(path: &Path) -> Result<OwnedFd> {
     Program::fd_from_pinned_path(path)
         .with_context(|| format!("open the pinned program {}", path.display()))
 }
 
 fn map(path: &Path) -> Result<MapHandle> {
-    let map = MapHandle::from_pinned_path(path)
-        .with_context(|| format!("open the pinned map {}", path.display()))?;
+    let map = open_map(path)?;
     let called = map.name().to_string_lossy();
     if !is_ours(path, &called) {
         bail!(
@@ -182,6 +183,12 @@ fn map(path: &Path) -> Result<MapHandle> {
         );
     }
     Ok(map)
+}
+
+/// Opens a pinned map, whatever it is called.
+pub fn open_map(path: &Path) -> Result<MapHandle> {
+    MapHandle::from_pinned_path(path)
+        .with_context(|| format!("open the pinned map {}", path.display()))
 }
 
 /// Whether a pinned object has the name that its pin says, of which the kernel keeps 15 bytes.

@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod netns;
 pub mod options;
 pub mod pins;
+pub mod redirect;
 pub mod remote;
 pub mod run;
 mod samples;
@@ -47,4 +48,10 @@ pub mod skel {
 #[allow(unsafe_code, clippy::all)]
 mod l7_skel {
     include!(concat!(env!("OUT_DIR"), "/l7.skel.rs"));
+}
+
+/// The one from bpf/redirect.bpf.c.
+#[allow(unsafe_code, clippy::all)]
+mod redirect_skel {
+    include!(concat!(env!("OUT_DIR"), "/redirect.skel.rs"));
 }

@@ -13,12 +13,14 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{FsType, statfs};
 
+use crate::attach::Owner;
 use crate::sys::{self, Hook};
 
 /// linux/magic.h
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 const EPOCH: &str = "linkerd_epoch_";
+const REDIRECT: &str = "linkerd_redirect_";
 const FAILURE: &str = "linkerd_failure";
 /// What is added to a name on its way to becoming that name's.
 const NEXT: &str = "_next";
@@ -41,8 +43,12 @@ pub fn is_program(name: &str) -> bool {
 }
 
 /// The pin of a TCX link: by index, for bpffs allows no dot in a name and interfaces may have one.
-pub fn link(hook: Hook, ifindex: u32) -> String {
-    format!("linkerd_{}_link_{ifindex}", hook.name())
+pub fn link(owner: Owner, hook: Hook, ifindex: u32) -> String {
+    let prefix = match owner {
+        Owner::Observer => "linkerd_",
+        Owner::Redirect => REDIRECT,
+    };
+    format!("{prefix}{}_link_{ifindex}", hook.name())
 }
 
 /// The folder of a set of exported maps and their iterators.
@@ -55,17 +61,61 @@ pub fn epoch(dir: &Path, number: u32) -> PathBuf {
 /// # Errors
 /// If the pin directory can't be listed.
 pub fn epochs(dir: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
-    let mut epochs = Vec::new();
+    numbered(dir, EPOCH)
+}
+
+fn numbered(dir: &Path, prefix: &str) -> io::Result<Vec<(u32, PathBuf)>> {
+    let mut folders = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(EPOCH));
+        let number = name.to_str().and_then(|name| name.strip_prefix(prefix));
         if let Some(Ok(number)) = number.map(str::parse) {
-            epochs.push((number, entry.path()));
+            folders.push((number, entry.path()));
         }
     }
-    epochs.sort();
-    Ok(epochs)
+    folders.sort();
+    Ok(folders)
+}
+
+/// The folder of the programs that redirect, and of what they are configured by.
+pub fn redirect(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{REDIRECT}{number}"))
+}
+
+/// All such folders, by number: more than one after a run that was interrupted.
+///
+/// # Errors
+/// If the pin directory can't be listed.
+pub fn redirects(dir: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+    match numbered(dir, REDIRECT) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        folders => folders,
+    }
+}
+
+/// Where such a folder is filled, before it becomes visible as a whole.
+pub fn next_redirect(dir: &Path) -> PathBuf {
+    dir.join(format!("{REDIRECT}{NEXT}"))
+}
+
+/// Whether the loopback accepts local addresses since redirection needs it: a symbolic link.
+pub fn redirect_note(dir: &Path) -> PathBuf {
+    dir.join(format!("{REDIRECT}accept_local"))
+}
+
+/// Removes all that redirection has pinned. Returns how many pins that were.
+///
+/// # Errors
+/// If one can't be removed.
+pub fn remove_redirect(dir: &Path) -> Result<usize> {
+    let mut removed = 0;
+    for (name, path) in ours(dir)? {
+        if name.starts_with(REDIRECT) {
+            removed += remove(&name, &path)?;
+        }
+    }
+    Ok(removed)
 }
 
 /// Where an epoch's folder is filled, before it becomes visible as a whole.
@@ -76,6 +126,7 @@ pub fn next_epoch(dir: &Path) -> PathBuf {
 /// Whether a name in the pin directory is one of ours.
 pub fn is_ours(name: &str) -> bool {
     name.starts_with(EPOCH)
+        || name.starts_with(REDIRECT)
         || name == FAILURE
         || (name.starts_with("linkerd_")
             && (name.ends_with("_map")
@@ -285,7 +336,7 @@ pub fn remove_pins(dir: &Path) -> Result<usize> {
 /// If the pin directory can't be listed.
 pub fn next(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut next = ours(dir)?;
-    next.retain(|(name, _)| name.ends_with(NEXT));
+    next.retain(|(name, _)| name.ends_with(NEXT) && !name.starts_with(REDIRECT));
     Ok(next)
 }
 
@@ -299,7 +350,7 @@ pub fn remove_next(dir: &Path) -> Result<()> {
 
 fn remove(name: &str, path: &Path) -> Result<usize> {
     let context = || format!("remove {}", path.display());
-    if name.starts_with(EPOCH) {
+    if name.starts_with(EPOCH) || (name.starts_with(REDIRECT) && path.is_dir()) {
         return remove_folder(path);
     }
     fs::remove_file(path).with_context(context)?;
@@ -321,13 +372,15 @@ pub fn remove_folder(path: &Path) -> Result<usize> {
     Ok(removed)
 }
 
-/// Names and paths of the pinned TCX links.
+/// Names and paths of an owner's pinned TCX links.
 ///
 /// # Errors
 /// If the pin directory can't be listed.
-pub fn links(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+pub fn links(dir: &Path, owner: Owner) -> Result<Vec<(String, PathBuf)>> {
     let mut links = ours(dir)?;
-    links.retain(|(name, _)| name.contains("_link_"));
+    links.sort();
+    let is_of = |name: &str| name.starts_with(REDIRECT) == (owner == Owner::Redirect);
+    links.retain(|(name, _)| name.contains("_link_") && is_of(name));
     Ok(links)
 }
 
@@ -400,6 +453,9 @@ mod tests {
             "linkerd_egress_link_2",
             "linkerd_epoch_7",
             "linkerd_epoch__next",
+            "linkerd_redirect_1",
+            "linkerd_redirect_map",
+            "linkerd_redirect_egress_link_2",
         ] {
             assert!(is_ours(ours), "{ours}");
         }

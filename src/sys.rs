@@ -50,14 +50,24 @@ fn check(ret: i32) -> io::Result<i32> {
     }
 }
 
-/// Attaches a program at the head of a device's TCX hook (kernel 6.6). The link lasts as long as
-/// its descriptor or a pin. EINVAL is what older kernels answer.
-pub fn tcx_attach(program: BorrowedFd, ifindex: u32, hook: Hook) -> io::Result<OwnedFd> {
-    let opts = libbpf_sys::bpf_link_create_opts {
+/// Attaches a program at the head of a device's TCX hook, or right behind another link there
+/// (kernel 6.6). The link lasts as long as its descriptor or a pin. EINVAL is what older kernels
+/// answer.
+pub fn tcx_attach(
+    program: BorrowedFd,
+    ifindex: u32,
+    hook: Hook,
+    behind: Option<BorrowedFd>,
+) -> io::Result<OwnedFd> {
+    let mut opts = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
         flags: libbpf_sys::BPF_F_BEFORE,
         ..Default::default()
     };
+    if let Some(link) = behind {
+        opts.flags = libbpf_sys::BPF_F_AFTER | libbpf_sys::BPF_F_LINK;
+        opts.__bindgen_anon_1.tcx.relative_fd = link.as_raw_fd() as u32;
+    }
     // SAFETY: opts is initialised and outlives the call, which only reads it.
     let fd = check(unsafe {
         libbpf_sys::bpf_link_create(program.as_raw_fd(), ifindex as i32, hook.tcx(), &opts)
@@ -66,7 +76,24 @@ pub fn tcx_attach(program: BorrowedFd, ifindex: u32, hook: Hook) -> io::Result<O
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Puts another program into the place of a link's, atomically (kernel 6.6 for TCX).
+/// Attaches a program of the kind `BPF_CGROUP_GETSOCKOPT` to a cgroup (kernel 5.7). The link lasts as long
+/// as its descriptor or a pin.
+pub fn cgroup_attach(program: BorrowedFd, cgroup: BorrowedFd) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptors are open, and no options are given.
+    let fd = check(unsafe {
+        libbpf_sys::bpf_link_create(
+            program.as_raw_fd(),
+            cgroup.as_raw_fd(),
+            libbpf_sys::BPF_CGROUP_GETSOCKOPT,
+            std::ptr::null(),
+        )
+    })?;
+    // SAFETY: the descriptor was made by the call above and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Puts another program into the place of a link's, atomically (kernel 6.6 for TCX, 5.7 for a
+/// cgroup).
 pub fn link_update(link: BorrowedFd, program: BorrowedFd) -> io::Result<()> {
     // SAFETY: the descriptors are open, and no options are given.
     check(unsafe {
@@ -213,4 +240,50 @@ fn tc_dump(kind: u16, ifindex: u32, parent: u32) -> io::Result<Vec<[u32; 3]>> {
 
 fn ne_u32(bytes: &[u8]) -> u32 {
     bytes.try_into().map_or(0, u32::from_ne_bytes)
+}
+
+/// The rules of a table of iptables, as the kernel has them: struct ipt_entry one after the other. The
+/// table must be there.
+pub fn iptables_entries(table: &str, ipv6: bool) -> io::Result<Vec<u8>> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+
+    /// linux/netfilter_ipv4/ip_tables.h, and the same for IPv6: struct ipt_getinfo, whose last two
+    /// words are the number of entries and their size, and struct ipt_get_entries before those.
+    const GET_INFO: i32 = 64;
+    const GET_ENTRIES: i32 = 65;
+    const NAME: usize = 32;
+    const INFO: usize = NAME + 13 * 4;
+    const HEAD: usize = NAME + 8;
+
+    let (family, level) = match ipv6 {
+        false => (AddressFamily::Inet, nix::libc::SOL_IP),
+        true => (AddressFamily::Inet6, nix::libc::SOL_IPV6),
+    };
+    let socket = socket(
+        family,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::Raw,
+    )?;
+    let ask = |option: i32, buffer: &mut [u8]| {
+        let mut len = buffer.len() as nix::libc::socklen_t;
+        // SAFETY: the buffer is as long as is said, and outlives the call, which writes into it.
+        let result = unsafe {
+            let to = buffer.as_mut_ptr().cast();
+            nix::libc::getsockopt(socket.as_raw_fd(), level, option, to, &mut len)
+        };
+        match result {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    let mut info = [0; INFO];
+    info[..table.len()].copy_from_slice(table.as_bytes());
+    ask(GET_INFO, &mut info)?;
+    let size = ne_u32(&info[INFO - 4..]);
+    let mut entries = vec![0; HEAD + size as usize];
+    entries[..table.len()].copy_from_slice(table.as_bytes());
+    entries[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());
+    ask(GET_ENTRIES, &mut entries)?;
+    Ok(entries.split_off(HEAD))
 }

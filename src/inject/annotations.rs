@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::config::Resources;
 use super::quantity::thousandths;
+use super::redirect::{self, Redirect};
 use super::values::{self, whole};
 use super::{Config, Namespace, annotation, memory};
 use crate::options::LARGE_MAP;
@@ -56,6 +57,7 @@ pub struct Settings {
     pub port: Option<u16>,
     /// The name of the proxy's container, if an annotation says it.
     pub l7_container: Option<String>,
+    pub redirect: Redirect,
 }
 
 impl Settings {
@@ -71,21 +73,11 @@ impl Settings {
             config: config.clone(),
             port: None,
             l7_container: None,
+            redirect: Redirect::default(),
         };
-        for (name, apply) in SETTINGS {
-            let of_namespace = namespace.and_then(|namespace| namespace.annotations.get(name));
-            if let Some(value) = of_namespace
-                && let Err(problem) = apply(&mut settings, value)
-            {
-                warnings.push(format!("namespace: {}", refused(name, value, &problem)));
-            }
-        }
-        for (name, apply) in SETTINGS {
-            if let Some(value) = annotation(pod, name)
-                && let Err(problem) = apply(&mut settings, value)
-            {
-                warnings.push(refused(name, value, &problem));
-            }
+        settings.apply(&SETTINGS, pod, namespace, warnings);
+        if settings.redirect.enabled {
+            settings.apply(&redirect::LINKERD, pod, namespace, warnings);
         }
         let config = &mut settings.config;
         if config.map_size > LARGE_MAP {
@@ -99,6 +91,30 @@ impl Settings {
         raise("sidecar", &mut config.sidecar_resources, warnings);
         settings.warn_unknown(pod, warnings);
         settings
+    }
+
+    fn apply(
+        &mut self,
+        annotations: &[(&str, Apply)],
+        pod: &Value,
+        namespace: Option<&Namespace>,
+        warnings: &mut Vec<String>,
+    ) {
+        for (name, apply) in annotations {
+            let of_namespace = namespace.and_then(|namespace| namespace.annotations.get(*name));
+            if let Some(value) = of_namespace
+                && let Err(problem) = apply(self, value)
+            {
+                warnings.push(format!("namespace: {}", refused(name, value, &problem)));
+            }
+        }
+        for (name, apply) in annotations {
+            if let Some(value) = annotation(pod, name)
+                && let Err(problem) = apply(self, value)
+            {
+                warnings.push(refused(name, value, &problem));
+            }
+        }
     }
 
     /// A name that is misspelt would otherwise be overlooked.
@@ -148,10 +164,10 @@ fn raise(container: &str, resources: &mut Resources, warnings: &mut Vec<String>)
     }
 }
 
-type Apply = fn(&mut Settings, &str) -> Result<(), String>;
+pub type Apply = fn(&mut Settings, &str) -> Result<(), String>;
 
 /// Each annotation that changes a setting. Of two for the same, the later wins.
-pub const SETTINGS: [(&str, Apply); 22] = [
+pub const SETTINGS: [(&str, Apply); 24] = [
     (MAP_SIZE, |s, v| {
         set(&mut s.config.map_size, whole(v, values::MAP_SIZE))
     }),
@@ -210,6 +226,8 @@ pub const SETTINGS: [(&str, Apply); 22] = [
     (SIDECAR_MEMORY_LIMIT, |s, v| {
         set_memory(&mut s.config.sidecar_resources.limits.memory, v)
     }),
+    (redirect::REDIRECT, redirect::enable),
+    (redirect::FALLBACK, redirect::fallback),
 ];
 
 fn set<T>(setting: &mut T, value: Result<T, String>) -> Result<(), String> {

@@ -69,6 +69,8 @@ pub fn build(
     let mut init_env = pin_dir();
     init_env.push(env("FAIL_OPEN", "true"));
     init_env.extend(flags(config, meshed || l7));
+    let redirect = settings.redirect.flags(port);
+    init_env.extend(redirect.into_iter().map(|(name, value)| env(name, value)));
     let mut sidecar_env = pin_dir();
     sidecar_env.push(env("LISTEN", format!("[::]:{port}")));
     sidecar_env.push(from_field("POD_NAME", "metadata.name"));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::golden;
 
 /// What is bad for every annotation, or for those whose names end so.
-const BAD: [(&str, &[&str]); 16] = [
+const BAD: [(&str, &[&str]); 18] = [
     ("", &["", " ", "so many", "1,,2"]),
     (
         "-size",
@@ -58,6 +58,8 @@ const BAD: [(&str, &[&str]); 16] = [
         ],
     ),
     ("-container", &["Proxy", "-proxy", "proxy-", "a_b", "a.b"]),
+    ("/redirect", &["true", "Enabled"]),
+    ("-fallback", &["refuse", "Pass"]),
     ("-policy", &["always", "ifnotpresent"]),
     (
         "-request",

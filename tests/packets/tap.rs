@@ -47,7 +47,7 @@ pub fn with(kernel: &Kernel, test: impl FnOnce(&Tap) + Send) {
             assert!(up.expect("ip").success());
             let index = if_nametoindex(DEVICE).expect("an index");
             let links = [(Way::In, Hook::Ingress), (Way::Out, Hook::Egress)]
-                .map(|(way, hook)| tcx_attach(program_fd(kernel, way), index, hook));
+                .map(|(way, hook)| tcx_attach(program_fd(kernel, way), index, hook, None));
             let [Ok(ingress), Ok(egress)] = links else {
                 println!("no TCX");
                 return;

@@ -1,0 +1,238 @@
+//! Redirection: connections are given to a proxy in the pod by programs of their own
+//! (`bpf/redirect.bpf.c`), without iptables and without NAT.
+//!
+//! It is added to a pin directory that has the observers, and goes with them. Programs of another
+//! build, or with another configuration, take their predecessors' places at one hook after the other;
+//! which connections are the proxy's is kept with the sockets (`linkerd_redirect_map`), so those go
+//! on. As for the rest, what holds for `init.rs` holds here: each step may be the last.
+
+pub mod config;
+mod iptables;
+mod loader;
+mod netlink;
+mod original;
+mod programs;
+mod routing;
+mod status;
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::attach::{Hooks, Owner, Running};
+use crate::installed::Installed;
+use crate::loader::LOOPBACK;
+use crate::netns::{self, Interface};
+use crate::options::{Options, Way};
+use crate::pins;
+use crate::sys::Hook;
+use config::Config;
+use programs::Programs;
+pub use status::status;
+
+/// Redirects on the interfaces of the network namespace that the thread is in, where the observers
+/// are attached already. Programs of another build or for something else are replaced. Returns a
+/// line for each hook.
+///
+/// # Errors
+/// With what was tried on what; what was redirected before goes on being so.
+pub fn attach(options: &Options, config: &Config) -> Result<Vec<String>> {
+    let dir = &options.pin_dir;
+    let interfaces = netns::interfaces(&options.interfaces, false)?;
+    let (_lock, observers) = open(dir)?;
+    let before = Programs::newest(dir)?;
+    let is_new = before.is_none();
+    let attached = (|| {
+        let (programs, mut lines) = match before {
+            Some(programs)
+                if programs.are(config)?
+                    && (config.cgroup.is_none() || programs.original().is_some()) =>
+            {
+                (programs, Vec::new())
+            }
+            before => replace(&observers, before.as_ref(), config)?,
+        };
+        lines.extend(attach_to(
+            &observers,
+            &programs,
+            &interfaces,
+            options.attach,
+        )?);
+        if let (Some(cgroup), Some(program)) = (&config.cgroup, programs.original()) {
+            original::attach(dir, cgroup, program)?;
+            lines.push(format!(
+                "cgroup {}: SO_ORIGINAL_DST is answered",
+                cgroup.display()
+            ));
+        }
+        Ok(lines)
+    })();
+    if attached.is_err() && is_new {
+        // What failed is worth more than what fails in cleaning up behind it.
+        let _ = detach_locked(dir, Some(&observers));
+    }
+    attached
+}
+
+/// Puts this build's programs in the place of those that redirect, if there are any. Returns a line
+/// for each hook.
+///
+/// # Errors
+/// With what was tried on what; then the old programs go on.
+pub fn upgrade(observers: &Installed) -> Result<Vec<String>> {
+    let Some(before) = Programs::newest(observers.pin_dir())? else {
+        return Ok(Vec::new());
+    };
+    let config = before.config()?;
+    Ok(replace(observers, Some(&before), &config)?.1)
+}
+
+/// Takes redirection away, and leaves the observers. Returns a line for each hook.
+///
+/// # Errors
+/// If something could not be taken away; it stays known, for another try.
+pub fn detach(dir: &Path) -> Result<Vec<String>> {
+    let (_lock, observers) = open(dir)?;
+    detach_locked(dir, Some(&observers))
+}
+
+/// The same for who holds the lock, whether there are observers or not.
+pub(crate) fn detach_locked(dir: &Path, observers: Option<&Installed>) -> Result<Vec<String>> {
+    if pins::redirects(dir)?.is_empty() {
+        // Before the folder is there, nothing is attached; what there is then goes unsaid.
+        pins::remove_redirect(dir)?;
+        return Ok(Vec::new());
+    }
+    let mut lines = match observers {
+        Some(observers) => hooks(observers)?.detach_all()?,
+        None => Vec::new(),
+    };
+    let note = pins::redirect_note(dir);
+    routing::remove(!note.is_symlink())?;
+    pins::remove_redirect(dir)?;
+    lines.push(
+        "no longer redirected: connections from outside go on in the proxy, those to outside that \
+         it has are reset, new ones go straight"
+            .into(),
+    );
+    Ok(lines)
+}
+
+fn open(dir: &Path) -> Result<(pins::Lock, Installed)> {
+    crate::loader::log_libbpf();
+    let lock = pins::lock(dir, pins::PATIENCE)?;
+    match (lock, Installed::open(dir)?) {
+        (Some(lock), Some(observers)) => Ok((lock, observers)),
+        _ => bail!(
+            "nothing of ours is pinned in {}: attach first",
+            dir.display()
+        ),
+    }
+}
+
+/// The hooks, as far as programs that redirect have them.
+fn hooks(observers: &Installed) -> Result<Hooks<'_>> {
+    Ok(Hooks {
+        owner: Owner::Redirect,
+        ours: programs::ids(observers.pin_dir())?,
+        ..observers.hooks()?
+    })
+}
+
+/// Loads programs for a configuration and lets them run in the place of those before. Returns them
+/// and a line for each hook.
+fn replace(
+    observers: &Installed,
+    before: Option<&Programs>,
+    config: &Config,
+) -> Result<(Programs, Vec<String>)> {
+    let dir = observers.pin_dir();
+    let number = before.map_or(1, |before| before.number + 1);
+    let answers = original::exists(dir);
+    loader::publish(dir, number, config, answers || config.cgroup.is_some())?;
+    let programs = Programs::newest(dir)?.context("the programs that were just pinned are gone")?;
+    let hooks = hooks(observers)?;
+    let running = hooks.all();
+    for (done, place) in running.iter().enumerate() {
+        if let Err(error) = hooks.switch(place, programs.at(place.hook, place.ifindex)) {
+            if let Some(before) = before {
+                for place in &running[..done] {
+                    hooks.switch(place, before.at(place.hook, place.ifindex))?;
+                }
+                pins::remove_folder(&pins::redirect(dir, number))?;
+            }
+            return Err(error.context("the programs that were there go on"));
+        }
+    }
+    if let (true, Some(program)) = (answers, programs.original()) {
+        original::switch(dir, program)?;
+    }
+    for (old, folder) in pins::redirects(dir)? {
+        if old != number {
+            pins::remove_folder(&folder)?;
+        }
+    }
+    let line = |at: &Running| {
+        let (index, hook) = (at.ifindex, at.hook.name());
+        format!(
+            "interface {index} {hook}: redirection replaced ({})",
+            at.attached
+        )
+    };
+    Ok((programs, running.iter().map(line).collect()))
+}
+
+/// Attaches where it is not done yet: the loopback first, so that what is led there is expected.
+fn attach_to(
+    observers: &Installed,
+    programs: &Programs,
+    interfaces: &[Interface],
+    way: Way,
+) -> Result<Vec<String>> {
+    let dir = observers.pin_dir();
+    let config = programs.config()?.kernel;
+    let hooks = hooks(observers)?;
+    let mut lines = Vec::new();
+    let mut attach = |interface: &Interface, hook: Hook, what: String| -> Result<()> {
+        let line = match hooks.find(interface.index, hook) {
+            Some(running) => format!("already redirects {what} ({})", running.attached),
+            None => {
+                let program = programs.at(hook, interface.index);
+                let attached = hooks.attach(interface, hook, program, way)?;
+                format!("redirects {what} ({attached})")
+            }
+        };
+        lines.push(format!("{} {}: {line}", interface.name, hook.name()));
+        Ok(())
+    };
+    let (inbound, outbound) = (config.inbound_port, config.outbound_port);
+    if outbound != 0 {
+        let note = pins::redirect_note(dir);
+        if !routing::accepts_local()? && !note.is_symlink() {
+            symlink("0", &note).with_context(|| format!("leave a note in {}", dir.display()))?;
+        }
+        routing::add()?;
+        let lo = Interface {
+            name: "lo".into(),
+            index: LOOPBACK,
+        };
+        attach(&lo, Hook::Ingress, "what is led there".into())?;
+    }
+    for interface in interfaces {
+        if interface.index == LOOPBACK {
+            continue;
+        }
+        if inbound != 0 {
+            let what = format!("inbound connections to port {inbound}");
+            attach(interface, Hook::Ingress, what)?;
+        }
+        // Also where only inbound connections are: their answers are looked at.
+        let what = match outbound {
+            0 => "no outbound connections".into(),
+            port => format!("outbound connections to port {port}"),
+        };
+        attach(interface, Hook::Egress, what)?;
+    }
+    Ok(lines)
+}

@@ -1,0 +1,143 @@
+//! The programs that a run has pinned, and what they are configured by.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapFlags, Program};
+
+use super::config::{Config, Kernel, Subnet};
+use super::loader;
+use crate::abi::Layout;
+use crate::installed;
+use crate::loader::LOOPBACK;
+use crate::pins;
+use crate::sys::Hook;
+
+/// The pins, which are called as the programs and maps are; of the configuration it is where the
+/// compiler puts it that has another name.
+pub const PROGRAMS: [&str; 3] = [
+    "linkerd_redirect_inbound",
+    "linkerd_redirect_outbound",
+    "linkerd_redirect_loopback",
+];
+/// The one for cgroups, where it is asked for.
+pub const ORIGINAL: &str = "linkerd_redirect_original";
+pub const CONFIG: &str = "linkerd_redirect_config_map";
+pub const SUBNETS: &str = "linkerd_redirect_subnets_map";
+
+/// A folder of pinned programs.
+pub struct Programs {
+    pub number: u32,
+    folder: PathBuf,
+    /// In the order of [`PROGRAMS`].
+    programs: [OwnedFd; 3],
+    original: Option<OwnedFd>,
+    /// Whether there is another folder, so that other programs may run at some hook.
+    interrupted: bool,
+}
+
+impl Programs {
+    /// The ones that the last run has pinned; `None` if there are none.
+    ///
+    /// # Errors
+    /// If what is pinned can't be opened.
+    pub fn newest(dir: &Path) -> Result<Option<Self>> {
+        let mut folders = pins::redirects(dir)
+            .with_context(|| format!("look into pin directory {}", dir.display()))?;
+        let Some((number, folder)) = folders.pop() else {
+            return Ok(None);
+        };
+        let [inbound, outbound, loopback] =
+            PROGRAMS.map(|name| installed::program(&folder.join(name)));
+        Ok(Some(Self {
+            number,
+            programs: [inbound?, outbound?, loopback?],
+            original: match folder.join(ORIGINAL) {
+                path if path.exists() => Some(installed::program(&path)?),
+                _ => None,
+            },
+            folder,
+            interrupted: !folders.is_empty(),
+        }))
+    }
+
+    /// Which of them belongs where.
+    pub fn at(&self, hook: Hook, ifindex: u32) -> BorrowedFd<'_> {
+        let which = match hook {
+            Hook::Ingress if ifindex == LOOPBACK => 2,
+            Hook::Ingress => 0,
+            Hook::Egress => 1,
+        };
+        self.programs[which].as_fd()
+    }
+
+    /// The one that answers SO_ORIGINAL_DST, if there is one.
+    pub fn original(&self) -> Option<BorrowedFd<'_>> {
+        self.original.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What they do.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn config(&self) -> Result<Config> {
+        let path = self.folder.join(CONFIG);
+        let bytes = installed::open_map(&path)?
+            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .with_context(|| format!("read {}", path.display()))?
+            .unwrap_or_default();
+        let kernel = Kernel::read(&mut bytes.as_slice());
+        let kernel = kernel.with_context(|| {
+            format!(
+                "{} is of another version: detach first (--detach)",
+                path.display()
+            )
+        })?;
+        let map = installed::open_map(&self.folder.join(SUBNETS))?;
+        let mut subnets = Vec::new();
+        for key in map.keys() {
+            let value = map
+                .lookup(&key, MapFlags::ANY)
+                .context("read the subnets")?;
+            let (mut key, value) = (key.as_slice(), value.unwrap_or_default());
+            if let (Some(bits), Some(address), Some(ways)) = (
+                Layout::read(&mut key),
+                Layout::read(&mut key),
+                Layout::read(&mut value.as_slice()),
+            ) {
+                subnets.push((Subnet { bits, address }, ways));
+            }
+        }
+        Ok(Config {
+            kernel,
+            subnets,
+            cgroup: None,
+        })
+    }
+
+    /// Whether they are this build's, do that, and are all that runs.
+    ///
+    /// # Errors
+    /// If what they do can't be read.
+    pub fn are(&self, wanted: &Config) -> Result<bool> {
+        let mut config = self.config()?;
+        let is_ours = std::mem::take(&mut config.kernel.object) == loader::object();
+        Ok(!self.interrupted && is_ours && config.is(wanted))
+    }
+}
+
+/// The ids of all programs of redirection, of interrupted runs too.
+///
+/// # Errors
+/// If what is pinned can't be opened.
+pub fn ids(dir: &Path) -> Result<Vec<u32>> {
+    let mut ids = Vec::new();
+    for (_, folder) in pins::redirects(dir)? {
+        for name in PROGRAMS {
+            let program = installed::program(&folder.join(name))?;
+            ids.push(Program::id_from_fd(program.as_fd())?);
+        }
+    }
+    Ok(ids)
+}
