@@ -1,4 +1,5 @@
-//! Compiles bpf/metricd.bpf.c and generates its skeleton; compiles benches/packet.bpf.c.
+//! Compiles bpf/metricd.bpf.c and bpf/l7.bpf.c and generates their skeletons; compiles
+//! benches/packet.bpf.c.
 
 use std::env;
 use std::fs;
@@ -17,6 +18,10 @@ fn main() -> Result<()> {
         .obj(&object)
         .build_and_generate(out.join("metricd.skel.rs"))
         .context("compile bpf/metricd.bpf.c (needs clang and libelf-dev, see `make setup`)")?;
+    builder("bpf/l7.bpf.c")?
+        .obj(out.join("l7.bpf.o"))
+        .build_and_generate(out.join("l7.skel.rs"))
+        .context("compile bpf/l7.bpf.c")?;
     // What tells programs from those of another build.
     let mut hasher = DefaultHasher::new();
     hasher.write(&fs::read(&object)?);

@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod layout;
+mod map;
 mod place;
 mod recorder;
 mod snapshot;

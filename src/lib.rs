@@ -41,3 +41,9 @@ pub mod work;
 pub mod skel {
     include!(concat!(env!("OUT_DIR"), "/metricd.skel.rs"));
 }
+
+/// The same from bpf/l7.bpf.c.
+#[allow(unsafe_code, clippy::all)]
+mod l7_skel {
+    include!(concat!(env!("OUT_DIR"), "/l7.skel.rs"));
+}

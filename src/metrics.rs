@@ -747,7 +747,11 @@ mod tests {
     };
 
     fn text(reading: Reading) -> String {
-        let pieces: Vec<u8> = Exposition::new(reading, None).flatten().collect();
+        text_with(reading, None)
+    }
+
+    fn text_with(reading: Reading, proxied: Proxied) -> String {
+        let pieces: Vec<u8> = Exposition::new(reading, proxied).flatten().collect();
         String::from_utf8(pieces).unwrap()
     }
 
@@ -916,7 +920,10 @@ mod tests {
 
     #[test]
     fn golden() {
-        let text = text(Ok(Arc::new(snapshot())));
+        let text = text_with(
+            Ok(Arc::new(snapshot())),
+            Some(Ok(proxied::tests::snapshot())),
+        );
         let varies = [
             "process_",
             "linkerd_ebpf_kernel_info{",
@@ -956,6 +963,22 @@ mod tests {
                 "linkerd_ebpf_scrape_duration_seconds",
             ]
         );
+    }
+
+    #[test]
+    fn a_proxy_is_shown_without_maps_and_the_maps_without_a_proxy() {
+        let text = text_with(Err("no".into()), Some(Ok(proxied::tests::snapshot())));
+        assert_eq!(
+            lines(&text, "linkerd_proxy_l7_up"),
+            ["linkerd_proxy_l7_up 1"]
+        );
+        assert_eq!(lines(&text, "linkerd_proxy_requests_total").len(), 4);
+        let text = text_with(Ok(Arc::new(snapshot())), Some(Err("not yet".into())));
+        assert_eq!(
+            lines(&text, "linkerd_proxy_l7"),
+            ["linkerd_proxy_l7_up{reason=\"not yet\"} 0"]
+        );
+        assert!(text.contains("\nlinkerd_ebpf_up 1\n"));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub fn build(bare: &Value, around: &Around, settings: &Settings, port: u16, l7: 
 
     let mut init_env = pin_dir();
     init_env.push(env("FAIL_OPEN", "true"));
-    init_env.extend(flags(config, meshed));
+    init_env.extend(flags(config, meshed || l7));
     let mut sidecar_env = pin_dir();
     sidecar_env.push(env("LISTEN", format!("[::]:{port}")));
     sidecar_env.push(from_field("POD_NAME", "metadata.name"));
@@ -135,7 +135,7 @@ fn pin_dir() -> Vec<Value> {
 }
 
 /// The flags of metricd-init that are not as they are by default.
-fn flags(config: &Config, meshed: bool) -> Vec<Value> {
+fn flags(config: &Config, loopback: bool) -> Vec<Value> {
     let default = Config::default();
     let mut flags = Vec::new();
     let mut flag = |name, value: String, usual: String| {
@@ -178,7 +178,7 @@ fn flags(config: &Config, meshed: bool) -> Vec<Value> {
     );
     flag("INTERFACE", config.interfaces.join(","), String::new());
     // Between a proxy and the application, what the proxy sees of TLS is plain.
-    flag("LOOPBACK", meshed.to_string(), "false".into());
+    flag("LOOPBACK", loopback.to_string(), "false".into());
     flags
 }
 

@@ -1,4 +1,4 @@
-//! What a table lies in: a file in a folder that proxy and sidecar share.
+//! What a table lies in: a file in a folder that proxy and sidecar share, or a pinned map.
 
 use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Write};
@@ -10,10 +10,12 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{OFlag, posix_fallocate};
 
 use super::layout::{ELEMENT, ELEMENT_SIZE, Header};
+use super::map;
 use super::table::Table;
+use crate::pins::is_bpffs;
 use crate::sys::SharedWords;
 
-/// A table, and which file it is in.
+/// A table, and which file or pin it has.
 pub struct Open {
     pub table: Table<SharedWords>,
     /// Device and inode.
@@ -21,23 +23,48 @@ pub struct Open {
 }
 
 impl Open {
-    /// Opens what is there, or makes it.
+    /// Opens what is there, or makes it: a file, or on a bpffs a map.
     ///
     /// # Errors
     ///
     /// With what was tried, and what to do about it.
     pub fn at(path: &Path, slots: usize) -> Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        if !folder.is_dir() {
+            bail!(
+                "there is no folder {} to record requests in: mount the volume that metricd reads",
+                folder.display()
+            );
+        }
+        let is_map = is_bpffs(folder)?;
         // Who is second in making it opens what the first has made.
         for _ in 0..3 {
-            match open(path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => make(path, slots)?,
-                file => return Self::new(file, path),
+            if path.exists() {
+                return match is_map {
+                    true => Self::map(path),
+                    false => Self::file(path),
+                };
+            }
+            match is_map {
+                true => map::make(path, slots)?,
+                false => make(path, slots)?,
             }
         }
         bail!("{} is removed as soon as it is made", path.display())
     }
 
-    fn new(file: std::io::Result<File>, path: &Path) -> Result<Self> {
+    fn map(path: &Path) -> Result<Self> {
+        let look = || format!("open {} to record requests", path.display());
+        let metadata = fs::metadata(path).with_context(look)?;
+        let (words, header) = map::open(path)?;
+        Ok(Self {
+            table: Table::new(words, header),
+            file: (metadata.dev(), metadata.ino()),
+        })
+    }
+
+    fn file(path: &Path) -> Result<Self> {
+        let file = open(path);
         let look = || format!("open {} to record requests", path.display());
         let file = file.with_context(look)?;
         let metadata = file.metadata().with_context(look)?;
@@ -92,12 +119,6 @@ fn open(path: &Path) -> std::io::Result<File> {
 fn make(path: &Path, slots: usize) -> Result<()> {
     let context = || format!("make {} to record requests", path.display());
     let folder = path.parent().unwrap_or(Path::new("/"));
-    if !folder.is_dir() {
-        bail!(
-            "there is no folder {} to record requests in: mount the volume that metricd reads",
-            folder.display()
-        );
-    }
     let mut file = tempfile::Builder::new()
         .prefix(".linkerd_l7_")
         .tempfile_in(folder)

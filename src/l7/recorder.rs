@@ -159,3 +159,172 @@ impl Recorder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread};
+
+    use super::*;
+    use crate::l7::{Protocol, Snapshot};
+
+    fn request(status: u16) -> Request {
+        Request {
+            src: "10.1.0.1".parse().unwrap(),
+            dst: "10.1.0.2:80".parse().unwrap(),
+            protocol: Protocol::Http1,
+            status,
+            grpc_status: None,
+            duration: Duration::from_millis(1),
+            sent: 1,
+            received: 2,
+        }
+    }
+
+    fn total(snapshot: &Snapshot) -> u64 {
+        snapshot.series.iter().map(|series| series.requests).sum()
+    }
+
+    #[test]
+    fn it_goes_on_where_another_has_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l7");
+        for round in 1..=3 {
+            // The size is the first one's to say.
+            let recorder = Recorder::open(&path, 10 * round).unwrap();
+            recorder.record(&request(200));
+            let snapshot = Snapshot::read(&path).unwrap();
+            assert_eq!(total(&snapshot), round as u64);
+            assert_eq!(snapshot.slots, 10);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn all_who_make_it_at_once_have_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l7");
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| Recorder::open(&path, 100).unwrap().record(&request(200)));
+            }
+        });
+        assert_eq!(total(&Snapshot::read(&path).unwrap()), 16);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_comes_before_there_is_a_folder_is_counted_as_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("volume/l7");
+        let error = Recorder::open(&path, 10).err().unwrap().to_string();
+        assert!(error.contains("there is no folder"), "{error}");
+        assert!(
+            error.ends_with("mount the volume that metricd reads"),
+            "{error}"
+        );
+        let recorder = Recorder::waiting(path.clone(), 10).unwrap();
+        for _ in 0..3 {
+            recorder.record(&request(200));
+            recorder.sync().unwrap_err();
+        }
+        assert!(!recorder.is_recording());
+        fs::create_dir(folder.path().join("volume")).unwrap();
+        recorder.sync().unwrap();
+        recorder.record(&request(200));
+        recorder.sync().unwrap();
+        let snapshot = Snapshot::read(&path).unwrap();
+        assert_eq!((total(&snapshot), snapshot.missed), (1, 3));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l7");
+        let recorder = Recorder::open(&path, 10).unwrap();
+        recorder.record(&request(200));
+        fs::remove_file(&path).unwrap();
+        recorder.sync().unwrap();
+        recorder.record(&request(404));
+        let snapshot = Snapshot::read(&path).unwrap();
+        assert_eq!(snapshot.series[0].key.unwrap().status, 404);
+        assert_eq!(total(&snapshot), 1);
+        fs::rename(&path, folder.path().join("other")).unwrap();
+        Recorder::open(&path, 10).unwrap().record(&request(503));
+        recorder.sync().unwrap();
+        recorder.record(&request(503));
+        assert_eq!(total(&Snapshot::read(&path).unwrap()), 2);
+    }
+
+    #[test]
+    fn the_loop_finds_what_comes_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("volume/l7");
+        let recorder = Recorder::waiting(path.clone(), 10).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            tokio::spawn(recorder.clone().run_sync_loop());
+            tokio::task::yield_now().await;
+            assert!(!recorder.is_recording());
+            fs::create_dir(folder.path().join("volume")).unwrap();
+            let mut waited = 0;
+            while !recorder.is_recording() && waited < 200 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                waited += 1;
+            }
+            assert!(recorder.is_recording());
+            // There is nothing for it to do, ever.
+            Recorder::disabled().run_sync_loop().await;
+        });
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l7");
+        let file = folder.path().join("good");
+        Recorder::open(&file, 10).unwrap();
+        let good = fs::read(&file).unwrap();
+        let mut other_version = good.clone();
+        other_version[8] += 1;
+        for (content, problem) in [
+            (&b"precious"[..], "is too short for a table"),
+            (&[b'x'; 5000], "is not a table"),
+            (&good[..good.len() - 8], "is a damaged table"),
+            (&other_version, "of version 2"),
+        ] {
+            fs::write(&path, content).unwrap();
+            let error = format!("{:#}", Recorder::open(&path, 10).err().unwrap());
+            assert!(error.contains(problem), "{error}");
+            let reason = Snapshot::read(&path).unwrap_err().reason();
+            assert!(reason.contains(problem), "{reason}");
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(Recorder::open(&path, 10).is_err());
+        let reason = Snapshot::read(&path).unwrap_err().reason();
+        assert_eq!(reason, "the proxy's file is not a file");
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let reason = Snapshot::read(&pipe).unwrap_err().reason();
+        assert_eq!(reason, "the proxy's file is not a file");
+        let reason = Snapshot::read(&folder.path().join("none"))
+            .unwrap_err()
+            .reason();
+        assert_eq!(reason, "no proxy has recorded anything yet");
+    }
+
+    #[test]
+    fn sizes_that_can_not_be() {
+        for slots in [0, MAX_SLOTS + 1] {
+            let error = Recorder::open("/nowhere/l7", slots)
+                .err()
+                .unwrap()
+                .to_string();
+            assert!(error.contains("1 to 65536 are"), "{error}");
+        }
+    }
+}

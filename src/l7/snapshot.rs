@@ -15,8 +15,13 @@ use std::{
 use nix::fcntl::OFlag;
 
 use super::layout::{ELEMENT, ELEMENT_SIZE, Header, Key, MAX_SLOTS, MISSED, slot};
+use super::map;
 use super::table::{CLAIMED, FREE};
 use crate::abi::{Histogram, Merge};
+use crate::pins::is_bpffs;
+
+/// Bytes of a map's key, which an iterator writes before each element.
+const KEY: usize = 4;
 
 /// What a table held at one time.
 #[derive(Debug, Default)]
@@ -32,6 +37,22 @@ pub struct Snapshot {
     pub used: usize,
     /// Requests that were made while their proxy had no table.
     pub missed: u64,
+}
+
+/// Not more than the largest table has, in elements of so many bytes.
+fn read(path: &Path, element: usize) -> io::Result<Vec<u8>> {
+    let file = File::options()
+        .read(true)
+        // Without waiting, should it be a pipe.
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "is not a file"));
+    }
+    let most = Header::new(MAX_SLOTS).elements() * element;
+    let mut bytes = Vec::new();
+    file.take(most as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Requests with the same key.
@@ -56,31 +77,30 @@ pub struct DurationKey {
 }
 
 impl Snapshot {
-    /// Reads the file that a proxy has made.
+    /// Reads the file that a proxy has made, or by its iterator the pinned map.
     ///
     /// # Errors
     ///
     /// [`Unreadable`].
     pub fn read(path: &Path) -> Result<Self, Unreadable> {
         let unreadable = |error| Unreadable::new(path, error);
-        // Without waiting, should it be a pipe.
-        let file = File::options()
-            .read(true)
-            .custom_flags(OFlag::O_NONBLOCK.bits())
-            .open(path)
-            .map_err(unreadable)?;
-        if !file.metadata().map_err(unreadable)?.is_file() {
-            return Err(Unreadable::foreign(path, "is not a file"));
-        }
-        let header = Header::new(MAX_SLOTS);
-        let most = (header.elements() * ELEMENT_SIZE) as u64;
-        let mut bytes = Vec::new();
-        file.take(most)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
-        let (words, _) = bytes.as_chunks::<8>();
-        let words: Vec<u64> = words.iter().map(|word| u64::from_ne_bytes(*word)).collect();
-        Self::parse(&words).map_err(|problem| Unreadable::foreign(path, problem))
+        let is_map = path
+            .parent()
+            .is_some_and(|folder| is_bpffs(folder).unwrap_or(false));
+        let bytes = match is_map {
+            true => read(&map::iter_path(path), KEY + ELEMENT_SIZE),
+            false => read(path, ELEMENT_SIZE),
+        };
+        let bytes = bytes.map_err(unreadable)?;
+        let elements = bytes.chunks_exact(ELEMENT_SIZE + if is_map { KEY } else { 0 });
+        let words: Vec<u64> = elements
+            .flat_map(|element| element[element.len() - ELEMENT_SIZE..].as_chunks::<8>().0)
+            .map(|word| u64::from_ne_bytes(*word))
+            .collect();
+        Self::parse(&words).map_err(|problem| Unreadable::Foreign {
+            path: path.to_owned(),
+            problem,
+        })
     }
 
     /// Makes it of a table's words.
@@ -218,16 +238,13 @@ impl Unreadable {
     fn new(path: &Path, error: io::Error) -> Self {
         let path = path.to_owned();
         match error.kind() {
+            ErrorKind::InvalidInput => Self::Foreign {
+                path,
+                problem: error.to_string(),
+            },
             ErrorKind::NotFound => Self::Missing { path },
             ErrorKind::PermissionDenied => Self::Denied { path },
             _ => Self::Io { path, error },
-        }
-    }
-
-    fn foreign(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Foreign {
-            path: path.to_owned(),
-            problem: problem.into(),
         }
     }
 

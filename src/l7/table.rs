@@ -67,21 +67,21 @@ impl<M: std::ops::Deref<Target = [AtomicU64]>> Table<M> {
         let hash = hash(key);
         // The upper bits, spread over the slots.
         let first = ((u128::from(hash << 1) * slots as u128) >> 64) as usize;
-        for n in 0..WINDOW.min(slots) {
-            let number = match first + n {
-                number if number < slots => number,
-                number => number - slots,
-            };
-            let claim = &self.words[self.header.claim(number)];
-            let seen = match claim.load(Ordering::Acquire) {
-                FREE => match self.claim(claim, number, key, hash) {
-                    Ok(()) => return number,
-                    Err(others) => others,
-                },
-                seen => seen,
-            };
-            if seen == hash && self.is(number, &key) {
-                return number;
+        let window = WINDOW.min(slots);
+        let end = slots.min(first + window);
+        for range in [first..end, 0..first + window - end] {
+            let claims = &self.words[self.header.claim(range.start)..][..range.len()];
+            for (number, claim) in range.zip(claims) {
+                let seen = match claim.load(Ordering::Acquire) {
+                    FREE => match self.claim(claim, number, key, hash) {
+                        Ok(()) => return number,
+                        Err(others) => others,
+                    },
+                    seen => seen,
+                };
+                if seen == hash && self.is(number, &key) {
+                    return number;
+                }
             }
         }
         slots

@@ -167,3 +167,57 @@ fn label_server(lines: &mut Lines, scratch: &mut String, key: Option<&DurationKe
         class => label!(lines, scratch, 3, "{class}xx"),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::abi::Histogram;
+    use crate::l7::{Series, Snapshot};
+    use crate::maps::fixture::v4;
+
+    /// Of every kind something.
+    pub fn snapshot() -> Snapshot {
+        let key = Key {
+            src: v4([10, 0, 0, 2]),
+            dst: v4([127, 0, 0, 1]),
+            dst_port: 8080,
+            status: 200,
+            protocol: protocol::HTTP2,
+            grpc_status: GRPC_STATUS_NONE,
+        };
+        let grpc = Key {
+            protocol: protocol::GRPC,
+            grpc_status: 14,
+            ..key
+        };
+        let unanswered = Key { status: 0, ..key };
+        let series = |key, requests| Series {
+            key,
+            requests,
+            sent: 100 * requests,
+            received: 10 * requests,
+        };
+        let server = DurationKey {
+            dst: key.dst,
+            dst_port: key.dst_port,
+            protocol: key.protocol,
+            status_class: 2,
+        };
+        let mut histogram = Histogram::default();
+        histogram.buckets[..3].copy_from_slice(&[1, 2, 3]);
+        histogram.sum_ns = 1_500_000_000;
+        Snapshot {
+            series: vec![
+                series(Some(key), 3),
+                series(Some(grpc), 2),
+                series(Some(unanswered), 1),
+                series(None, 7),
+            ],
+            bounds_ns: vec![1_000_000, 250_000_000],
+            durations: vec![(Some(server), histogram), (None, histogram)],
+            slots: 1024,
+            used: 3,
+            missed: 5,
+        }
+    }
+}

@@ -72,7 +72,8 @@ fn restarts_lose_nothing() {
     h2load(&mesh, 3000, &["--h1"], &["200"]);
     mesh.scrape(6000);
     proxy.kill();
-    start_metricd(&mut mesh.pod);
+    let file = mesh.file();
+    start_metricd(&mut mesh.pod, &file);
     assert_eq!(mesh.scrape(6000).sum(REQUESTS, &[]), 6000);
     let _proxy = mesh.proxy(&[]);
     h2load(&mesh, 3000, &[], &["404"]);

@@ -38,4 +38,6 @@ mod wire;
 mod clients;
 mod diagnose;
 mod exact;
+mod kills;
+mod map;
 mod proxy;

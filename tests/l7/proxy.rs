@@ -1,6 +1,6 @@
 //! The example proxy, in a pod.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 
 use crate::exposition::Scrape;
 use crate::fixture::{Family, METRICS, Pod, Shape, binary};
+use crate::netns::unique;
 use crate::process::{PATIENCE, Process, eventually, run};
 use crate::server::{HTTP, HTTP2, Nginx};
 
@@ -26,7 +27,8 @@ impl Mesh {
     pub fn new(slots: usize) -> Self {
         let mut pod = Pod::new(Shape::Plain);
         let nginx = Nginx::start_with_tls(&pod);
-        start_metricd(&mut pod);
+        let file = pod.tmp.file("l7");
+        start_metricd(&mut pod, &file);
         Self { pod, nginx, slots }
     }
 
@@ -49,7 +51,9 @@ impl Mesh {
         command.args(flags);
         command.env("METRICD_L7_FILE", self.file());
         command.env("METRICD_L7_SLOTS", self.slots.to_string());
-        let process = Process::start(&self.pod.hook, command, self.pod.tmp.file("proxy.log"));
+        // One of its own: what another has said does not count.
+        let log = self.pod.tmp.file(&unique("proxy.log"));
+        let process = Process::start(&self.pod.hook, command, log);
         let up = eventually(PATIENCE, || process.said().contains("proxying"));
         assert!(up, "the proxy does not listen\n{}", process.said());
         process
@@ -73,12 +77,15 @@ impl Mesh {
     }
 }
 
-/// By the variable that the injector sets.
-pub fn start_metricd(pod: &mut Pod) {
-    let mut command = binary(env!("CARGO_BIN_EXE_metricd"));
+/// By the variable that the injector sets, as nobody without any right.
+pub fn start_metricd(pod: &mut Pod, file: &Path) {
+    let mut command = binary("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]);
+    command.arg(env!("CARGO_BIN_EXE_metricd"));
     command.arg("--pin-dir").arg(pod.pins.path());
     command.args(["--listen", &format!("[::]:{METRICS}")]);
-    command.env("METRICD_L7_FILE", pod.tmp.file("l7"));
+    command.env("METRICD_L7_FILE", file);
     pod.start_as(command);
     let up = eventually(PATIENCE, || pod.try_scrape().is_ok());
     assert!(up, "metricd does not answer\n{}", pod.metricd().said());

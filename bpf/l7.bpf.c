@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The table in which proxies record requests, where they may call bpf(). They map it into their
+ * memory and write to it themselves, by the rule in src/l7/table.rs; here is only what a reader
+ * needs.
+ */
+#include "elem.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+/* ELEMENT words, src/l7/layout.rs. */
+struct l7_element {
+	__u64 words[40];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* sized by who makes it */
+	__type(key, __u32);
+	__type(value, struct l7_element);
+} linkerd_l7_map SEC(".maps");
+
+ITERATOR(iter_l7, __u32, struct l7_element)
