@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 
 use crate::exposition::Scrape;
 use crate::fixture::{Family, METRICS, Pod, Shape, binary};
+use crate::netns::unique;
 use crate::process::{PATIENCE, Process, eventually, run};
 use crate::server::{HTTP, HTTP2, Nginx};
 
@@ -50,7 +51,9 @@ impl Mesh {
         command.args(flags);
         command.env("METRICD_L7_FILE", self.file());
         command.env("METRICD_L7_SLOTS", self.slots.to_string());
-        let process = Process::start(&self.pod.hook, command, self.pod.tmp.file("proxy.log"));
+        // One of its own: what another has said does not count.
+        let log = self.pod.tmp.file(&unique("proxy.log"));
+        let process = Process::start(&self.pod.hook, command, log);
         let up = eventually(PATIENCE, || process.said().contains("proxying"));
         assert!(up, "the proxy does not listen\n{}", process.said());
         process
