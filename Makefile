@@ -53,6 +53,7 @@ test: setup setup-test setup-python setup-helm build bpffs ## All tests, with ev
 test-long: setup setup-test setup-python build bpffs ## The tests at a larger size, and all kernels
 	$(SUDO) env METRICD_TEST_REQUESTS=1000000 METRICD_TEST_PAIRS=1000000 PROPTEST_CASES=10000 \
 		METRICD_TEST_UPGRADES=20 METRICD_TEST_KILLS=all METRICD_TEST_RANDOM_KILLS=300 METRICD_TEST_PODS=1000 \
+		METRICD_TEST_L7_KILLS=1000 \
 		cargo test --locked -- --include-ignored
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 6.1 6.12 newest
 

@@ -24,7 +24,7 @@ fn main() {
     measure("one series", &recorder(SLOTS), 1, 1);
     measure("100 series in turn", &recorder(SLOTS), 100, 1);
     measure("700 series in turn", &recorder(SLOTS), 700, 1);
-    measure("no slot free, window of 64", &recorder(64), 1000, 1);
+    measure("no slot free", &recorder(64), 1000, 1);
     measure("two threads, one series", &recorder(SLOTS), 1, 2);
     measure("two threads, 100 series", &recorder(SLOTS), 100, 2);
 }
