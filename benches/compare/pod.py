@@ -27,6 +27,10 @@ def run(*command, **kwargs):
     return done.stdout
 
 
+def stopped(*_):
+    raise SystemExit("stopped: the same command goes on from here")
+
+
 class Pod:
     """Use as a context; on every path it leaves nothing behind but this process' namespace."""
 
@@ -38,7 +42,8 @@ class Pod:
         self.pins.mkdir()
         self.processes = []
         self.cpus = POD_CPU
-        signal.signal(signal.SIGTERM, lambda *_: exit(1))
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(stop, stopped)
         try:
             self._network()
         except BaseException:

@@ -120,6 +120,7 @@ def fleet(rows, programs):
 def growth(out):
     """Sections for what there are rows of."""
     rows = read(out / "growth.csv")
+    labels = LABELS | {"again": LABELS["nothing"]}
     text = ""
     for section, (title, words, columns, plot) in GROWTH.items():
         mine = [row for row in rows if row["section"] == section]
@@ -132,7 +133,7 @@ def growth(out):
             same = [row for row in mine if (row["contestant"], int(row["x"])) == key]
             medians[key] = {c: middle(row[c] for row in same) for c in columns}
         lines = [
-            [LABELS[name], f"{x:,}", *("" if v is None else f"{v:,.1f}" for v in medians[name, x].values())]
+            [labels[name], f"{x:,}", *("" if v is None else f"{v:,.1f}" for v in medians[name, x].values())]
             for name, x in keys
         ]
         text += "\n" + table(["contestant", section, *columns.values()], lines)
@@ -140,7 +141,7 @@ def growth(out):
             series = {}
             for (name, x), values in medians.items():
                 if values[plot] is not None:
-                    series.setdefault(LABELS[name], []).append((x, values[plot]))
+                    series.setdefault(labels[name], []).append((x, values[plot]))
             plots.lines(title, series, section, columns[plot], out / f"growth-{section}.svg")
             text += f"\n![{title}](benchmarks/growth-{section}.svg)\n"
         text += "\n"

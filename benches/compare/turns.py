@@ -3,7 +3,7 @@
 import time
 
 from contestants import Contestant, attached, contestants
-from measure import Load, measure, program_time, together
+from measure import Load, measure, program_time
 from table import Table
 from workloads import ALL, Server
 
