@@ -37,7 +37,7 @@ struct Args {
     #[arg(long, env = "METRICD_DETACH")]
     detach: bool,
 
-    /// End with success whatever happens, so that the pod starts
+    /// End with success whatever happens, so that the pod starts; but not with --redirect-fallback drop
     #[arg(long, env = "METRICD_FAIL_OPEN")]
     fail_open: bool,
 }
@@ -59,7 +59,8 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             tracing::error!("{error:#}");
-            if args.fail_open {
+            // Who has connections wait for the proxy does not want them to go straight.
+            if args.fail_open && !args.redirect.drops() {
                 let reason = format!("{error:#}");
                 if let Err(error) = init::say_failure(&args.options, &reason) {
                     tracing::warn!("the sidecar will not know: {error:#}");

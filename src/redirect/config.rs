@@ -180,6 +180,11 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// Whether nothing is to go past the proxy.
+    pub fn drops(&self) -> bool {
+        self.fallback == Fallback::Drop && (self.inbound.is_some() || self.outbound.is_some())
+    }
+
     /// What is asked for; `None` if nothing is.
     ///
     /// # Errors

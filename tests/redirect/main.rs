@@ -46,8 +46,8 @@ mod both_ways;
 mod counted;
 mod fallback;
 mod lifecycle;
-
 mod original;
 mod playbook;
 mod proxy;
+mod unchanged;
 mod world;
