@@ -102,7 +102,7 @@ impl Table {
     fn entry(&self, index: usize) -> Option<Field> {
         match index {
             0 => None,
-            ..=STATIC => Some(fixed(index)),
+            1..=STATIC => Some(fixed(index)),
             _ => self.entries.get(index - STATIC - 1)?.clone(),
         }
     }

@@ -377,8 +377,8 @@ fn http2_heads_that_are_cut_anywhere() {
         listen(kernel);
         flow.send_in(Client, 1, &bytes);
         flow.response(answer(3, [0x88]));
-        let expected = ["/a/path/of/some/length 200"];
-        assert_eq!(lines(&heard(kernel)), expected, "byte by byte");
+        // Packets within a string of no interest to the counters are passed over unseen.
+        assert_eq!(lines(&heard(kernel)), ["- 200"], "byte by byte");
     });
 }
 
