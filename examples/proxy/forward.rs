@@ -18,7 +18,7 @@ use metricd::l7::{self, Protocol, Recorder};
 use crate::recorded::{Counted, Recorded};
 
 /// Of one connection only (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [HeaderName; 5] = [
+static HOP_BY_HOP: [HeaderName; 5] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
