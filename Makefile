@@ -10,7 +10,7 @@ IMAGE := target/image
 
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
-TEST_PACKAGES := $(DEMO_PACKAGES) bpftool haproxy nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
+TEST_PACKAGES := $(DEMO_PACKAGES) bpftool haproxy iptables nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
 	busybox-static cpio kmod qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor
 
 .DEFAULT_GOAL := help
