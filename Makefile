@@ -11,11 +11,10 @@ IMAGE := target/image
 BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux-libc-dev make gcc
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
 TEST_PACKAGES := $(DEMO_PACKAGES) bpftool chromium haproxy nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
-	bind9-dnsutils busybox-static cpio dnsmasq-base dnsperf kmod qemu-system-x86 xz-utils iputils-ping openssl podman containerd runc catatonit strace apparmor mmdebstrap
-BENCH_PACKAGES := haproxy iptables
+	bind9-dnsutils busybox-static cpio dnsmasq-base dnsperf kmod qemu-system-x86 xz-utils iptables iputils-ping openssl podman containerd runc catatonit strace apparmor mmdebstrap
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo setup-test setup-bench setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-view test-apiserver test-image fuzz lint bench bench-short bench-build clean
+.PHONY: help setup setup-demo setup-test setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-view test-apiserver test-image fuzz lint bench bench-short bench-build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,14 +83,14 @@ lint: setup ## Formatting and lints of both languages
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-bench: setup setup-test setup-bench setup-python build bench-build bpffs ## What it costs: per packet, per scrape, and side by side with others (hours; PAIRS=20): docs/benchmarks.md
+bench: setup setup-test setup-python build bench-build bpffs ## What it costs: per packet, per scrape, and side by side with others (hours; PAIRS=20): docs/benchmarks.md
 	$(SUDO) cargo bench --locked
 	$(SUDO) benches/request http1 $(BIN)
 	$(SUDO) benches/request http2 $(BIN)
 	$(SUDO) benches/request http2-nghttpd $(BIN)
 	$(SUDO) $(PYTHON)/bin/python benches/compare --bin $(BIN) --pairs $(or $(PAIRS),20)
 
-bench-short: setup setup-test setup-bench setup-python build bench-build bpffs ## That the side-by-side runs work, and what everyone counts
+bench-short: setup setup-test setup-python build bench-build bpffs ## That the side-by-side runs work, and what everyone counts
 	$(SUDO) $(PYTHON)/bin/python benches/compare check --bin $(BIN)
 
 bench-build:
@@ -112,9 +111,6 @@ setup-demo:
 
 setup-test:
 	$(call install,$(TEST_PACKAGES))
-
-setup-bench:
-	$(call install,$(BENCH_PACKAGES))
 
 setup-python: $(PYTHON)/requirements.txt
 

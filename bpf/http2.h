@@ -335,11 +335,11 @@ static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s,
 				       struct http2_side *t)
 {
 	struct window *w = &s->window;
-	struct hpack_memo *memo = NULL;
-	struct hpack_memo block;
+	struct hpack_memo *block = &s->block, *memo;
 	__u32 avail;
 	int r;
 
+	block->len = 0;
 	if (likely(t->token == TOKEN_FRAME)) {
 		if (w->at == w->total)
 			return WINDOW_CUT;
@@ -349,12 +349,12 @@ static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s,
 		if (likely(t->token == TOKEN_FRAME))
 			return WINDOW_NEXT;
 		avail = w->total - w->at;
-		if (t->token == TOKEN_BLOCK && hpack_short(s, t, avail, &block)) {
-			memo = hpack_memo(t, block.len);
-			if (hpack_same(memo, &block)) {
+		if (t->token == TOKEN_BLOCK && hpack_short(s, t, avail, block)) {
+			memo = hpack_memo(t, block->len);
+			if (hpack_same(memo, block)) {
 				t->result = memo->result;
 				t->route = memo->route;
-				w->at += block.len;
+				w->at += block->len;
 				t->left = 0;
 				return http2_fragment_end(s, h, t);
 			}
@@ -368,8 +368,8 @@ static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s,
 		return WINDOW_STOP;
 	if (unlikely(t->left))
 		return http2_field(skb);
-	if (memo && block.inserted == t->inserted)
-		hpack_remember(memo, &block, t);
+	if (block->len && block->inserted == t->inserted)
+		hpack_remember(hpack_memo(t, block->len), block, t);
 	return http2_fragment_end(s, h, t);
 }
 

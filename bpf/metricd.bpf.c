@@ -78,52 +78,50 @@ __noinline __u32 find_series(struct __sk_buff *skb)
 static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, struct conn *c)
 {
 	struct packet *p = &s->packet;
-	struct tcp_result r = {};
+	struct tcp_result *r = &s->result;
 
+	__builtin_memset(r, 0, sizeof(*r));
 	if (likely(p->key.proto == IPPROTO_TCP && !p->fragment)) {
-		if (unlikely(!tcp_in_order(c, p, &r))) {
-			if (tcp_track(skb))
-				return false;
-			r = s->result;
-		}
+		if (unlikely(!tcp_in_order(c, p, r) && tcp_track(skb)))
+			return false;
 	} else {
 		union brief b = {.word = READ_ONCE(c->brief.word)};
 
-		r.known = b.generation == p->generation && b.state == SLOT_LIVE;
+		r->known = b.generation == p->generation && b.state == SLOT_LIVE;
 		p->flags = b.flags;
-		if (r.known && c->seen_jiffies != p->jiffies)
+		if (r->known && c->seen_jiffies != p->jiffies)
 			c->seen_jiffies = p->jiffies;
 	}
-	if (unlikely(!r.known))
+	if (unlikely(!r->known))
 		return false;
 	p->series = epoch_number(READ_ONCE(c->series));
 	/* Given away meanwhile, it could be another's. */
 	if (unlikely(!config.ordered || epoch_is_other(p->series) ||
 		     READ_ONCE(c->brief.generation) != p->generation))
 		p->series = find_series(skb);
-	if (unlikely(r.contended)) {
-		r.parse = follow_turn(skb);
-		if (!r.parse)
+	if (unlikely(r->contended)) {
+		r->parse = follow_turn(skb);
+		if (!r->parse)
 			count(contended);
 	}
-	if (r.parse) {
+	if (r->parse) {
 		follow_payload(skb, s, c);
 		if (unlikely(p->unknown | p->unknown_grpc))
 			add_unknown(skb);
 		if (unlikely(p->answers.count))
 			answers_end(skb);
-		tcp_release(c, p, &r);
+		tcp_release(c, p, r);
 	}
 	if (unlikely(p->delta.closed)) {
-		conn_free(r.http2 - 1, r.early[CLIENT], r.early[SERVER]);
+		conn_free(r->http2 - 1, r->early[CLIENT], r->early[SERVER]);
 		if (TAPPED && p->delta.aborted)
 			tap_aborted(skb, p->slot, abort_reason(p->delta.closed - 1),
 				    p->delta.aborted);
 	}
-	if (unlikely(r.rtt_ns))
-		add_time(skb, HANDSHAKE_RTT, r.rtt_ns);
-	if (unlikely(r.opened_ns))
-		add_time(skb, HANDSHAKE_DURATION, packet_now(p) - r.opened_ns);
+	if (unlikely(r->rtt_ns))
+		add_time(skb, HANDSHAKE_RTT, r->rtt_ns);
+	if (unlikely(r->opened_ns))
+		add_time(skb, HANDSHAKE_DURATION, packet_now(p) - r->opened_ns);
 	return true;
 }
 

@@ -250,7 +250,7 @@ union hpack_result {
 /* A short block seen before. While nothing is inserted, the same bytes mean the same. */
 struct hpack_memo {
 	__u64 bytes[2]; /* filled up with 0 */
-	__u32 len;
+	__u32 len;	/* 0 is none */
 	__u32 inserted;
 	union hpack_result result;
 	__u16 route;
@@ -516,6 +516,7 @@ struct scratch {
 	struct tcp_result result;
 	struct scan scan;
 	struct window window;
+	struct hpack_memo block; /* the block at hand, if it is short */
 	struct route route;
 	__u8 buffer[BUFFER + 32];
 	struct metric_key series;      /* where a series is looked for by its key */

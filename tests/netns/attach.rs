@@ -235,7 +235,7 @@ fn its_own_namespace_and_all_that_is_up() {
     assert_eq!(found, [1, 1, 0, 0]);
 }
 
-/// The same with the loopback, as beside a proxy: on its egress only.
+/// The same with the loopback, as beside a proxy: on its ingress only, by which what is redirected comes.
 #[test]
 fn the_loopback_if_asked_for() {
     let pod = Pod::new(Shape::Plain);
@@ -245,7 +245,7 @@ fn the_loopback_if_asked_for() {
     pod.hook.run(&mut command);
     let on = |interface: &str, egress| pod.hook.inside(|| tcx_programs(interface, egress)).len();
     assert_eq!([on("eth0", false), on("eth0", true)], [1, 1]);
-    assert_eq!([on("lo", false), on("lo", true)], [0, 1]);
+    assert_eq!([on("lo", false), on("lo", true)], [1, 0]);
 }
 
 /// By a process in it, as a container runtime tells.

@@ -1,7 +1,7 @@
 //! Redirection, end to end: HAProxy in the pod gets what `metricd-init` is told to give it, and its
 //! log says where each connection was to go.
 //!
-//! Needs root, and the Debian packages that tests/netns needs, with haproxy.
+//! Needs root, and the Debian packages that tests/netns needs, with haproxy, iptables and python3.
 //!
 //! METRICD_TEST_REQUESTS and METRICD_TEST_UPGRADES make the load tests shorter or longer.
 
