@@ -143,7 +143,6 @@ impl Decoders {
         fs::create_dir_all(pins::epoch(&dir, 1)).expect("make a folder");
         let config = Config {
             pin_dir: dir.clone(),
-            l7_file: None,
             listen: "127.0.0.1:0".parse().expect("an address"),
             l7_file: None,
         };
