@@ -79,32 +79,38 @@ static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, str
 {
 	struct packet *p = &s->packet;
 	struct tcp_result *r = &s->result;
+	bool parse = false;
 
 	__builtin_memset(r, 0, sizeof(*r));
 	if (likely(p->key.proto == IPPROTO_TCP && !p->fragment)) {
-		if (unlikely(!tcp_in_order(c, p, r) && tcp_track(skb)))
-			return false;
+		enum in_order way = tcp_in_order(c, p);
+
+		parse = way == IN_ORDER_PARSE;
+		if (unlikely(way == OUT_OF_ORDER)) {
+			if (tcp_track(skb) || !r->known)
+				return false;
+			parse = r->parse;
+			if (unlikely(r->contended)) {
+				parse = follow_turn(skb);
+				if (!parse)
+					count(contended);
+			}
+		}
 	} else {
 		union brief b = {.word = READ_ONCE(c->brief.word)};
 
-		r->known = b.generation == p->generation && b.state == SLOT_LIVE;
 		p->flags = b.flags;
-		if (r->known && c->seen_jiffies != p->jiffies)
+		if (b.generation != p->generation || b.state != SLOT_LIVE)
+			return false;
+		if (c->seen_jiffies != p->jiffies)
 			c->seen_jiffies = p->jiffies;
 	}
-	if (unlikely(!r->known))
-		return false;
 	p->series = epoch_number(READ_ONCE(c->series));
 	/* Given away meanwhile, it could be another's. */
 	if (unlikely(!config.ordered || epoch_is_other(p->series) ||
 		     READ_ONCE(c->brief.generation) != p->generation))
 		p->series = find_series(skb);
-	if (unlikely(r->contended)) {
-		r->parse = follow_turn(skb);
-		if (!r->parse)
-			count(contended);
-	}
-	if (r->parse) {
+	if (parse) {
 		follow_payload(skb, s, c);
 		if (unlikely(p->unknown | p->unknown_grpc))
 			add_unknown(skb);

@@ -86,11 +86,18 @@ static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp
 }
 
 /*
- * The way of most segments: an established connection, in order, and no lock.
- * Returns false, having done nothing, if it is not for it.
+ * The way of most segments: an established connection, in order, and no lock. Out of order, nothing
+ * is done.
  */
-static __always_inline bool tcp_in_order(struct conn *c, struct packet *p, struct tcp_result *r)
+enum in_order {
+	OUT_OF_ORDER,
+	IN_ORDER,
+	IN_ORDER_PARSE, /* the payload is the caller's to follow: busy is held */
+};
+
+static __always_inline enum in_order tcp_in_order(struct conn *c, struct packet *p)
 {
+	enum in_order way = IN_ORDER;
 	union brief b = {.word = READ_ONCE(c->brief.word)};
 	union tagged_seq end, skip;
 	__u32 len = p->end - p->payload, role;
@@ -98,35 +105,34 @@ static __always_inline bool tcp_in_order(struct conn *c, struct packet *p, struc
 	if (unlikely(b.generation != p->generation || b.state != SLOT_LIVE ||
 		     !(b.seen & SEEN_ACK) || (b.seen & SEEN_ANY_FIN) ||
 		     (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))))
-		return false;
+		return OUT_OF_ORDER;
 	role = tcp_role(p, b.flags);
 	p->role = role;
 	bounded(role, 1);
 	if (len) {
 		end.word = READ_ONCE(c->side[role].end.word);
 		if (unlikely(end.generation != p->generation || end.seq != p->seq))
-			return false;
+			return OUT_OF_ORDER;
 		end.seq += len;
 		skip.word = READ_ONCE(c->side[role].skip.word);
 		if (b.l7 < L7_OPAQUE &&
 		    (skip.generation != p->generation || skip.seq - end.seq - 1 >= SKIP_MAX)) {
 			if (unlikely(!config.ordered || !conn_busy(c, role)))
-				return false;
+				return OUT_OF_ORDER;
 			/* Busy, the slot can't be given away; had it been before, this tells. */
 			b.word = READ_ONCE(c->brief.word);
 			if (b.generation != p->generation || b.state != SLOT_LIVE) {
 				conn_done(c, role);
-				return false;
+				return OUT_OF_ORDER;
 			}
-			r->parse = true;
+			way = IN_ORDER_PARSE;
 		}
 		WRITE_ONCE(c->side[role].end.word, end.word);
 	}
 	if (c->seen_jiffies != p->jiffies)
 		c->seen_jiffies = p->jiffies;
-	r->known = true;
 	p->flags = b.flags;
-	return true;
+	return way;
 }
 
 /*

@@ -248,8 +248,8 @@ fn attach(trial: &Path) -> Result<()> {
     let hooks = installed.hooks()?;
     hooks.attach(
         &lo,
-        Hook::Ingress,
-        installed.program(Hook::Ingress),
+        Hook::Egress,
+        installed.program(Hook::Egress),
         Way::Auto,
     )?;
     match hooks.all().len() {

@@ -195,7 +195,8 @@ mod tests {
         assert_eq!(snapshot.overflow(), 100 - WINDOW as u64);
         assert_eq!(snapshot.series.len(), WINDOW + 1);
         assert_eq!(snapshot.series.last().unwrap().key, None);
-        assert_eq!(snapshot.series.last().unwrap().sent, 36_000);
+        let other = snapshot.series.last().unwrap();
+        assert_eq!(other.sent, 1_000 * snapshot.overflow());
     }
 
     #[test]
