@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -34,6 +35,9 @@ scrape_configs:
   metrics_path: /cluster
   static_configs: [{{targets: ["127.0.0.1:80"]}}]
 """
+
+# A query for the address of a.test, RFC 1035 section 4, as printf takes it.
+QUERY = r"\0\7\1\0\0\1\0\0\0\0\0\0\1a\4test\0\0\1\0\1"
 
 
 def panels():
@@ -71,11 +75,16 @@ class Traffic:
         self.thread = threading.Thread(target=self.run)
 
     def __enter__(self):
+        self.resolver = subprocess.Popen([
+            "nsenter", f"--net=/run/netns/{self.pod.client_netns}", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null",
+            "--no-resolv", "--no-hosts", "--bind-interfaces", f"--listen-address={self.pod.CLIENT}", "--address=/test/10.0.0.1"])
         self.thread.start()
 
     def __exit__(self, *_):
         self.stopped.set()
         self.thread.join()
+        self.resolver.terminate()
+        self.resolver.wait()
 
     def client(self, *command):
         subprocess.run(["nsenter", f"--net=/run/netns/{self.pod.client_netns}", *command], capture_output=True)
@@ -92,7 +101,13 @@ class Traffic:
             self.client("curl", "-sk", f"https://{pod.ADDRESS}/")
             self.client("bash", "-c", f"exec 3<>/dev/tcp/{pod.ADDRESS}/80; printf 'GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n' >&3; sleep 0.1; printf '\\1\\2\\3 no\\r\\n\\r\\n' >&3; sleep 0.1")
             subprocess.run(pod.inside("curl", "-s", "-o", "/dev/null", f"http://{pod.CLIENT}:8000/"), capture_output=True)
+            subprocess.run(pod.inside("dig", "+tries=1", "+time=1", f"@{pod.CLIENT}", "a.test"), capture_output=True)
             if tries == 1:
+                # A query that is sent again, since nobody answers.
+                self.resolver.send_signal(signal.SIGSTOP)
+                again = f"printf '{QUERY}' >&3; printf '{QUERY}' >&3"
+                subprocess.run(pod.inside("bash", "-c", f"exec 3<>/dev/udp/{pod.CLIENT}/53; {again}"))
+                self.resolver.send_signal(signal.SIGCONT)
                 # A SYN that nobody answers is sent again after a second.
                 self.client("ip", "route", "add", "blackhole", f"{pod.ADDRESS}/32")
                 subprocess.run(pod.inside("curl", "-s", "--max-time", "1.5", f"http://{pod.CLIENT}:8000/"), capture_output=True)
