@@ -664,9 +664,9 @@ impl DnsValue {
     /// about to count.
     pub fn in_flight(&self) -> u64 {
         let unanswered = self.unanswered;
-        let answered: u64 = self.answers.iter().sum();
-        let ended = answered + unanswered.timeout + unanswered.retried + unanswered.evicted;
-        self.queries.wrapping_sub(ended)
+        let unanswered = [unanswered.timeout, unanswered.retried, unanswered.evicted];
+        let ended = self.answers.into_iter().chain(unanswered);
+        ended.fold(self.queries, u64::wrapping_sub)
     }
 }
 

@@ -149,7 +149,7 @@ fn changes_of_the_layout_under_load() {
     });
     let said = pod.metricd().said();
     assert!(
-        said.contains("have layout 5, this metricd knows 4"),
+        said.contains("have layout 6, this metricd knows 5"),
         "{said}"
     );
 }
