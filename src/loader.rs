@@ -111,9 +111,6 @@ pub const STATE_MAPS: [&str; 14] = [
     "linkerd_route_map",
 ];
 
-/// Of [`STATE_MAPS`], those that earlier programs of the same version had not: they begin empty.
-const ADDED_MAPS: [&str; 1] = ["linkerd_dns_query_map"];
-
 /// Servers of DNS that are told apart: more than a pod has, unless it is a resolver.
 pub const DNS_SERVERS: u32 = 64;
 
@@ -242,9 +239,6 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
         };
         if let Some(folder) = pinned {
             let path = folder.join(&name);
-            if ADDED_MAPS.contains(&name.as_str()) && !path.exists() {
-                continue;
-            }
             map.reuse_pinned_map(&path)
                 .with_context(|| format!("take over the pinned map {}", path.display()))?;
         } else if let Some(entries) = entries(&name, settings) {
