@@ -328,21 +328,10 @@ static __always_inline int hpack_plain(struct scratch *s, struct http2_side *t, 
 /* Beyond it a block is not remembered. */
 #define HPACK_SHORT sizeof(((struct hpack_memo *)0)->bytes)
 
-/* Is a block, all of it, at the window's place, and is it short? What it is then. */
-static __always_inline bool hpack_short(struct scratch *s, struct http2_side *t, __u32 avail,
-					struct hpack_memo *block)
+/* Is it short enough to be remembered, a block of `len` bytes of which so many are there? */
+static __always_inline bool hpack_short(__u32 len, __u32 avail)
 {
-	__u32 len = t->left, at = s->window.at;
-	__u64 end = ~(~0ULL << 8 * (len & 7));
-
-	/* No fragment but the first: the others add to what that has told. */
-	if (len - 1 >= HPACK_SHORT - 1 || len > avail || t->in_block)
-		return false;
-	block->bytes[0] = buffer8(s, at) & (len < 8 ? end : ~0ULL);
-	block->bytes[1] = buffer8(s, at + 8) & (len < 8 ? 0 : end);
-	block->len = len;
-	block->inserted = t->inserted;
-	return true;
+	return len - 1 < HPACK_SHORT && len <= avail;
 }
 
 static __always_inline struct hpack_memo *hpack_memo(struct http2_side *t, __u32 len)
@@ -351,11 +340,24 @@ static __always_inline struct hpack_memo *hpack_memo(struct http2_side *t, __u32
 	return &t->memos[len];
 }
 
-static __always_inline bool hpack_same(const struct hpack_memo *memo,
-				       const struct hpack_memo *block)
+/* Is the short block at `at` the one that is remembered for its length? If not, what it is goes
+ * into the scratch. */
+static __always_inline bool hpack_same(const struct hpack_memo *memo, struct scratch *s,
+				       const struct http2_side *t, __u32 at, __u32 len)
 {
-	return memo->bytes[0] == block->bytes[0] && memo->bytes[1] == block->bytes[1] &&
-	       memo->len == block->len && memo->inserted == block->inserted;
+	struct hpack_memo *block = &s->block;
+	__u64 end = ~(~0ULL << 8 * (len & 7));
+	__u64 one = buffer8(s, at) & (len < 8 ? end : ~0ULL);
+	__u64 other = buffer8(s, at + 8) & (len < 8 ? 0 : end);
+
+	if (likely(memo->bytes[0] == one && memo->bytes[1] == other && memo->len == len &&
+		   memo->inserted == t->inserted))
+		return true;
+	block->bytes[0] = one;
+	block->bytes[1] = other;
+	block->len = len;
+	block->inserted = t->inserted;
+	return false;
 }
 
 /* The block was nothing but references, so that it means the same as long as nothing is inserted.

@@ -20,6 +20,8 @@
 #define WINDOW 128     /* bytes; BLOCK where routes are looked for, which may be long */
 #define HTTP2_TOKENS 4 /* looked at in it, before it is read again */
 #define FRAME_HEADER 9
+#define USUAL (FRAME_HEADER + HPACK_SHORT) /* bytes of a frame that http2_usual looks at */
+#define USUAL_BEHIND 40			   /* its window behind DATA, where HEADERS and DATA fit */
 
 enum frame_type {
 	FRAME_DATA = 0,
@@ -121,15 +123,33 @@ static __always_inline int http2_pass(struct scratch *s, struct parser *h, __u32
 	return WINDOW_LEAVE;
 }
 
+/* The header of a frame. RFC 9113 section 4.1. */
+struct frame {
+	__u32 len, type, flags, stream;
+};
+
+static __always_inline struct frame frame_at(struct scratch *s, __u32 at)
+{
+	__u64 bytes = bpf_be64_to_cpu(buffer8(s, at));
+	struct frame f = {
+	    .len = bytes >> 40,
+	    .type = bytes >> 32 & 0xff,
+	    .flags = bytes >> 24 & 0xff,
+	    .stream = (bytes << 8 | buffer1(s, at + 8)) & STREAM_ID,
+	};
+
+	return f;
+}
+
 /* The next frame's header. RFC 9113 section 4.1. */
 static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s, struct parser *h,
 				       struct http2_side *t)
 {
 	struct window *w = &s->window;
 	struct packet *p = &s->packet;
-	__u32 at = w->at, len, type, flags, stream;
+	struct frame f;
+	__u32 at = w->at;
 	union hpack_result nothing = {.grpc_status = GRPC_STATUS_NONE};
-	__u64 bytes;
 
 	if (unlikely(w->total - at < FRAME_HEADER)) {
 		/* The time of a frame is that of its first byte. */
@@ -137,37 +157,34 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 			t->start_ns = packet_leaves(skb, p, t->start_ns);
 		return WINDOW_CUT;
 	}
-	bytes = bpf_be64_to_cpu(buffer8(s, at));
-	len = bytes >> 40;
-	type = bytes >> 32 & 0xff;
-	flags = bytes >> 24 & 0xff;
-	stream = (bytes << 8 | buffer1(s, at + 8)) & STREAM_ID;
+	f = frame_at(s, at);
 	at += FRAME_HEADER;
 	w->at = at;
 
-	if (unlikely(t->in_block != (type == FRAME_CONTINUATION) ||
-		     (t->in_block && stream != t->stream)))
+	if (unlikely(t->in_block != (f.type == FRAME_CONTINUATION) ||
+		     (t->in_block && f.stream != t->stream)))
 		return WINDOW_STOP;
-	switch (type) {
+	switch (f.type) {
 	case FRAME_DATA:
-		t->stream = stream;
-		t->ending = p->role == SERVER && (flags & FLAG_END_STREAM);
-		if (http2_pass(s, h, len))
+		t->stream = f.stream;
+		t->ending = p->role == SERVER && (f.flags & FLAG_END_STREAM);
+		if (http2_pass(s, h, f.len))
 			return WINDOW_LEAVE;
 		if (t->ending)
 			w->done = DONE_STREAM;
 		return WINDOW_NEXT;
 	case FRAME_HEADERS:
 	case FRAME_PUSH_PROMISE:
-		t->stream = stream;
-		t->flags = flags & (FLAG_END_HEADERS | FLAG_PADDED |
-				    (type == FRAME_HEADERS ? FLAG_PRIORITY : 0));
-		if (type == FRAME_PUSH_PROMISE)
+		t->stream = f.stream;
+		t->flags = f.flags & (FLAG_END_HEADERS | FLAG_PADDED |
+				      (f.type == FRAME_HEADERS ? FLAG_PRIORITY : 0));
+		if (f.type == FRAME_PUSH_PROMISE)
 			t->flags |= FLAG_PROMISE;
 		if (likely(at - FRAME_HEADER >= w->carry))
 			t->start_ns = packet_leaves(skb, p, t->start_ns);
-		t->ending = p->role == SERVER && type == FRAME_HEADERS && (flags & FLAG_END_STREAM);
-		t->left = len;
+		t->ending =
+		    p->role == SERVER && f.type == FRAME_HEADERS && (f.flags & FLAG_END_STREAM);
+		t->left = f.len;
 		t->pad = 0;
 		t->field = FIELD_START;
 		t->result.word = nothing.word;
@@ -175,26 +192,26 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 		t->token = t->flags & ~FLAG_END_HEADERS ? TOKEN_PREFIX : TOKEN_BLOCK;
 		return TAPPED ? WINDOW_TAP : WINDOW_NEXT;
 	case FRAME_CONTINUATION:
-		t->flags = (flags & FLAG_END_HEADERS) | (t->flags & FLAG_PROMISE);
-		t->left = len + t->carry_len;
+		t->flags = (f.flags & FLAG_END_HEADERS) | (t->flags & FLAG_PROMISE);
+		t->left = f.len + t->carry_len;
 		t->pad = 0;
 		t->token = TOKEN_BLOCK;
 		/* What was kept of a field goes before the rest of it. */
 		return t->carry_len ? WINDOW_LEAVE : WINDOW_NEXT;
 	case FRAME_RST_STREAM:
-		if (len != 4)
+		if (f.len != 4)
 			return WINDOW_STOP;
-		t->stream = stream;
+		t->stream = f.stream;
 		t->token = TOKEN_RST;
 		return WINDOW_NEXT;
 	case FRAME_GOAWAY:
-		if (len < 8)
+		if (f.len < 8)
 			return WINDOW_STOP;
-		t->left = len;
+		t->left = f.len;
 		t->token = TOKEN_GOAWAY;
 		return WINDOW_NEXT;
 	}
-	return http2_pass(s, h, len);
+	return http2_pass(s, h, f.len);
 }
 
 /* What a frame has before its header block: pad length, promised stream, priority. */
@@ -349,12 +366,13 @@ static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s,
 		if (likely(t->token == TOKEN_FRAME))
 			return WINDOW_NEXT;
 		avail = w->total - w->at;
-		if (t->token == TOKEN_BLOCK && hpack_short(s, t, avail, block)) {
-			memo = hpack_memo(t, block->len);
-			if (hpack_same(memo, block)) {
+		/* No fragment but the first: the others add to what that has told. */
+		if (t->token == TOKEN_BLOCK && hpack_short(t->left, avail) && !t->in_block) {
+			memo = hpack_memo(t, t->left);
+			if (hpack_same(memo, s, t, w->at, t->left)) {
 				t->result = memo->result;
 				t->route = memo->route;
-				w->at += block->len;
+				w->at += t->left;
 				t->left = 0;
 				return http2_fragment_end(s, h, t);
 			}
@@ -515,6 +533,91 @@ __noinline int http2_step(struct __sk_buff *skb)
 	return p->pos == p->end ? STOP : GO_ON;
 }
 
+/* Reads the next window if what is left of this one may be less than what http2_usual looks at. */
+static __always_inline bool http2_usual_window(struct __sk_buff *skb, struct scratch *s)
+{
+	struct window *w = &s->window;
+	__u32 n = s->packet.end - s->packet.pos;
+
+	if (w->total - w->at >= USUAL)
+		return true;
+	if (n < USUAL)
+		return false;
+	n = (n < w->size ? n : w->size) - 1;
+	bounded(n, (WINDOW - 1));
+	n++;
+	w->at = 0;
+	w->total = n;
+	return !bpf_skb_load_bytes(skb, s->packet.pos, s->buffer, n);
+}
+
+/*
+ * Takes frames of answers as they mostly come, and no others: HEADERS whose block was seen before,
+ * and DATA, whole and in the packet. That needs no state of the parser but its place. What is not
+ * like that is left for http2_step, which finds everything as it would without this.
+ */
+__noinline int http2_usual(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2_side *t;
+	struct parser *h;
+	struct packet *p;
+	struct http2 *x;
+
+	x = c ? http2_of(c) : NULL;
+	if (!x)
+		return GO_ON;
+	p = &s->packet;
+	t = &x->side[SERVER];
+	h = &c->side[SERVER].parser;
+	if (p->role != SERVER || p->early || h->phase != PHASE_START || h->carry_len ||
+	    t->token != TOKEN_FRAME || t->in_block || TAPPED)
+		return GO_ON;
+	s->window.at = s->window.total = 0;
+	s->window.size = WINDOW;
+	for (int i = 0; i < SOME; i++) {
+		struct hpack_memo *memo;
+		struct http2_stream *r;
+		struct frame f;
+		__u32 at;
+
+		if (!http2_usual_window(skb, s))
+			break;
+		at = s->window.at;
+		f = frame_at(s, at);
+		if (f.len > p->end - p->pos - FRAME_HEADER)
+			break;
+		if (f.type == FRAME_HEADERS) {
+			if ((f.flags & ~FLAG_END_STREAM) != FLAG_END_HEADERS || !(f.stream & 1) ||
+			    !hpack_short(f.len, HPACK_SHORT))
+				break;
+			memo = hpack_memo(t, f.len);
+			r = http2_place(x, f.stream);
+			if (!hpack_same(memo, s, t, at + FRAME_HEADER, f.len) ||
+			    r->stream != f.stream || !http2_current(r, f.stream))
+				break;
+			t->start_ns = packet_leaves(skb, p, t->start_ns);
+			http2_told(r, memo->result, t->start_ns);
+		} else if (f.type != FRAME_DATA) {
+			break;
+		} else {
+			s->window.size = USUAL_BEHIND;
+		}
+		f.len += FRAME_HEADER;
+		p->pos += f.len;
+		s->window.at = f.len < s->window.total - at ? at + f.len : s->window.total;
+		if (f.flags & FLAG_END_STREAM)
+			http2_whole(skb, s, c, x, f.stream);
+		fresh(s);
+		fresh(t);
+		fresh(x);
+		fresh(c);
+		fresh(p);
+	}
+	return GO_ON;
+}
+
 /* In two loops, which is less for the verifier to walk through than one. */
 __noinline int http2_some(struct __sk_buff *skb)
 {
@@ -522,6 +625,7 @@ __noinline int http2_some(struct __sk_buff *skb)
 
 	if (!s || !skb->len)
 		return STOP;
+	http2_usual(skb);
 	for (int i = 0; i < SOME; i++) {
 		if (http2_step(skb))
 			return STOP;

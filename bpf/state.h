@@ -406,6 +406,7 @@ struct window {
 	__u32 total;
 	__u32 carry; /* of which carried over */
 	__u32 done;  /* DONE_…: what the last token has brought to an end */
+	__u32 size;  /* of http2_usual's next one */
 };
 
 #define DONE_BLOCK (1 << 0)  /* a header block */

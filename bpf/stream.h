@@ -376,18 +376,25 @@ __noinline int http2_infer(struct __sk_buff *skb, __u32 stream, __u32 protocol)
 	return n;
 }
 
-/* The head of an answer, or its trailers. */
+/* What a block tells of an answer: it is the head, or the trailers. */
+static __always_inline void http2_told(struct http2_stream *r, union hpack_result result,
+				       __u64 start_ns)
+{
+	/* 1xx is not the answer yet, RFC 9110 section 15.2. */
+	if (!r->first_ns && (result.found & (FOUND_STATUS | FOUND_UNKNOWN)) &&
+	    !(result.status >= 100 && result.status < 200)) {
+		r->status = result.status;
+		r->first_ns = start_ns;
+	}
+	if (result.grpc_status != GRPC_STATUS_NONE)
+		r->grpc_status = result.grpc_status;
+}
+
+/* The same of the block at hand. */
 static __always_inline void http2_head(struct scratch *s, struct http2_side *t,
 				       struct http2_stream *r)
 {
-	/* 1xx is not the answer yet, RFC 9110 section 15.2. */
-	if (!r->first_ns && (t->result.found & (FOUND_STATUS | FOUND_UNKNOWN)) &&
-	    !(t->result.status >= 100 && t->result.status < 200)) {
-		r->status = t->result.status;
-		r->first_ns = t->start_ns;
-	}
-	if (t->result.grpc_status != GRPC_STATUS_NONE)
-		r->grpc_status = t->result.grpc_status;
+	http2_told(r, t->result, t->start_ns);
 	if (t->ending)
 		s->window.done = DONE_STREAM;
 }

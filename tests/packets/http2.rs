@@ -22,6 +22,7 @@ mod stretches;
 mod table;
 mod timing;
 mod upgrade;
+mod usual;
 pub mod wire;
 
 use metricd::abi::{AbortedValue, LostValue};
