@@ -98,6 +98,8 @@ pub fn kill_at(call: &Call, command: &Command) -> bool {
 fn strace() -> Command {
     let mut command = Command::new("setarch");
     command.args(["--addr-no-randomize", "strace", "-f", "-qq", "-o"]);
+    // Cargo's, of its own folders: the loader would look into each of them for each library.
+    command.env_remove("LD_LIBRARY_PATH");
     command
 }
 
