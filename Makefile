@@ -12,9 +12,11 @@ BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
 TEST_PACKAGES := $(DEMO_PACKAGES) bpftool chromium haproxy nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
 	bind9-dnsutils busybox-static cpio dnsmasq-base dnsperf kmod qemu-system-x86 xz-utils iptables iputils-ping openssl podman containerd runc catatonit strace apparmor mmdebstrap
+# As tests/apiserver/run has them; python3-venv for setup-helm.
+APISERVER_PACKAGES := curl iproute2 jq openssl util-linux python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo setup-test setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-view test-apiserver test-image fuzz lint bench bench-short bench-build clean
+.PHONY: help setup setup-demo setup-test setup-apiserver setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-view test-apiserver test-image fuzz lint bench bench-short bench-build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,8 +69,8 @@ test-view: setup setup-test setup-python build bpffs ## The sidecar's page, top 
 	cargo build --locked --example proxy
 	$(SUDO) $(PYTHON)/bin/python tests/view/run $(BIN) target/debug/examples/proxy
 
-test-apiserver: setup setup-test setup-python setup-helm build ## install and the webhook with a real API server: KUBEBUILDER_ASSETS=folder
-	BIN_DIR=$(BIN) tests/apiserver/run
+test-apiserver: setup setup-apiserver $(if $(wildcard $(or $(KUBEBUILDER_ASSETS),/usr/local/kubebuilder/bin)/kubectl),,setup-helm) build ## install and the webhook with a real API server: KUBEBUILDER_ASSETS=folder
+	$(SUDO) env BIN_DIR=$(BIN) KUBEBUILDER_ASSETS="$$KUBEBUILDER_ASSETS" tests/apiserver/run
 
 test-image: setup setup-test setup-python ## The Dockerfile as it is, with a base made here (a release build)
 	$(SUDO) PYTHON=$(PYTHON)/bin/python tests/image/run
@@ -111,6 +113,9 @@ setup-demo:
 
 setup-test:
 	$(call install,$(TEST_PACKAGES))
+
+setup-apiserver:
+	$(call install,$(APISERVER_PACKAGES))
 
 setup-python: $(PYTHON)/requirements.txt
 
