@@ -15,12 +15,20 @@ mod tls;
 mod webhook;
 
 use std::{
-    convert::Infallible, future::Future, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc,
-    time::Duration,
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use hyper::service::service_fn;
+use hyper::{
+    header::{CONNECTION, HeaderValue},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -43,9 +51,13 @@ const CONNECTIONS: u32 = 256;
 const ADMIN_CONNECTIONS: u32 = 64;
 /// From TCP's handshake to the end of that of TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Then a connection is to be made anew. So none keeps its place for ever, and API servers, which
-/// keep to one connection, come upon every replica.
+/// Then a connection is to be made anew, over HTTP/1.1 behind the next answer. So none keeps its
+/// place for ever, and API servers, which keep to one connection, come upon every replica.
 const AGE: Duration = Duration::from_secs(300);
+/// A connection over HTTP/1.1 that has nothing to do. An API server closes its own after 90 s without
+/// use (apimachinery's and Go's default), and is to be the one who does it: a review that it sends at
+/// the moment in which we close is lost, and its pod is without metricd.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Between questions whether an HTTP/2 client still lives, and for its answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -154,7 +166,7 @@ async fn converse(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(http::HEAD_TIMEOUT)
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(http::HEAD_SIZE)
         .http2()
         .timer(TokioTimer::new())
@@ -167,16 +179,24 @@ async fn converse(
         true => builder.http2_only(),
         false => builder.http1_only(),
     };
+    let begun = Instant::now();
     let service = service_fn(|request| {
         let webhook = webhook.clone();
-        async move { Ok::<_, Infallible>(webhook.answer(request).await) }
+        async move {
+            let mut response = webhook.answer(request).await;
+            if !is_http2 && begun.elapsed() > AGE {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let result = tokio::select! {
         result = &mut connection => Ok(result),
         // The sender is never used, only dropped.
         _ = stopped.changed() => Err(()),
-        () = time::sleep(AGE) => Err(()),
+        () = time::sleep(AGE), if is_http2 => Err(()),
     };
     let result = match result {
         Ok(result) => result,

@@ -16,7 +16,7 @@ use x509_parser::parse_x509_certificate;
 
 use super::metrics::Metrics;
 
-/// HTTP/2 is what an API server chooses.
+/// An API server's client for webhooks offers HTTP/1.1 alone; others may choose HTTP/2.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The certificate and key in a folder. They are read at each handshake: the kubelet replaces what

@@ -110,6 +110,28 @@ fn a_connection_serves_many_reviews() {
     assert!(report.contains("300 succeeded, 0 failed"), "{report}");
 }
 
+/// The side that closes an idle connection is to be the API server, which else may send a review on
+/// one that we close at that moment.
+#[test]
+fn an_idle_connection_is_not_closed_soon() {
+    let api = Api::start();
+    let injector = Injector::start(&api);
+    let path = injector.path("review.json");
+    fs::write(&path, wanted().to_string()).unwrap();
+    let url = injector.url();
+    let output = Command::new("curl")
+        .args(["--http1.1", "-sS", "--rate", "5/m", "--cacert"])
+        .arg(injector.path("ca.pem"))
+        .args(["-H", "content-type: application/json", "--data-binary"])
+        .arg(format!("@{}", path.display()))
+        .args(["-w", "%{num_connects} %{http_code}\n"])
+        .args(["-o", "/dev/null", &url, "-o", "/dev/null", &url])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, "1 200\n0 200\n", "12 seconds between them");
+}
+
 #[test]
 fn what_is_no_review_is_refused_with_the_reason() {
     let api = Api::start();
