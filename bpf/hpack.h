@@ -331,7 +331,7 @@ static __always_inline int hpack_plain(struct scratch *s, struct http2_side *t, 
 /* Is it short enough to be remembered, a block of `len` bytes of which so many are there? */
 static __always_inline bool hpack_short(__u32 len, __u32 avail)
 {
-	return len - 1 < HPACK_SHORT && len <= avail;
+	return len - 1 < HPACK_SHORT - 1 && len <= avail;
 }
 
 static __always_inline struct hpack_memo *hpack_memo(struct http2_side *t, __u32 len)

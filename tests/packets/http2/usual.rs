@@ -5,7 +5,7 @@ use super::block::{Form, NEWEST, STATUS, Text, indexed, literal, named, plain};
 use super::wire::{
     END_STREAM, PADDED, PING, data, frame, headers, headers_in, padded, push_promise, rst_stream,
 };
-use super::{GET, OK, aborted, answer, assert_l7, get, with};
+use super::{GET, NOT_FOUND, OK, aborted, answer, assert_l7, get, with};
 use crate::flow::Flow;
 use crate::model::L7;
 
@@ -159,6 +159,32 @@ fn one_that_is_unlike_the_others() {
                 assert_eq!(L7::of(f), l7, "{what}, of {other}");
             });
         }
+    }
+}
+
+/// That answers of the two blocks, in turn, are told apart.
+fn told_apart(ok: &[u8], not_found: &[u8]) {
+    with(|f| {
+        ask(f);
+        let answers = streams().map(|s| answer(s, if s % 4 == 3 { ok } else { not_found }));
+        f.response(answers.flatten().collect::<Vec<_>>());
+        let half = u64::from(N / 2);
+        let l7 = L7::http2(N.into(), &[(200, half), (404, half)]);
+        assert_eq!(L7::of(f), l7, "{ok:?} and {not_found:?}");
+        f.close();
+    });
+}
+
+/// Blocks of the same length, and the same but for one byte.
+#[test]
+fn blocks_that_are_almost_the_same() {
+    for len in 0..20 {
+        let references = |status: [u8; 1]| [&[0x90].repeat(len)[..], &status].concat();
+        told_apart(&references(OK), &references(NOT_FOUND));
+        let value = "x".repeat(len);
+        let accept = named(Form::Plain, 16, Text::plain(&value));
+        let literal = |status: [u8; 1]| [&accept[..], &status].concat();
+        told_apart(&literal(OK), &literal(NOT_FOUND));
     }
 }
 
