@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use hyper::Uri;
+use hyper_util::client::proxy::matcher::Matcher;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
@@ -78,9 +80,16 @@ impl ClusterArgs {
                     context: self.context.clone(),
                     ..KubeConfigOptions::default()
                 };
-                Config::from_custom_kubeconfig(kubeconfig, &options)
+                let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
                     .await
-                    .context("use the kubeconfig")?
+                    .context("use the kubeconfig")?;
+                if config.proxy_url.is_some() && config.proxy_url == proxy_of_the_environment() {
+                    // Which kube takes without a look at NO_PROXY.
+                    let matcher = Matcher::from_env();
+                    let proxy = matcher.intercept(&config.cluster_url);
+                    config.proxy_url = proxy.map(|proxy| proxy.uri().clone());
+                }
+                config
             }
             None => match Config::incluster() {
                 Ok(config) => config,
@@ -135,6 +144,15 @@ impl ClusterArgs {
             Err(e) => Err(e).context("read the kubeconfig ($KUBECONFIG, or ~/.kube/config)"),
         }
     }
+}
+
+/// The proxy that kube takes where the kubeconfig names none.
+fn proxy_of_the_environment() -> Option<Uri> {
+    let proxy = ["HTTPS_PROXY", "https_proxy"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|proxy| !proxy.is_empty())?;
+    proxy.parse().ok()
 }
 
 /// Runs to its end what talks to the cluster.

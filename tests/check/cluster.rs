@@ -53,6 +53,23 @@ fn all_is_well() {
     golden("pre", true, bare(), "--pre");
 }
 
+/// A proxy that the environment names is for where it is meant for.
+#[test]
+fn proxies() {
+    let said = |variables: &[(&str, &str)]| {
+        let api = Api::start(installed());
+        let mut command = api.command("check --wait 0s");
+        let output = output(command.envs(variables.iter().copied()));
+        (output.status.success(), stdout(&output))
+    };
+    let proxy = ("HTTPS_PROXY", "http://127.0.0.1:1");
+    let (success, text) = said(&[proxy, ("NO_PROXY", "127.0.0.1")]);
+    assert!(success, "{text}");
+    let (success, text) = said(&[proxy, ("HTTP_PROXY", "http://127.0.0.1:1")]);
+    assert!(!success, "{text}");
+    assert!(text.contains("Connection refused"), "{text}");
+}
+
 #[test]
 fn not_yet_installed() {
     golden("not-installed", false, bare(), "");

@@ -114,10 +114,13 @@ fn with_other_frames_at_any_place() {
     }
 }
 
+/// The frames of an answer, of a stream.
+type Frames = Box<dyn Fn(u32) -> Vec<u8>>;
+
 #[test]
 fn one_that_is_unlike_the_others() {
     let teapot = named(Form::Plain, STATUS, Text::plain("418"));
-    let unlike: [(&str, Box<dyn Fn(u32) -> Vec<u8>>); 6] = [
+    let unlike: [(&str, Frames); 6] = [
         ("literal", Box::new(|s| answer(s, &teapot))),
         (
             "padded",
