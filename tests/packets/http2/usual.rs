@@ -115,7 +115,7 @@ fn with_other_frames_at_any_place() {
 }
 
 /// The frames of an answer, of a stream.
-type Frames = Box<dyn Fn(u32) -> Vec<u8>>;
+type Frames<'a> = Box<dyn Fn(u32) -> Vec<u8> + 'a>;
 
 #[test]
 fn one_that_is_unlike_the_others() {
