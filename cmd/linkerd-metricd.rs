@@ -52,7 +52,7 @@ enum Command {
     Upgrade(WorkArgs),
     /// The same with maps of another size: name it by --map-size
     Resize(WorkArgs),
-    /// Show requests as they happen, as root on the pod's node, until stopped
+    /// Show requests as they happen, until stopped: as root on the pod's node, or through the cluster
     Tap(TapArgs),
     /// Ask for metricd in the pods of manifests: kubectl get deploy -o yaml | linkerd-metricd inject
     /// - | kubectl apply -f -
@@ -160,6 +160,7 @@ impl Command {
             Command::Stat(options) => options.source.cluster.verbose,
             Command::Top(options) => options.source.cluster.verbose,
             Command::Diagnose(options) => options.source.cluster.verbose,
+            Command::Tap(args) => args.remote.cluster.verbose,
             Command::Upgrade(args) | Command::Resize(args) | Command::Detach(args) => {
                 args.remote.cluster.verbose
             }

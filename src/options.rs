@@ -185,7 +185,7 @@ impl Options {
 }
 
 /// What a value is called on the command line.
-fn name(value: impl ValueEnum) -> String {
+pub fn name(value: impl ValueEnum) -> String {
     let possible = value.to_possible_value();
     possible.map_or_else(String::new, |value| value.get_name().to_owned())
 }

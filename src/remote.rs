@@ -1,5 +1,7 @@
-//! Upgrade, resize and detach of a pod from anywhere: by a privileged pod on its node, which runs
-//! `linkerd-metricd … --pod` there, is waited for, and deleted whatever comes of it.
+//! Work on a pod from anywhere: by a privileged pod on its node, which runs `linkerd-metricd …
+//! --pod` there, is waited for ([`run`]) or listened to ([`follow`]), and deleted whatever comes of it.
+
+mod follow;
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +9,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::{LocalObjectReference, Pod, PodStatus};
 use kube::api::{DeleteParams, LogParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Config, ResourceExt};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 
 use crate::check::duration;
@@ -17,6 +19,7 @@ use crate::cluster::installation::{self, INIT};
 use crate::cluster::{self, ClusterArgs, explain};
 use crate::options::{Options, PIN_DIR};
 use crate::target::LOGS;
+pub use follow::follow;
 
 /// Before it is looked at again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -57,6 +60,30 @@ pub struct RemoteArgs {
 pub fn run(subcommand: &str, pod: &str, remote: &RemoteArgs, options: &Options) -> Result<String> {
     cluster::block_on(async {
         let config = remote.cluster.config().await?;
+        let args = options.to_args();
+        let deadline = remote.wait + GRACE;
+        let errand = Errand::prepare(config, subcommand, pod, remote, args, deadline).await?;
+        errand.execute(remote.wait).await.context(errand.title)
+    })?
+}
+
+/// The node's pod, before it is made.
+struct Errand {
+    api: Api<Pod>,
+    wanted: Pod,
+    /// What is done, to which pod, and where.
+    title: String,
+}
+
+impl Errand {
+    async fn prepare(
+        config: Config,
+        subcommand: &str,
+        pod: &str,
+        remote: &RemoteArgs,
+        args: Vec<String>,
+        deadline: Duration,
+    ) -> Result<Self> {
         let (namespace, name) =
             installation::pod_name(pod, remote.namespace.as_deref(), &config.default_namespace)?;
         let client = Client::try_from(config)?;
@@ -70,16 +97,77 @@ pub fn run(subcommand: &str, pod: &str, remote: &RemoteArgs, options: &Options) 
             Some(image) => (image.clone(), None),
             None => image(&client, &home).await?,
         };
-        let mut args = vec![subcommand.to_owned(), format!("--pod={namespace}/{name}")];
-        args.extend(options.to_args());
-        let mut wanted = node_pod(subcommand, &node, &image, &args, remote.wait + GRACE)?;
+        let mut words = vec![subcommand.to_owned(), format!("--pod={namespace}/{name}")];
+        words.extend(args);
+        let mut wanted = node_pod(subcommand, &node, &image, &words, deadline)?;
+        wanted.metadata.namespace = Some(home.clone());
         if let Some(spec) = &mut wanted.spec {
             spec.image_pull_secrets = pull_secrets;
         }
-        execute(Api::namespaced(client, &home), wanted, remote.wait)
-            .await
-            .with_context(|| format!("{subcommand} {namespace}/{name} on node {node}"))
-    })?
+        Ok(Self {
+            api: Api::namespaced(client, &home),
+            wanted,
+            title: format!("{subcommand} {namespace}/{name} on node {node}"),
+        })
+    }
+
+    /// Creates the pod, waits for its end and deletes it. Returns its log.
+    async fn execute(&self, patience: Duration) -> Result<String> {
+        // Taken before there is anything to delete.
+        let mut stop = Stop::new()?;
+        let name = self.create().await?;
+        let outcome = tokio::select! {
+            outcome = watch(&self.api, &name, patience) => outcome,
+            how = stop.told() => Err(anyhow!(how)),
+        };
+        self.delete(&name, 0).await;
+        outcome
+    }
+
+    /// Returns its name.
+    async fn create(&self) -> Result<String> {
+        let created = self.api.create(&PostParams::default(), &self.wanted).await;
+        let created = created.map_err(|e| anyhow!("create the node's pod: {}", explain(e)))?;
+        Ok(created.name_any())
+    }
+
+    /// Ends it by SIGTERM, and after so many seconds for good.
+    async fn delete(&self, name: &str, grace: u32) {
+        let params = DeleteParams::default().grace_period(grace);
+        match time::timeout(LAST_WORDS, self.api.delete(name, &params)).await {
+            Ok(Ok(_)) => {}
+            // Somebody else has.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
+            Ok(Err(e)) => tracing::warn!("pod {name} is left behind: {}", explain(e)),
+            Err(_) => tracing::warn!("pod {name} is left behind: the API server does not answer"),
+        }
+    }
+}
+
+/// What tells a command to stop, which then has a pod to delete.
+struct Stop {
+    terminated: Signal,
+    interrupted: Signal,
+    hung_up: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminated: signal(SignalKind::terminate())?,
+            interrupted: signal(SignalKind::interrupt())?,
+            hung_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns how it was told.
+    async fn told(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminated.recv() => "terminated",
+            _ = self.interrupted.recv() => "interrupted",
+            _ = self.hung_up.recv() => "the terminal is gone",
+        }
+    }
 }
 
 /// The node of a pod that has our init container.
@@ -162,36 +250,10 @@ fn node_pod(
     }))?)
 }
 
-/// Creates the pod, waits for its end and deletes it. Returns its log.
-async fn execute(api: Api<Pod>, wanted: Pod, patience: Duration) -> Result<String> {
-    // Taken before there is anything to delete.
-    let mut terminated = signal(SignalKind::terminate())?;
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let created = api.create(&PostParams::default(), &wanted).await;
-    let created = created.map_err(|e| anyhow!("create the node's pod: {}", explain(e)))?;
-    let name = created.name_any();
-    let outcome = tokio::select! {
-        outcome = watch(&api, &name, patience) => outcome,
-        _ = interrupted.recv() => Err(anyhow!("interrupted")),
-        _ = terminated.recv() => Err(anyhow!("terminated")),
-    };
-    let at_once = DeleteParams::default().grace_period(0);
-    match time::timeout(LAST_WORDS, api.delete(&name, &at_once)).await {
-        Ok(Ok(_)) => {}
-        // Somebody else has.
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
-        Ok(Err(e)) => tracing::warn!("pod {name} is left behind: {}", explain(e)),
-        Err(_) => tracing::warn!("pod {name} is left behind: the API server does not answer"),
-    }
-    outcome
-}
-
 async fn watch(api: &Api<Pod>, name: &str, patience: Duration) -> Result<String> {
     let deadline = Instant::now() + patience;
     loop {
-        let pod = api.get(name).await;
-        let pod = pod.map_err(|e| anyhow!("look at the node's pod {name}: {}", explain(e)))?;
-        let status = pod.status.unwrap_or_default();
+        let status = status(api, name).await?;
         let done = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         if !done && Instant::now() < deadline {
             time::sleep(PAUSE).await;
@@ -205,13 +267,21 @@ async fn watch(api: &Api<Pod>, name: &str, patience: Duration) -> Result<String>
         return match status.phase.as_deref() {
             Some("Succeeded") => Ok(log),
             Some("Failed") => Err(anyhow!("{}", said(&log, &status))),
-            _ => Err(anyhow!(
-                "the node's pod {name} was not done within {}: {}",
-                jiff::SignedDuration::try_from(patience)?,
-                said(&log, &status)
-            )),
+            _ => Err(late(name, "done", patience, &said(&log, &status))),
         };
     }
+}
+
+async fn status(api: &Api<Pod>, name: &str) -> Result<PodStatus> {
+    let pod = api.get(name).await;
+    let pod = pod.map_err(|e| anyhow!("look at the node's pod {name}: {}", explain(e)))?;
+    Ok(pod.status.unwrap_or_default())
+}
+
+fn late(name: &str, what: &str, patience: Duration, why: &str) -> anyhow::Error {
+    let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
+    let patience = jiff::SignedDuration::from_secs(seconds);
+    anyhow!("the node's pod {name} was not {what} within {patience}: {why}")
 }
 
 /// Why it failed, as far as it is known.

@@ -7,6 +7,7 @@ pub mod events;
 mod filter;
 mod hpack;
 mod listen;
+mod remote;
 mod show;
 
 use std::cell::RefCell;
@@ -28,6 +29,7 @@ use crate::check::duration;
 use crate::loader;
 use crate::maps;
 use crate::options::PIN_DIR;
+use crate::remote::RemoteArgs;
 use crate::server;
 use crate::target;
 use events::{Events, Request};
@@ -45,6 +47,13 @@ const LAST: Duration = Duration::from_millis(20);
 /// What to show, and for how long.
 #[derive(Args, Clone, Debug)]
 pub struct TapArgs {
+    /// Pod of the cluster, on whichever node: a short-lived privileged pod listens there
+    #[arg(value_name = "[NAMESPACE/]POD", conflicts_with_all = ["pod", "pin_dir"])]
+    cluster_pod: Option<String>,
+
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+
     /// Pod of this node, as root there; its pins are in linkerd-metricd/UID of the bpffs
     #[arg(long, value_name = "[NAMESPACE/]NAME", conflicts_with = "pin_dir")]
     pod: Option<String>,
@@ -65,7 +74,7 @@ pub struct TapArgs {
     #[arg(long, value_name = "N")]
     max: Option<NonZeroU64>,
 
-    /// End after this time, such as 30s or 5m0s
+    /// End after this time, such as 30s or 5m0s [default: never; 1h0m0s for a pod of the cluster]
     #[arg(long, value_parser = duration)]
     duration: Option<Duration>,
 
@@ -77,8 +86,12 @@ pub struct TapArgs {
 /// Shows requests until it is told to stop.
 ///
 /// # Errors
-/// If nothing is attached; if the right to listen is missing; if another listens.
+/// If nothing is attached; if the right to listen is missing; if another listens. Through the
+/// cluster, as [`crate::remote::follow`].
 pub fn run(args: &TapArgs) -> Result<()> {
+    if let Some(pod) = &args.cluster_pod {
+        return remote::run(pod, args);
+    }
     loader::log_libbpf();
     let stop = stop_flag()?;
     let pin_dir = match &args.pod {

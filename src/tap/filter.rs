@@ -2,12 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::net::IpAddr;
 
 use clap::{Args, ValueEnum};
 
 use super::events::Request;
 use crate::abi::protocol;
+use crate::options::name;
 
 /// What a request must have to be shown.
 #[derive(Args, Clone, Debug, Default)]
@@ -44,6 +46,15 @@ enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Statuses(u16, u16);
 
+impl fmt::Display for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0 == self.1 {
+            true => write!(f, "{}", self.0),
+            false => write!(f, "{}xx", self.0 / 100),
+        }
+    }
+}
+
 fn statuses(text: &str) -> Result<Statuses, String> {
     let digits = text.strip_suffix("xx").unwrap_or(text);
     match (digits.parse(), digits.len(), text.len()) {
@@ -54,6 +65,17 @@ fn statuses(text: &str) -> Result<Statuses, String> {
 }
 
 impl Filter {
+    /// The flags that say the same, and what each is given.
+    pub fn flags(&self) -> [(&'static str, Option<String>); 5] {
+        [
+            ("method", self.method.clone()),
+            ("path", self.path.clone()),
+            ("status", self.status.map(|status| status.to_string())),
+            ("peer", self.peer.map(|peer| peer.to_string())),
+            ("protocol", self.protocol.map(name)),
+        ]
+    }
+
     /// Whether a request is to be shown. What is not known of it is not what is asked for.
     pub fn takes(&self, request: &Request) -> bool {
         let head = &request.head;

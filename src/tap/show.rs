@@ -53,6 +53,11 @@ const GRPC: [&str; 17] = [
     "Unauthenticated",
 ];
 
+/// Whether a line is one that [`Request::show`] has written, whichever way.
+pub fn is_request(line: &str) -> bool {
+    line.starts_with('{') || line.split(' ').take(2).any(|word| word == "req")
+}
+
 impl Request {
     pub fn source(&self) -> IpAddr {
         Ipv6Addr::from(self.end.src).to_canonical()

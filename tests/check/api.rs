@@ -1,22 +1,26 @@
 //! An API server that serves what a test gives it: objects by the path of their collection, and
-//! texts by theirs. What was asked is written down.
+//! texts by theirs. What was asked is written down. A log that is followed comes as the test sends
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use http_body_util::{BodyExt, Either, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use crate::golden::{TempDir, binary};
@@ -38,9 +42,36 @@ pub struct World {
     pub statuses: Vec<Value>,
     /// What a created pod writes.
     pub log: String,
+    /// The same for who follows it.
+    pub followed: Option<UnboundedReceiver<Piece>>,
     /// What was asked so far.
     pub requests: Vec<Asked>,
 }
+
+/// Of a log that is followed: some of it, or that it breaks off.
+pub type Piece = io::Result<Frame<Bytes>>;
+
+/// Where a test writes such a log; it ends with this.
+pub struct Log(UnboundedSender<Piece>);
+
+impl Log {
+    /// With the other end, for [`World::followed`].
+    pub fn new() -> (Self, Option<UnboundedReceiver<Piece>>) {
+        let (send, receive) = unbounded_channel();
+        (Self(send), Some(receive))
+    }
+
+    pub fn write(&self, text: &str) {
+        let piece = Bytes::copy_from_slice(text.as_bytes());
+        let _ = self.0.send(Ok(Frame::data(piece)));
+    }
+
+    pub fn break_off(self) {
+        let _ = self.0.send(Err(io::ErrorKind::ConnectionReset.into()));
+    }
+}
+
+type Body = Either<Full<Bytes>, StreamBody<BoxStream<'static, Piece>>>;
 
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -150,7 +181,7 @@ async fn serve(listener: TcpListener, world: Arc<Mutex<World>>) {
 async fn answer(
     request: Request<Incoming>,
     world: Arc<Mutex<World>>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let acting_as = ["impersonate-user", "impersonate-group"];
@@ -169,13 +200,19 @@ async fn answer(
     let mut world = world.lock().unwrap();
     world.requests.push(asked.clone());
     let (code, body) = world.answer(&asked, query);
-    let body = match body {
-        Value::String(text) => text,
-        json => json.to_string(),
+    let is_followed = code == 200 && asked.path.ends_with("/log") && query.contains("follow=true");
+    let pieces = is_followed.then(|| world.followed.take()).flatten();
+    let body = match (pieces, body) {
+        (Some(mut pieces), _) => {
+            let pieces = stream::poll_fn(move |context| pieces.poll_recv(context));
+            Either::Right(StreamBody::new(pieces.boxed()))
+        }
+        (None, Value::String(text)) => Either::Left(text.into()),
+        (None, json) => Either::Left(json.to_string().into()),
     };
     let response = Response::builder().status(code);
     let response = response.header("content-type", "application/json");
-    Ok(response.body(body.into()).unwrap())
+    Ok(response.body(body).unwrap())
 }
 
 impl World {

@@ -10,5 +10,6 @@ mod hints;
 mod machine;
 mod plugin;
 mod remote;
+mod tap;
 mod view;
 mod world;

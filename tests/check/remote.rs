@@ -14,7 +14,7 @@ use crate::api::{Api, World};
 use crate::golden::{binary, output, stderr};
 use crate::world::*;
 
-const NODE_POD: &str = "/api/v1/namespaces/linkerd-metricd/pods/linkerd-metricd-";
+pub const NODE_POD: &str = "/api/v1/namespaces/linkerd-metricd/pods/linkerd-metricd-";
 
 fn run(world: World, words: &str) -> (Api, Output) {
     let api = Api::start(world);

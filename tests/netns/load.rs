@@ -1,4 +1,4 @@
-//! h2load, and what it says of itself.
+//! h2load and wrk, and what they say of themselves.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -85,4 +85,34 @@ pub fn check(said: &str, requests: u64) {
             && [errored, timeout] == [0, 0],
         "h2load had errors:\n{said}"
     );
+}
+
+/// wrk ends on time, with requests under way that it does not count. So each of its threads has one
+/// connection, and ends itself between an answer and the next request; what time is left is slept.
+const SCRIPT: &str = r"
+local answers = 0
+function response()
+    answers = answers + 1
+    if answers == tonumber(os.getenv('ANSWERS')) then wrk.thread:stop() end
+end
+";
+
+/// wrk: so many requests by each of so many connections. How many it says that were answered.
+pub fn wrk(pod: &Pod, connections: u64, each: u64, url: &str) -> u64 {
+    let script = pod.tmp.file("stop.lua");
+    fs::write(&script, SCRIPT).expect("a script");
+    let mut command = Command::new("wrk");
+    let number = connections.to_string();
+    command.args(["-t", &number, "-c", &number, "-d", "20", "-s"]);
+    command.arg(&script).arg(url);
+    command.env("ANSWERS", each.to_string());
+    let said = pod.client.run(&mut command);
+    assert!(
+        !said.contains("Socket errors") && !said.contains("Non-2xx"),
+        "{said}"
+    );
+    let line = said.lines().find(|line| line.contains(" requests in "));
+    let line = line.unwrap_or_else(|| panic!("not what wrk 4 says:\n{said}"));
+    let count = line.split_whitespace().next().expect("a number");
+    count.parse().expect("a number")
 }

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::fixture::{Family, Pod, Shape, binary};
-use crate::load::{h2load, h2load_streams, requests};
+use crate::load::{h2load, h2load_streams, requests, wrk};
 use crate::peers::{self, PORT, nghttpd, python};
 use crate::process::{PATIENCE, Process, eventually, output, run};
 use crate::server::{HTTP, Nginx, urls};
@@ -100,16 +100,17 @@ fn expected(lines: &[(&str, u64)]) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// 1,000 requests in two seconds, the URLs in turn.
+/// 1,000 requests in five seconds, the URLs in turn: that of them all are shown, with the buffer as it
+/// is, is for a machine that leaves tap no longer than a tenth of a second without a CPU.
 fn moderately(pod: &Pod, flags: &[&str], urls: &[String]) {
     let mut h2load = Command::new("h2load");
-    h2load.args(["-n", "1000", "-c", "10", "--rps", "50"]);
+    h2load.args(["-n", "1000", "-c", "10", "--rps", "20"]);
     pod.client.run(h2load.args(flags).args(urls));
 }
 
 #[test]
 fn http1_at_a_moderate_rate_is_shown_whole() {
-    let pod = Pod::measured(Shape::Plain, &LARGE);
+    let pod = Pod::measured(Shape::Plain, &[]);
     let _nginx = Nginx::start(&pod);
     let tap = Tap::start(&pod, &["-o", "json"]);
     moderately(&pod, &["--h1"], &urls(&pod, Family::V4, &["200", "404"]));
@@ -136,7 +137,7 @@ fn http1_at_a_moderate_rate_is_shown_whole() {
 
 #[test]
 fn http2_at_a_moderate_rate_is_shown_whole() {
-    let pod = Pod::measured(Shape::Plain, &LARGE);
+    let pod = Pod::measured(Shape::Plain, &[]);
     let _nghttpd = nghttpd(&pod, pod.server(), &[]);
     let tap = Tap::start(&pod, &["-o", "json"]);
     moderately(&pod, &[], &peers::urls(&pod, Family::V6, &["4k", "none"]));
@@ -210,6 +211,32 @@ fn at_saturation_of_http1_the_rest_is_counted() {
     at_saturation(&pod, || {
         h2load(&pod, requests(), &urls(&pod, Family::V4, &["200"]));
     });
+}
+
+/// By wrk, with nginx's own count.
+#[test]
+fn at_saturation_all_are_those_that_nginx_has_had() {
+    let pod = Pod::measured(Shape::Plain, &[]);
+    let nginx = Nginx::start(&pod);
+    let tap = Tap::start(&pod, &[]);
+    let before = nginx.requests(&pod);
+    let answered = wrk(
+        &pod,
+        16,
+        requests() / 16,
+        &urls(&pod, Family::V4, &["200"])[0],
+    );
+    // The question itself is one.
+    let served = nginx.requests(&pod) - before - 1;
+    let scrape = pod.ended();
+    let (_, summary) = tap.end();
+    assert_eq!(
+        (served, summary.shown + summary.dropped),
+        (answered, served)
+    );
+    assert!(summary.shown > 0 && summary.dropped > 0, "{summary:?}");
+    let dropped = scrape.sum("linkerd_ebpf_events_dropped_total", &[("event", "end")]);
+    assert_eq!(dropped, summary.dropped);
 }
 
 #[test]
