@@ -213,12 +213,13 @@ fn attach_to(
             symlink("0", &note).with_context(|| format!("leave a note in {}", dir.display()))?;
         }
         routing::add()?;
-        let lo = Interface {
-            name: "lo".into(),
-            index: LOOPBACK,
-        };
-        attach(&lo, Hook::Ingress, "what is led there".into())?;
     }
+    // Also where only inbound connections are: those that follow another come by there.
+    let lo = Interface {
+        name: "lo".into(),
+        index: LOOPBACK,
+    };
+    attach(&lo, Hook::Ingress, "what is led there".into())?;
     for interface in interfaces {
         if interface.index == LOOPBACK {
             continue;

@@ -9,6 +9,7 @@ use crate::fixture::{Family, binary};
 use crate::load::from_environment;
 use crate::netns::Netns;
 use crate::process::{PATIENCE, output};
+use crate::proxy::INBOUND;
 use crate::world::{
     FAMILIES, PORT, WAYS, World, ask, ask_again, ask_all, ask_all_for_good, ask_for_good, expected,
     outside, serve,
@@ -89,6 +90,25 @@ fn connections_go_on() {
         let mut taken = expected("inbound", &inbound, 1);
         taken.append(&mut expected("outbound", &outbound, 1));
         assert_eq!(world.proxy.logged(4), taken);
+    }
+}
+
+/// Where nothing but inbound connections is redirected, too, and without a second try.
+#[test]
+fn an_inbound_connection_can_follow_another_at_once() {
+    for way in WAYS {
+        let world = World::new();
+        let pod = &world.pod;
+        let port = INBOUND.to_string();
+        pod.attach(&["--redirect-inbound", &port, "--attach", way]);
+        serve(&pod.hook, PORT);
+        pod.client
+            .sysctl("net/ipv4/ip_local_port_range", "40000 40009");
+        let inbound = FAMILIES.map(|family| pod.server_at(family, PORT));
+        ask_all_for_good(&pod.client, &inbound, 50);
+        assert_eq!(world.proxy.logged(100), expected("inbound", &inbound, 50));
+        let again = pod.client.kernel_counter("TcpExt", "TCPSynRetrans");
+        assert_eq!(again, 0, "{way}");
     }
 }
 
