@@ -1,6 +1,6 @@
 //! From a client's request to the upstream's response.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::http::uri::{Authority, Scheme};
+use hyper::http::uri::Scheme;
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metricd::l7::{self, Protocol, Recorder};
 
+use crate::destination::Destination;
 use crate::recorded::{Counted, Recorded};
 
 /// Of one connection only (RFC 9110, 7.6.1).
@@ -26,16 +27,14 @@ static HOP_BY_HOP: [HeaderName; 5] = [
     header::UPGRADE,
 ];
 
-/// The application.
+/// Connections to applications.
 pub struct Upstream {
-    address: SocketAddr,
-    authority: Authority,
     h2c: bool,
     client: Client<HttpConnector, Counted>,
 }
 
 impl Upstream {
-    pub fn new(address: SocketAddr, h2c: bool) -> Self {
+    pub fn new(h2c: bool) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
@@ -44,19 +43,15 @@ impl Upstream {
             .pool_idle_timeout(Duration::from_secs(30))
             .http2_only(h2c)
             .build(connector);
-        Self {
-            address,
-            authority: address
-                .to_string()
-                .parse()
-                .expect("an address is an authority"),
-            h2c,
-            client,
-        }
+        Self { h2c, client }
     }
 
-    async fn ask(&self, mut request: Request<Counted>) -> Response<Either<Incoming, Full<Bytes>>> {
-        let answer = match self.prepare(&mut request) {
+    async fn ask(
+        &self,
+        to: &Destination,
+        mut request: Request<Counted>,
+    ) -> Response<Either<Incoming, Full<Bytes>>> {
+        let answer = match self.prepare(to, &mut request) {
             Ok(()) => self.client.request(request).await,
             Err(status) => return refusal(status, "no such request can be made\n"),
         };
@@ -67,16 +62,16 @@ impl Upstream {
                 response.map(Either::Left)
             }
             Err(error) => {
-                tracing::warn!(upstream = %self.address, ?error, "no answer");
+                tracing::warn!(upstream = %to.authority, ?error, "no answer");
                 refusal(StatusCode::BAD_GATEWAY, "the application does not answer\n")
             }
         }
     }
 
-    fn prepare(&self, request: &mut Request<Counted>) -> Result<(), StatusCode> {
+    fn prepare(&self, to: &Destination, request: &mut Request<Counted>) -> Result<(), StatusCode> {
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
         // HTTP/2 has the host there.
-        if let Some(authority) = uri.authority.replace(self.authority.clone())
+        if let Some(authority) = uri.authority.replace(to.authority.clone())
             && let Ok(host) = HeaderValue::from_str(authority.as_str())
         {
             request.headers_mut().insert(header::HOST, host);
@@ -103,6 +98,7 @@ impl Upstream {
 pub async fn forward(
     request: Request<Incoming>,
     client: IpAddr,
+    to: &Destination,
     upstream: &Upstream,
     recorder: &Recorder,
 ) -> Response<Recorded> {
@@ -110,10 +106,10 @@ pub async fn forward(
     let protocol = protocol(&request);
     let received = Arc::new(AtomicU64::new(0));
     let request = request.map(|body| Counted::new(body, received.clone()));
-    let response = upstream.ask(request).await;
+    let response = upstream.ask(to, request).await;
     let record = l7::Request {
         src: client,
-        dst: upstream.address,
+        dst: to.address,
         protocol,
         status: response.status().as_u16(),
         grpc_status: grpc_status(response.headers()),

@@ -9,13 +9,14 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use metricd::l7::Recorder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
+use crate::destination::{Destination, Route};
 use crate::forward::{self, Upstream};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,19 +28,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What every connection needs.
 pub struct Proxy {
-    pub tls: TlsAcceptor,
+    /// Without it, clients speak plain HTTP.
+    pub tls: Option<TlsAcceptor>,
+    pub route: Route,
     pub upstream: Upstream,
     pub recorder: Recorder,
 }
 
-/// Listens, beside other processes that do so on the same address.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// # Errors
+/// As of [`Route::prepare`], and if the address is taken.
+pub fn listen(address: SocketAddr, route: &Route) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
+    route.prepare(&socket)?;
     socket.bind(address)?;
     socket.listen(1024)
 }
@@ -76,24 +80,34 @@ async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, IpAddr)> {
     Ok((stream, client.ip().to_canonical()))
 }
 
-/// The handshake, and then requests until the client has no more.
-async fn converse(
-    stream: TcpStream,
-    client: IpAddr,
-    proxy: Arc<Proxy>,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let handshake = time::timeout(HANDSHAKE_TIMEOUT, proxy.tls.accept(stream)).await;
-    let stream: TlsStream<TcpStream> = match handshake {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%client, %error, "no handshake"),
-        Err(_) => return tracing::debug!(%client, "no handshake in time"),
+/// The handshake if there is one, and then requests until the client has no more.
+async fn converse(stream: TcpStream, client: IpAddr, proxy: Arc<Proxy>, watcher: Watcher) {
+    let to = match proxy.route.destination(&stream) {
+        Ok(to) => Arc::new(to),
+        Err(error) => return tracing::warn!(%client, %error, "nowhere to go"),
     };
+    let Some(tls) = &proxy.tls else {
+        return answer(stream, client, to, proxy, watcher).await;
+    };
+    match time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => answer(stream, client, to, proxy, watcher).await,
+        Ok(Err(error)) => tracing::debug!(%client, %error, "no handshake"),
+        Err(_) => tracing::debug!(%client, "no handshake in time"),
+    }
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    client: IpAddr,
+    to: Arc<Destination>,
+    proxy: Arc<Proxy>,
+    watcher: Watcher,
+) {
     let service = service_fn(|request| {
-        let proxy = proxy.clone();
+        let (proxy, to) = (proxy.clone(), to.clone());
         async move {
             Ok::<_, Infallible>(
-                forward::forward(request, client, &proxy.upstream, &proxy.recorder).await,
+                forward::forward(request, client, &to, &proxy.upstream, &proxy.recorder).await,
             )
         }
     });

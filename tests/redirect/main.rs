@@ -1,7 +1,8 @@
 //! Redirection, end to end: HAProxy in the pod gets what `metricd-init` is told to give it, and its
 //! log says where each connection was to go.
 //!
-//! Needs root, and the Debian packages that tests/netns needs, with haproxy, iptables and python3.
+//! Needs root, and the Debian packages that tests/netns needs, with haproxy, iptables and python3, and
+//! `cargo build --example proxy`, which the tests do themselves.
 //!
 //! METRICD_TEST_REQUESTS and METRICD_TEST_UPGRADES make the load tests shorter or longer.
 
@@ -49,5 +50,6 @@ mod lifecycle;
 mod original;
 mod playbook;
 mod proxy;
+mod transparent;
 mod unchanged;
 mod world;
