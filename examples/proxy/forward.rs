@@ -1,9 +1,7 @@
 //! From a client's request to the upstream's response.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
@@ -15,7 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metricd::l7::{self, Protocol, Recorder};
 
-use crate::recorded::{Counted, Recorded};
+use crate::recorded::{Counted, Recorded, Recording};
 
 /// Of one connection only (RFC 9110, 7.6.1).
 static HOP_BY_HOP: [HeaderName; 5] = [
@@ -99,35 +97,32 @@ impl Upstream {
     }
 }
 
-/// Asks the application. The answer records itself when it has been passed on.
+/// Asks the application. The request records itself when the answer has been passed on, or when the
+/// client has given up before.
 pub async fn forward(
     request: Request<Incoming>,
     client: IpAddr,
     upstream: &Upstream,
     recorder: &Recorder,
 ) -> Response<Recorded> {
-    let started = Instant::now();
-    let protocol = protocol(&request);
-    let received = Arc::new(AtomicU64::new(0));
-    let request = request.map(|body| Counted::new(body, received.clone()));
+    let mut recording = Recording::new(
+        recorder.clone(),
+        l7::Request {
+            src: client,
+            dst: upstream.address,
+            protocol: protocol(&request),
+            status: 0,
+            grpc_status: None,
+            duration: Duration::ZERO,
+            sent: 0,
+            received: 0,
+        },
+    );
+    let request = request.map(|body| Counted::new(body, recording.received.clone()));
     let response = upstream.ask(request).await;
-    let record = l7::Request {
-        src: client,
-        dst: upstream.address,
-        protocol,
-        status: response.status().as_u16(),
-        grpc_status: grpc_status(response.headers()),
-        duration: Duration::ZERO,
-        sent: 0,
-        received: 0,
-    };
-    response.map(|body| Recorded {
-        body,
-        record,
-        started,
-        received,
-        recorder: recorder.clone(),
-    })
+    recording.record.status = response.status().as_u16();
+    recording.record.grpc_status = grpc_status(response.headers());
+    response.map(|body| Recorded { body, recording })
 }
 
 fn protocol<B>(request: &Request<B>) -> Protocol {
