@@ -1,9 +1,7 @@
 //! From a client's request to the upstream's response.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
@@ -16,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metricd::l7::{self, Protocol, Recorder};
 
 use crate::destination::Destination;
-use crate::recorded::{Counted, Recorded};
+use crate::recorded::{Counted, Recorded, Recording};
 
 /// Of one connection only (RFC 9110, 7.6.1).
 static HOP_BY_HOP: [HeaderName; 5] = [
@@ -94,7 +92,8 @@ impl Upstream {
     }
 }
 
-/// Asks the application. The answer records itself when it has been passed on.
+/// Asks the application. The request records itself when the answer has been passed on, or when the
+/// client has given up before.
 pub async fn forward(
     request: Request<Incoming>,
     client: IpAddr,
@@ -102,28 +101,24 @@ pub async fn forward(
     upstream: &Upstream,
     recorder: &Recorder,
 ) -> Response<Recorded> {
-    let started = Instant::now();
-    let protocol = protocol(&request);
-    let received = Arc::new(AtomicU64::new(0));
-    let request = request.map(|body| Counted::new(body, received.clone()));
+    let mut recording = Recording::new(
+        recorder.clone(),
+        l7::Request {
+            src: client,
+            dst: to.address,
+            protocol: protocol(&request),
+            status: 0,
+            grpc_status: None,
+            duration: Duration::ZERO,
+            sent: 0,
+            received: 0,
+        },
+    );
+    let request = request.map(|body| Counted::new(body, recording.received.clone()));
     let response = upstream.ask(to, request).await;
-    let record = l7::Request {
-        src: client,
-        dst: to.address,
-        protocol,
-        status: response.status().as_u16(),
-        grpc_status: grpc_status(response.headers()),
-        duration: Duration::ZERO,
-        sent: 0,
-        received: 0,
-    };
-    response.map(|body| Recorded {
-        body,
-        record,
-        started,
-        received,
-        recorder: recorder.clone(),
-    })
+    recording.record.status = response.status().as_u16();
+    recording.record.grpc_status = grpc_status(response.headers());
+    response.map(|body| Recorded { body, recording })
 }
 
 fn protocol<B>(request: &Request<B>) -> Protocol {

@@ -48,23 +48,39 @@ impl Body for Counted {
     }
 }
 
-/// A response's body, which records the request when it goes: after its last byte, or with the
-/// connection of a client that is gone.
-pub struct Recorded {
-    pub body: Either<Incoming, Full<Bytes>>,
+/// A request that is under way. It is recorded when this goes.
+pub struct Recording {
     pub record: Request,
-    pub started: Instant,
     /// Bytes of the request's body so far.
     pub received: Arc<AtomicU64>,
-    pub recorder: Recorder,
+    started: Instant,
+    recorder: Recorder,
 }
 
-impl Drop for Recorded {
+impl Recording {
+    pub fn new(recorder: Recorder, record: Request) -> Self {
+        Self {
+            record,
+            received: Arc::default(),
+            started: Instant::now(),
+            recorder,
+        }
+    }
+}
+
+impl Drop for Recording {
     fn drop(&mut self) {
         self.record.duration = self.started.elapsed();
         self.record.received = self.received.load(Ordering::Relaxed);
         self.recorder.record(&self.record);
     }
+}
+
+/// A response's body, which goes after its last byte, or with the connection of a client that is
+/// gone.
+pub struct Recorded {
+    pub body: Either<Incoming, Full<Bytes>>,
+    pub recording: Recording,
 }
 
 impl Body for Recorded {
@@ -77,9 +93,9 @@ impl Body for Recorded {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
-            self.record.sent += length(frame);
+            self.recording.record.sent += length(frame);
             if let Some(status) = frame.trailers_ref().and_then(grpc_status) {
-                self.record.grpc_status = Some(status);
+                self.recording.record.grpc_status = Some(status);
             }
         }
         polled

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use crate::load::check;
+use crate::fixture::Family;
+use crate::load::{self, check};
 use crate::netns::unique;
-use crate::proxy::Mesh;
+use crate::peers::python;
+use crate::proxy::{Mesh, PORT};
 
 /// h2load: so many requests by the flags' HTTP, the URLs in turn, none failed. How many were
 /// answered with which status.
@@ -27,32 +29,34 @@ pub fn h2load(mesh: &Mesh, requests: u64, flags: &[&str], paths: &[&str]) -> BTr
     statuses
 }
 
-/// wrk ends on time, with requests under way that it does not count. So each of its threads has one
-/// connection, and ends itself between an answer and the next request.
-const SCRIPT: &str = r"
-local answers = 0
-function response()
-    answers = answers + 1
-    if answers == tonumber(os.getenv('ANSWERS')) then wrk.thread:stop() end
-end
-";
-
 /// wrk: so many requests by each of 4 connections. How many it says that were answered.
 pub fn wrk(mesh: &Mesh, each: u64, path: &str) -> u64 {
+    load::wrk(&mesh.pod, 4, each, &mesh.urls(&[path])[0])
+}
+
+/// grpc_client.py: calls in so many rounds. How many it says that ended how, by status.
+pub fn grpc(mesh: &Mesh, rounds: u64, what: &str) -> BTreeMap<String, u64> {
     let pod = &mesh.pod;
-    let script = pod.tmp.file("stop.lua");
-    fs::write(&script, SCRIPT).expect("a script");
-    let mut command = Command::new("wrk");
-    command.args(["-t", "4", "-c", "4", "-d", "20", "-s"]);
-    command.arg(&script).args(mesh.urls(&[path]));
-    command.env("ANSWERS", each.to_string());
-    let said = pod.client.run(&mut command);
-    assert!(
-        !said.contains("Socket errors") && !said.contains("Non-2xx"),
-        "{said}"
-    );
-    let line = said.lines().find(|line| line.contains(" requests in "));
-    let line = line.unwrap_or_else(|| panic!("not what wrk 4 says:\n{said}"));
-    let count = line.split_whitespace().next().expect("a number");
-    count.parse().expect("a number")
+    let at = pod.server_at(Family::V4, PORT).to_string();
+    let mut client = python("grpc_client.py");
+    client.args([&at, &rounds.to_string(), what]);
+    let said = pod.client.run(client.arg(pod.tmp.file("cert.pem")));
+    let counts = said.lines().filter_map(|line| line.split_once(' '));
+    let counts = counts.map(|(status, n)| (status.to_owned(), n.parse().expect("a count")));
+    counts.collect()
+}
+
+/// nghttp: one unary call. What it says about frames.
+pub fn nghttp(mesh: &Mesh, message: &str) -> String {
+    let pod = &mesh.pod;
+    let body = pod.tmp.file("message");
+    let length = u32::try_from(message.len()).expect("a short one");
+    // Not compressed, then how long it is.
+    let head = [&[0][..], &length.to_be_bytes()].concat();
+    fs::write(&body, [&head, message.as_bytes()].concat()).expect("a file");
+    let mut command = Command::new("nghttp");
+    command.args(["-nv", "-H", "content-type: application/grpc"]);
+    command.args(["-H", "te: trailers", "-d"]).arg(body);
+    pod.client
+        .run(command.args(mesh.urls(&["test.Counts/Unary"])))
 }

@@ -3,7 +3,8 @@
 //! clients have counted.
 //!
 //! Needs root, the Debian packages iproute2, ethtool, nginx-light, nghttp2-client, wrk and openssl,
-//! and `cargo build --example proxy`, which the tests do themselves.
+//! what `make setup-python` puts into target/python, and `cargo build --example proxy`, which the
+//! tests do themselves.
 
 #[path = "../netns/exposition.rs"]
 #[allow(dead_code)]
@@ -22,6 +23,9 @@ mod metrics;
 #[path = "../netns/netns.rs"]
 #[allow(dead_code)]
 mod netns;
+#[path = "../netns/peers.rs"]
+#[allow(dead_code)]
+mod peers;
 #[path = "../netns/pins.rs"]
 #[allow(dead_code)]
 mod pins;
@@ -38,6 +42,7 @@ mod wire;
 mod clients;
 mod diagnose;
 mod exact;
+mod grpc;
 mod kills;
 mod map;
 mod proxy;

@@ -37,16 +37,23 @@ impl Mesh {
         self.pod.tmp.file("l7")
     }
 
-    /// Starts a proxy, which answers when this returns; several may run.
+    /// Starts a proxy before nginx, which answers when this returns; several may run.
     pub fn proxy(&self, flags: &[&str]) -> Process {
+        self.proxy_to(
+            match flags.contains(&"--h2c") {
+                true => HTTP2,
+                false => HTTP,
+            },
+            flags,
+        )
+    }
+
+    /// The same before what listens on another port.
+    pub fn proxy_to(&self, upstream: u16, flags: &[&str]) -> Process {
         let mut command = example();
         command.args(["--listen", &format!("[::]:{PORT}")]);
         command.arg("--cert").arg(self.pod.tmp.file("cert.pem"));
         command.arg("--key").arg(self.pod.tmp.file("key.pem"));
-        let upstream = match flags.contains(&"--h2c") {
-            true => HTTP2,
-            false => HTTP,
-        };
         command.args(["--upstream", &format!("127.0.0.1:{upstream}")]);
         command.args(flags);
         command.env("METRICD_L7_FILE", self.file());

@@ -1,22 +1,30 @@
-"""grpc_client.py TARGET ROUNDS WHAT: calls every kind of method with every status, as
+"""grpc_client.py TARGET ROUNDS WHAT [CERT]: calls every kind of method with every status, as
 grpc_server.py expects it, and prints how many calls ended how: "STATUS COUNT" in each line.
 
 WHAT is "statuses", "cancel" (calls that the client gives up) or "deadline" (as many with a
-deadline that passes). Over two connections, some calls at a time.
+deadline that passes). Over two connections, some calls at a time; by TLS where CERT, a file, is the
+server's certificate for the name "pod".
 """
 
 import collections
+import pathlib
 import sys
 import time
 from concurrent import futures
 
 import grpc
 
-target, rounds, what = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+target, rounds, what, *cert = sys.argv[1:]
+rounds = int(rounds)
 
 # No call is made twice, and the channels share no connection.
 OPTIONS = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
-CHANNELS = [grpc.insecure_channel(target, OPTIONS) for _ in range(2)]
+if cert:
+    TRUSTED = grpc.ssl_channel_credentials(pathlib.Path(cert[0]).read_bytes())
+    OPTIONS.append(("grpc.ssl_target_name_override", "pod"))
+    CHANNELS = [grpc.secure_channel(target, TRUSTED, OPTIONS) for _ in range(2)]
+else:
+    CHANNELS = [grpc.insecure_channel(target, OPTIONS) for _ in range(2)]
 DEADLINE = 0.2
 
 
