@@ -24,9 +24,35 @@ fn main() {
     measure("one series", &recorder(SLOTS), 1, 1);
     measure("100 series in turn", &recorder(SLOTS), 100, 1);
     measure("700 series in turn", &recorder(SLOTS), 700, 1);
-    measure("no slot free", &recorder(64), 1000, 1);
+    let full = recorder(SLOTS);
+    fill(&full);
+    measure("no slot free", &full, 1000, 1);
     measure("two threads, one series", &recorder(SLOTS), 1, 2);
     measure("two threads, 100 series", &recorder(SLOTS), 100, 2);
+    measure("two threads, no slot free", &full, 1000, 2);
+}
+
+/// Takes all slots for series that are not measured.
+fn fill(recorder: &Recorder) {
+    for n in 0..100 * SLOTS as u32 {
+        recorder.record(&Request {
+            dst: "10.9.0.3:8080".parse().expect("an address"),
+            ..request(n, u32::MAX)
+        });
+    }
+}
+
+fn request(n: u32, series: u32) -> Request {
+    Request {
+        src: Ipv4Addr::from_bits(0x0a00_0000 + n % series).into(),
+        dst: "10.9.0.2:8080".parse().expect("an address"),
+        protocol: Protocol::Http2,
+        status: 200,
+        grpc_status: None,
+        duration: Duration::from_micros(100 + u64::from(n % 1000)),
+        sent: 1024,
+        received: 77,
+    }
 }
 
 /// Each thread goes through the series from a place of its own.
@@ -47,17 +73,7 @@ fn measure(name: &str, recorder: &Recorder, series: u32, threads: u32) {
 
 /// Nanoseconds a request, of each round.
 fn record(recorder: &Recorder, series: u32, first: u32) -> Vec<u64> {
-    let request = |n: u32| Request {
-        src: Ipv4Addr::from_bits(0x0a00_0000 + n % series).into(),
-        dst: "10.9.0.2:8080".parse().expect("an address"),
-        protocol: Protocol::Http2,
-        status: 200,
-        grpc_status: None,
-        duration: Duration::from_micros(100 + u64::from(n % 1000)),
-        sent: 1024,
-        received: 77,
-    };
-    let requests: Vec<Request> = (first..first + 1000).map(request).collect();
+    let requests: Vec<Request> = (first..first + 1000).map(|n| request(n, series)).collect();
     (0..ROUNDS)
         .map(|_| {
             let begun = Instant::now();

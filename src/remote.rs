@@ -39,7 +39,7 @@ pub struct RemoteArgs {
     #[arg(long, requires = "cluster_pod")]
     image: Option<String>,
 
-    /// How long it may take, with pulling the image
+    /// How long it may take, with pulling the image; tap, to start
     #[arg(
         long,
         value_name = "DURATION",
