@@ -400,6 +400,8 @@ static __always_inline void http2_done(struct __sk_buff *skb, struct scratch *s,
 	if (w->done & DONE_BLOCK) {
 		w->done = 0;
 		http2_block_usual(skb, s, x, c, t);
+		/* Or what follows would be the end of a stream that was not known yet. */
+		t->ending = 0;
 	}
 	if (w->done & DONE_STREAM) {
 		w->done = t->ending = 0;

@@ -2,7 +2,8 @@
 
 use super::block::{Form, NEWEST, STATUS, Text, indexed, named, plain};
 use super::wire::{
-    CANCEL, END_STREAM, NO_ERROR, REFUSED_STREAM, data, headers, rst_stream, settings,
+    CANCEL, END_STREAM, NO_ERROR, REFUSED_STREAM, data, frame, goaway, headers, rst_stream,
+    settings,
 };
 use super::{GET, OK, aborted, answer, assert_l7, exchange, get, with};
 use crate::flow::{Client, Flow, Server};
@@ -119,6 +120,28 @@ fn request_on_its_way_when_reset() {
         let expected = L7::http2(2, &[(204, 1)]).aborted(aborted(|a| a.refused = 1));
         assert_l7(f, expected);
     });
+}
+
+/// Its end is not that of the payload that is passed over next.
+#[test]
+fn answered_before_it_was_opened() {
+    let payloads = [
+        goaway(1, NO_ERROR),
+        frame(0xff, 0, 0, "not known"),
+        data(9, 0, "abc"),
+    ];
+    for payload in payloads {
+        for cut in 0..payload.len() {
+            with(|f| {
+                f.response(answer(1, OK));
+                f.request(get(1));
+                f.response(&payload[..cut]);
+                f.response(&payload[cut..]);
+                assert_eq!(L7::of(f), L7::http2(1, &[]), "{payload:?}, cut at {cut}");
+                f.close();
+            });
+        }
+    }
 }
 
 #[test]
