@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::client::connect_from;
-use crate::fixture::{Family, binary};
+use crate::fixture::{Family, Pod, binary};
 use crate::load::from_environment;
 use crate::netns::Netns;
 use crate::process::{PATIENCE, output};
@@ -142,6 +142,15 @@ fn a_connection_can_follow_another_from_the_same_port() {
     assert_eq!(world.proxy.logged(110).values().sum::<u64>(), 110);
 }
 
+/// Replaces the programs: all three of redirection's.
+pub fn upgrade(pod: &Pod) {
+    let mut upgrade = binary(env!("CARGO_BIN_EXE_linkerd-metricd"));
+    upgrade.args(["upgrade", "--netns", &pod.hook.path(), "--pin-dir"]);
+    let said = output(upgrade.arg(pod.pins.path()));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.matches("redirection replaced").count(), 3, "{said}");
+}
+
 /// What each of 20 upgrades meets: connections that begin and end, and some that stay.
 #[test]
 fn upgrades_under_load() {
@@ -172,11 +181,7 @@ fn upgrades_under_load() {
             let loads = [(&pod.client, &inbound), (&pod.hook, &outbound)];
             let loads = loads.map(|(netns, at)| scope.spawn(move || load(netns, at)));
             for _ in 0..upgrades {
-                let mut upgrade = binary(env!("CARGO_BIN_EXE_linkerd-metricd"));
-                upgrade.args(["upgrade", "--netns", &pod.hook.path(), "--pin-dir"]);
-                let said = output(upgrade.arg(pod.pins.path()));
-                let said = String::from_utf8_lossy(&said.stderr).into_owned();
-                assert_eq!(said.matches("redirection replaced").count(), 3, "{said}");
+                upgrade(pod);
             }
             done.store(true, Ordering::Relaxed);
             let [inbound, outbound] = loads.map(|load| load.join().expect("no connection failed"));

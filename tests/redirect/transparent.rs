@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::fixture::{METRICS, Pod, binary};
+use crate::lifecycle::upgrade;
 use crate::load::{check, command, from_environment, requests};
 use crate::netns::{Netns, unique};
-use crate::process::{PATIENCE, Process, eventually, output, run};
+use crate::process::{PATIENCE, Process, eventually, run};
 use crate::proxy::{INBOUND, OUTBOUND, uid};
 use crate::server::{HTTP, Nginx};
 use crate::world::{FAMILIES, World, outside};
@@ -123,11 +124,7 @@ fn requests_go_where_they_were_to_while_it_is_upgraded() {
             .map(|(netns, at)| scope.spawn(|| load(netns, at)))
             .collect();
         for _ in 0..upgrades {
-            let mut upgrade = binary(env!("CARGO_BIN_EXE_linkerd-metricd"));
-            upgrade.args(["upgrade", "--netns", &pod.hook.path(), "--pin-dir"]);
-            let said = output(upgrade.arg(pod.pins.path()));
-            let said = String::from_utf8_lossy(&said.stderr).into_owned();
-            assert_eq!(said.matches("redirection replaced").count(), 3, "{said}");
+            upgrade(pod);
         }
         done.store(true, Ordering::Relaxed);
         let load = |load: thread::ScopedJoinHandle<_>| load.join().expect("no request failed");
