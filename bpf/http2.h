@@ -21,6 +21,7 @@
 #define HTTP2_TOKENS 4 /* looked at in it, before it is read again */
 #define FRAME_HEADER 9
 #define USUAL (FRAME_HEADER + HPACK_SHORT) /* bytes of a frame that http2_usual looks at */
+#define USUALS 16			   /* of them, in one call of it */
 #define USUAL_BEHIND 40			   /* its window behind DATA, where HEADERS and DATA fit */
 
 enum frame_type {
@@ -553,12 +554,43 @@ static __always_inline bool http2_usual_window(struct __sk_buff *skb, struct scr
 	return !bpf_skb_load_bytes(skb, s->packet.pos, s->buffer, n);
 }
 
+/* A client's HEADERS, whose block was seen before. Returns false if they are not as usual. */
+static __always_inline bool http2_usual_request(struct scratch *s, struct conn *c, struct http2 *x,
+						struct http2_side *t, const struct hpack_memo *memo,
+						__u32 stream)
+{
+	struct http2_stream *r = http2_place(x, stream);
+
+	if (stream <= t->last || http2_taken(r) ||
+	    (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
+		return false;
+	t->stream = stream;
+	t->result = memo->result;
+	t->route = memo->route;
+	http2_count(&s->packet, t);
+	http2_begin(c, t, r);
+	return true;
+}
+
+/* The same of a server's. */
+static __always_inline bool http2_usual_answer(struct http2 *x, struct http2_side *t,
+					       const struct hpack_memo *memo, __u32 stream)
+{
+	struct http2_stream *r = http2_place(x, stream);
+
+	if (r->stream != stream || !http2_current(r, stream))
+		return false;
+	http2_told(r, memo->result, t->start_ns);
+	return true;
+}
+
 /*
- * Takes frames of answers as they mostly come, and no others: HEADERS whose block was seen before,
- * and DATA, whole and in the packet. That needs no state of the parser but its place. What is not
- * like that is left for http2_step, which finds everything as it would without this.
+ * Takes frames of one side as they mostly come, and no others: HEADERS whose block was seen before,
+ * DATA and WINDOW_UPDATE, whole and in the packet. That needs no state of the parser but its place.
+ * What is not like that is left for http2_step, which finds everything as it would without this.
+ * Returns STOP there, GO_ON if the next frame may be a usual one.
  */
-__noinline int http2_usual(struct __sk_buff *skb)
+static __always_inline int http2_usual(struct __sk_buff *skb, __u32 role)
 {
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
@@ -569,47 +601,47 @@ __noinline int http2_usual(struct __sk_buff *skb)
 
 	x = c ? http2_of(c) : NULL;
 	if (!x)
-		return GO_ON;
+		return STOP;
 	p = &s->packet;
-	t = &x->side[SERVER];
-	h = &c->side[SERVER].parser;
-	if (p->role != SERVER || p->early || h->phase != PHASE_START || h->carry_len ||
-	    t->token != TOKEN_FRAME || t->in_block || TAPPED)
-		return GO_ON;
+	t = &x->side[role];
+	h = &c->side[role].parser;
+	if (p->early || h->phase != PHASE_START || h->carry_len || t->token != TOKEN_FRAME ||
+	    t->in_block || TAPPED || (role == CLIENT && config.routes))
+		return STOP;
 	s->window.at = s->window.total = 0;
 	s->window.size = WINDOW;
-	for (int i = 0; i < SOME; i++) {
+	for (int i = 0; i < USUALS; i++) {
 		struct hpack_memo *memo;
-		struct http2_stream *r;
 		struct frame f;
 		__u32 at;
 
 		if (!http2_usual_window(skb, s))
-			break;
+			return STOP;
 		at = s->window.at;
 		f = frame_at(s, at);
 		if (f.len > p->end - p->pos - FRAME_HEADER)
-			break;
+			return STOP;
 		if (f.type == FRAME_HEADERS) {
 			if ((f.flags & ~FLAG_END_STREAM) != FLAG_END_HEADERS || !(f.stream & 1) ||
 			    !hpack_short(f.len, HPACK_SHORT))
-				break;
+				return STOP;
 			memo = hpack_memo(t, f.len);
-			r = http2_place(x, f.stream);
-			if (!hpack_same(memo, s, t, at + FRAME_HEADER, f.len) ||
-			    r->stream != f.stream || !http2_current(r, f.stream))
-				break;
+			if (!hpack_same(memo, s, t, at + FRAME_HEADER, f.len))
+				return STOP;
 			t->start_ns = packet_leaves(skb, p, t->start_ns);
-			http2_told(r, memo->result, t->start_ns);
-		} else if (f.type != FRAME_DATA) {
-			break;
-		} else {
+			if (!(role == CLIENT ? http2_usual_request(s, c, x, t, memo, f.stream)
+					     : http2_usual_answer(x, t, memo, f.stream)))
+				return STOP;
+		} else if (f.type == FRAME_DATA) {
 			s->window.size = USUAL_BEHIND;
+		} else if (f.type != FRAME_WINDOW_UPDATE) {
+			return STOP;
 		}
-		f.len += FRAME_HEADER;
-		p->pos += f.len;
-		s->window.at = f.len < s->window.total - at ? at + f.len : s->window.total;
-		if (f.flags & FLAG_END_STREAM)
+		at += f.len + FRAME_HEADER;
+		p->pos += f.len + FRAME_HEADER;
+		s->window.at = at < s->window.total ? at : s->window.total;
+		/* WINDOW_UPDATE has no flags. */
+		if (role == SERVER && f.type != FRAME_WINDOW_UPDATE && (f.flags & FLAG_END_STREAM))
 			http2_whole(skb, s, c, x, f.stream);
 		fresh(s);
 		fresh(t);
@@ -620,14 +652,30 @@ __noinline int http2_usual(struct __sk_buff *skb)
 	return GO_ON;
 }
 
-/* In two loops, which is less for the verifier to walk through than one. */
+__noinline int http2_usual_requests(struct __sk_buff *skb)
+{
+	return http2_usual(skb, CLIENT);
+}
+
+__noinline int http2_usual_answers(struct __sk_buff *skb)
+{
+	return http2_usual(skb, SERVER);
+}
+
+/* In loops within a loop, which is less for the verifier to walk through than one. */
 __noinline int http2_some(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
 
 	if (!s || !skb->len)
 		return STOP;
-	http2_usual(skb);
+	if (s->packet.role == CLIENT) {
+		for (int i = 0; i < SOME && !http2_usual_requests(skb); i++)
+			;
+	} else {
+		for (int i = 0; i < SOME && !http2_usual_answers(skb); i++)
+			;
+	}
 	for (int i = 0; i < SOME; i++) {
 		if (http2_step(skb))
 			return STOP;

@@ -23,6 +23,7 @@ mod table;
 mod timing;
 mod upgrade;
 mod usual;
+mod usual_requests;
 pub mod wire;
 
 use metricd::abi::{AbortedValue, LostValue};
