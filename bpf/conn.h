@@ -99,6 +99,7 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 		side->parser.phase = PHASE_START;
 		side->parser.line = LINE_NEW;
 		side->parser.carry_len = 0;
+		side->parser.framing = 0;
 		side->parser.early = 0;
 		side->parser.ahead_lo = side->parser.ahead_hi = 0;
 		stream->hole_lo = stream->hole_hi = 0;

@@ -32,6 +32,7 @@
 #define FRAMING_CHUNKED (1 << 1)
 #define FRAMING_CODING (1 << 2) /* a transfer coding that is not chunked */
 #define FRAMING_H2C (1 << 3)	/* no framing, but noted alike: an upgrade to HTTP/2 */
+#define FRAMING_EMPTY (1 << 4)	/* likewise, between messages: an empty line has come */
 
 enum method {
 	METHOD_ANY = 0,
@@ -559,6 +560,9 @@ __noinline int http1_first_client(struct __sk_buff *skb, __u32 total)
 	if (!c)
 		return FIRST_OTHER;
 	h = parser_mine(s, c);
+	/* Behind it nothing else can begin any more, as if it had come in the same packet. */
+	if (h->framing & FRAMING_EMPTY)
+		return FIRST_HTTP1;
 	w = buffer8(s, 0);
 	b = w;
 	if (unlikely(b == 0x16)) {
@@ -782,8 +786,10 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 	s->packet.pos += n;
 	if (scan->at != scan->total)
 		return http1_cut(skb, scan->at, scan->total);
-	if (h->phase == HTTP1_FIRST)
-		h->phase = PHASE_START; /* empty lines before a message */
+	if (h->phase == HTTP1_FIRST) {
+		h->phase = PHASE_START;
+		h->framing = FRAMING_EMPTY;
+	}
 	return GO_ON;
 }
 

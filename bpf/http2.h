@@ -561,8 +561,7 @@ static __always_inline bool http2_usual_request(struct scratch *s, struct conn *
 {
 	struct http2_stream *r = http2_place(x, stream);
 
-	if (stream <= t->last || http2_taken(r) ||
-	    (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
+	if (stream <= t->last || http2_taken(r) || (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
 		return false;
 	t->stream = stream;
 	t->result = memo->result;

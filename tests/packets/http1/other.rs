@@ -1,7 +1,11 @@
 //! What is not HTTP/1 is never taken for it.
 
+use metricd::abi::LostValue;
+
 use super::{GET, OK, assert_l7, with};
 use crate::flow::{Client, Server};
+use crate::http2;
+use crate::http2::wire::{PREFACE, settings};
 use crate::model::L7;
 
 /// A ClientHello's record header and the first bytes of the handshake message.
@@ -72,5 +76,25 @@ fn almost_tls() {
             assert_eq!(f.total().tls, 0);
             assert_l7(f, L7::default());
         });
+    }
+}
+
+/// An empty line may come before a request, and before nothing else, however it is cut.
+#[test]
+fn behind_an_empty_line() {
+    let http2 = [&PREFACE[..], &settings(&[]), &http2::get(1)].concat();
+    let request = GET.as_bytes();
+    for (what, requests) in [(&http2[..], 0), (&CLIENT_HELLO[..], 0), (request, 2)] {
+        let all = [b"\r\n", what, request].concat();
+        for cut in 0..all.len() {
+            with(|f| {
+                f.request(&all[..cut]);
+                f.request(&all[cut..]);
+                assert_eq!(L7::of(f).requests.http1, requests, "cut at {cut}");
+                let others = (L7::of(f).requests.http2, f.total().tls);
+                assert_eq!(others, (0, 0), "cut at {cut}");
+                assert_eq!(L7::of(f).lost, LostValue::default(), "cut at {cut}");
+            });
+        }
     }
 }
