@@ -59,6 +59,7 @@ test-long: setup setup-test setup-python build bpffs ## The tests at a larger si
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 6.1 6.12 newest
 
 test-kernels: setup setup-test build ## The binaries on other kernels, under QEMU: KERNELS="5.10 6.1 6.12 newest"
+	cargo build --locked --example proxy
 	BIN_DIR=$(BIN) tests/kernels/run $(KERNELS)
 
 test-manifests: setup setup-test setup-python setup-helm build ## The chart, install and the rules for Prometheus
