@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::client::connect;
 use crate::fixture::Pod;
 use crate::netns::Netns;
 use crate::process::PATIENCE;
-use crate::world::{FAMILIES, PORT, World, ask, ask_again, expected, outside, serve};
+use crate::world::{FAMILIES, PORT, World, ask, ask_again, ask_for_good, expected, outside, serve};
 
 fn both(pod: &Pod) -> Vec<(&Netns, SocketAddr, &'static str)> {
     let each = |family| {
@@ -55,12 +56,7 @@ fn without_a_proxy_connections_wait_if_they_are_to() {
     serve(&world.pod.client, PORT);
     let World { proxy, pod } = &mut world;
     proxy.kill();
-    for (netns, at, way) in both(pod) {
-        let short = Duration::from_millis(1500);
-        let refused = netns.inside(|| TcpStream::connect_timeout(&at, short));
-        let kind = refused.expect_err("nobody takes it").kind();
-        assert_eq!(kind, ErrorKind::TimedOut, "{way} {at}");
-    }
+    nobody_takes_new_ones(pod);
     for (netns, at, way) in both(pod) {
         thread::scope(|scope| {
             let waiting = scope.spawn(|| ask(netns, at));
@@ -73,6 +69,41 @@ fn without_a_proxy_connections_wait_if_they_are_to() {
         assert!(has, "{way} {at}");
         proxy.kill();
     }
+}
+
+fn nobody_takes_new_ones(pod: &Pod) {
+    for (netns, at, way) in both(pod) {
+        let short = Duration::from_millis(1500);
+        let refused = netns.inside(|| TcpStream::connect_timeout(&at, short));
+        let kind = refused.expect_err("nobody takes it").kind();
+        assert_eq!(kind, ErrorKind::TimedOut, "{way} {at}");
+    }
+}
+
+/// Of before redirection, and those that have gone straight: they go on, and end as they would.
+#[test]
+fn without_a_proxy_those_that_have_begun_go_on() {
+    let mut world = World::new();
+    let pod = &world.pod;
+    serve(&pod.hook, PORT);
+    serve(&pod.client, PORT);
+    let begin = |pod| -> Vec<(TcpStream, SocketAddr)> {
+        let each = both(pod).into_iter();
+        each.map(|(netns, at, _)| (connect(netns, at), at))
+            .collect()
+    };
+    let mut begun = begin(pod);
+    world.redirect(&[]);
+    world.proxy.kill();
+    begun.extend(begin(&world.pod));
+    world.redirect(&["--redirect-fallback", "drop"]);
+    nobody_takes_new_ones(&world.pod);
+    for question in [ask_again, ask_again, ask_for_good] {
+        for (stream, at) in &mut begun {
+            assert_eq!(question(stream).expect("an answer"), at.to_string());
+        }
+    }
+    assert!(world.proxy.log().is_empty());
 }
 
 /// Killed and started again, over and over: only connections that had begun before it was gone fail.
