@@ -47,6 +47,7 @@ mod both_ways;
 mod counted;
 mod fallback;
 mod lifecycle;
+mod nginx;
 mod original;
 mod playbook;
 mod proxy;
