@@ -51,6 +51,7 @@ mod nginx;
 mod original;
 mod playbook;
 mod proxy;
+mod security;
 mod transparent;
 mod unchanged;
 mod world;

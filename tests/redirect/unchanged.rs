@@ -14,8 +14,8 @@ use crate::kernel::packet_socket;
 use crate::world::{FAMILIES, World};
 
 const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub const TCP: u8 = 6;
+pub const UDP: u8 = 17;
 const ICMP6: u8 = 58;
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -26,7 +26,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// RFC 1071, of an even number of bytes or with a zero behind.
-fn checksum(bytes: &[u8]) -> [u8; 2] {
+pub fn checksum(bytes: &[u8]) -> [u8; 2] {
     let words = bytes
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&byte| u32::from(byte)));
@@ -38,7 +38,7 @@ fn checksum(bytes: &[u8]) -> [u8; 2] {
 }
 
 /// A packet with the checksum of its payload put where it belongs.
-fn packet(
+pub fn packet(
     from: IpAddr,
     to: IpAddr,
     proto: u8,
@@ -69,14 +69,14 @@ fn packet(
     [head, payload].concat()
 }
 
-fn udp(port: u16) -> Vec<u8> {
+pub fn udp(port: u16) -> Vec<u8> {
     let text = b"as it was";
     let length = (8 + text.len() as u16).to_be_bytes();
     let ports = [40000u16.to_be_bytes(), port.to_be_bytes()].concat();
     [&ports[..], &length, &[0, 0], text].concat()
 }
 
-fn syn(port: u16) -> Vec<u8> {
+pub fn syn(port: u16) -> Vec<u8> {
     let ports = [40000u16.to_be_bytes(), port.to_be_bytes()].concat();
     [
         &ports[..],
@@ -85,7 +85,7 @@ fn syn(port: u16) -> Vec<u8> {
     .concat()
 }
 
-fn mac(pod: &Pod, of_client: bool) -> Vec<u8> {
+pub fn mac(pod: &Pod, of_client: bool) -> Vec<u8> {
     let netns = if of_client { &pod.client } else { &pod.hook };
     let shown = netns.ip("-o link show eth0");
     let (_, text) = shown.split_once("link/ether ").expect("an address");
