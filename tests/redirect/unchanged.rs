@@ -1,6 +1,8 @@
 //! What is not redirected: UDP, DNS' port among it, ICMP, and TCP ports that are skipped. The same frames
-//! are sent with and without redirection, and what comes back must be the same to the byte.
+//! are sent with and without redirection, and what comes back must be the same to the byte. So must the
+//! segments be of connections that go on meanwhile.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, UdpSocket};
 use std::process::Command;
 use std::thread;
@@ -9,9 +11,13 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{MsgFlags, recv, send};
 use std::os::fd::AsRawFd;
 
+use crate::client::Pair;
 use crate::fixture::Pod;
 use crate::kernel::packet_socket;
-use crate::world::{FAMILIES, World};
+use crate::lifecycle::upgrade;
+use crate::netns::Netns;
+use crate::process::PATIENCE;
+use crate::world::{FAMILIES, World, outside};
 
 const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
@@ -167,5 +173,126 @@ fn what_is_not_redirected_stays_as_it_is() {
     thread::sleep(Duration::from_millis(1500));
     world.redirect(&["--skip-inbound-ports", "81"]);
     assert_eq!(answers(pod), before);
+    assert!(world.proxy.log().is_empty());
+}
+
+/// Without what depends on time, or is the kernel's to choose.
+#[derive(Debug, PartialEq)]
+struct Segment {
+    flags: u8,
+    header: usize,
+    seq: u32,
+    ack: u32,
+    payload: Vec<u8>,
+}
+
+/// Segments by whether they arrive at the client's side, are IPv4, and come from port 81, where the
+/// server is: of a connection each way and family, both directions.
+type Arrived = BTreeMap<(bool, bool, bool), Vec<Segment>>;
+
+/// Takes down a frame, unless it does nothing but acknowledge: how many of those there are depends on
+/// time.
+fn take_down(arrived: &mut Arrived, at_client: bool, frame: &[u8]) {
+    let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let number = |at: usize| u32::from(word(at)) << 16 | u32::from(word(at + 2));
+    let (is_ipv4, proto, tcp) = match word(12) {
+        0x0800 => (true, frame[23], 34),
+        0x86dd => (false, frame[20], 54),
+        _ => return,
+    };
+    if proto != TCP || ![word(tcp), word(tcp + 2)].contains(&81) {
+        return;
+    }
+    let header = usize::from(frame[tcp + 12] >> 4) * 4;
+    let segment = Segment {
+        flags: frame[tcp + 13],
+        header,
+        seq: number(tcp + 4),
+        ack: number(tcp + 8),
+        payload: frame[tcp + header..].to_vec(),
+    };
+    if segment.flags != ACK || !segment.payload.is_empty() {
+        let key = (at_client, is_ipv4, word(tcp) == 81);
+        arrived.entry(key).or_default().push(segment);
+    }
+}
+
+const FIN: u8 = 1;
+const ACK: u8 = 16;
+
+/// Something is said both ways before, between and after these changes.
+fn exchange(pod: &Pod, changes: &[&dyn Fn()]) -> Arrived {
+    let capture = |at_client, netns: &Netns| (at_client, netns.inside(|| packet_socket("eth0")));
+    let sockets = [capture(true, &pod.client), capture(false, &pod.hook)];
+    let connections = FAMILIES.map(|family| {
+        [
+            Pair::new(&pod.client, &pod.hook, pod.server_at(family, 81)),
+            Pair::new(&pod.hook, &pod.client, outside(family, 81)[0]),
+        ]
+    });
+    let mut connections: Vec<Pair> = connections.into_iter().flatten().collect();
+    for (step, change) in [&(|| ()) as &dyn Fn()].iter().chain(changes).enumerate() {
+        change();
+        for pair in &mut connections {
+            pair.client_says(format!("question {step}"));
+            pair.server_says([b'x'; 1000]);
+        }
+    }
+    connections.into_iter().for_each(Pair::close);
+
+    let mut arrived = Arrived::new();
+    let ended = |segments: &Vec<Segment>| segments.iter().any(|one| one.flags & FIN != 0);
+    let deadline = Instant::now() + PATIENCE;
+    while arrived.len() < 8 || !arrived.values().all(ended) {
+        assert!(Instant::now() < deadline, "no end: {arrived:x?}");
+        for (at_client, socket) in &sockets {
+            let mut frame = vec![0; 2048];
+            while let Ok(n) = recv(socket.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT) {
+                take_down(&mut arrived, *at_client, &frame[..n]);
+            }
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    // Both directions are numbered from where they begin.
+    let begin: BTreeMap<_, _> = arrived
+        .iter()
+        .map(|(&key, all)| (key, all[0].seq))
+        .collect();
+    for (key, segments) in &mut arrived {
+        for segment in segments {
+            segment.seq = segment.seq.wrapping_sub(begin[key]);
+            if segment.flags & ACK != 0 {
+                let peer = begin[&(!key.0, key.1, !key.2)];
+                segment.ack = segment.ack.wrapping_sub(peer);
+            }
+        }
+    }
+    arrived
+}
+
+#[test]
+fn connections_to_a_skipped_port_stay_as_they_are() {
+    let world = World::new();
+    let pod = &world.pod;
+    let nothing = &(|| ()) as &dyn Fn();
+    let before = exchange(pod, &[nothing; 4]);
+    // A SYN, what is said, a FIN.
+    assert!(before.values().all(|all| all.len() == 7), "{before:x?}");
+    let skip = ["--skip-inbound-ports=81", "--skip-outbound-ports=81"];
+    let and_drop = [&skip[..], &["--redirect-fallback=drop"]].concat();
+    let redirected = exchange(
+        pod,
+        &[
+            &|| drop(world.redirect(&skip)),
+            &|| drop(world.redirect(&and_drop)),
+            &|| upgrade(pod),
+            &|| drop(pod.attach(&["--detach"])),
+        ],
+    );
+    assert_eq!(redirected, before);
+    // What is lost on its way does not arrive, but is sent again.
+    for netns in [&pod.client, &pod.hook] {
+        assert_eq!(netns.kernel_counter("Tcp", "RetransSegs"), 0);
+    }
     assert!(world.proxy.log().is_empty());
 }
