@@ -110,8 +110,10 @@ static __always_inline int begin(struct __sk_buff *skb, struct segment *s, struc
 {
 	struct redirect_value *value;
 
+	/* The helper takes what no socket has sent for nobody's (65534), which may be the proxy. */
 	if (!redirect_config.outbound_port || !port_chosen(redirect_config.outbound, s->port) ||
-	    peer_skipped(s, OUTBOUND) || bpf_get_socket_uid(skb) == redirect_config.proxy_uid) {
+	    peer_skipped(s, OUTBOUND) ||
+	    (skb->sk && bpf_get_socket_uid(skb) == redirect_config.proxy_uid)) {
 		/* Connected again, elsewhere. */
 		if (sk)
 			bpf_sk_storage_delete(&linkerd_redirect_map, sk);
