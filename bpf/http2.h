@@ -559,16 +559,10 @@ static __always_inline bool http2_usual_request(struct scratch *s, struct conn *
 						struct http2_side *t, const struct hpack_memo *memo,
 						__u32 stream)
 {
-	struct http2_stream *r = http2_place(x, stream);
-
-	if (stream <= t->last || http2_taken(r) || (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
-		return false;
 	t->stream = stream;
 	t->result = memo->result;
 	t->route = memo->route;
-	http2_count(&s->packet, t);
-	http2_begin(c, t, r);
-	return true;
+	return http2_request_usual(s, c, t, http2_place(x, stream));
 }
 
 /* The same of a server's. */

@@ -442,6 +442,18 @@ __noinline int http2_block(struct __sk_buff *skb)
 	return 0;
 }
 
+/* A request for which `r` is free and nothing else is to be done. Returns false if it is not so. */
+static __always_inline bool http2_request_usual(struct scratch *s, struct conn *c,
+						struct http2_side *t, struct http2_stream *r)
+{
+	if (unlikely(t->stream <= t->last || config.routes || http2_taken(r) ||
+		     (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST)))
+		return false;
+	http2_count(&s->packet, t);
+	http2_begin(c, t, r);
+	return true;
+}
+
 /* The same without a call where, as usual, the stream has the first of its places. */
 static __always_inline void http2_block_usual(struct __sk_buff *skb, struct scratch *s,
 					      struct http2 *x, struct conn *c, struct http2_side *t)
@@ -455,12 +467,8 @@ static __always_inline void http2_block_usual(struct __sk_buff *skb, struct scra
 			http2_block(skb);
 		else if (http2_current(r, t->stream))
 			http2_head(s, t, r);
-	} else if (unlikely(t->stream <= t->last || config.routes || http2_taken(r) ||
-			    (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))) {
+	} else if (unlikely(!http2_request_usual(s, c, t, r))) {
 		http2_block(skb);
-	} else {
-		http2_count(&s->packet, t);
-		http2_begin(c, t, r);
 	}
 }
 

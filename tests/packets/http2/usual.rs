@@ -9,9 +9,9 @@ use super::{GET, NOT_FOUND, OK, aborted, answer, assert_l7, get, with};
 use crate::flow::Flow;
 use crate::model::L7;
 
-const N: u32 = 12;
+pub const N: u32 = 12;
 
-fn streams() -> impl Iterator<Item = u32> {
+pub fn streams() -> impl Iterator<Item = u32> {
     (0..N).map(|i| 2 * i + 3)
 }
 

@@ -2,6 +2,7 @@
 //! is unlike them among them.
 
 use super::block::{CONTENT_TYPE, Form, NEWEST, Text, indexed, named};
+use super::usual::{N, streams};
 use super::wire::{
     END_STREAM, PADDED, PING, PRIORITY, WINDOW_UPDATE, data, frame, headers, headers_in, padded,
     rst_stream, settings,
@@ -10,14 +11,8 @@ use super::{GET, NO_CONTENT, OK, answer, assert_l7, get, with};
 use crate::flow::Flow;
 use crate::model::L7;
 
-const N: u32 = 12;
-
 /// `:method: POST`, `:scheme: http`, `:path: /`.
 const POST: [u8; 3] = [0x83, 0x86, 0x84];
-
-fn streams() -> impl Iterator<Item = u32> {
-    (0..N).map(|i| 2 * i + 3)
-}
 
 fn window_update(stream: u32) -> Vec<u8> {
     frame(WINDOW_UPDATE, END_STREAM, stream, [0x88; 4])
