@@ -83,19 +83,19 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 	c->brief.seen = 0;
 	c->brief.l7 =
 	    p->key.proto != IPPROTO_TCP || (flags & CONN_ADOPTED) ? L7_OPAQUE : L7_UNDECIDED;
-	c->seen_jiffies = p->jiffies;
 	c->opened_ns = p->now;
 	c->handshake_ns = 0;
 	c->http2 = NO_HTTP2;
 #pragma unroll
 	for (int role = CLIENT; role <= SERVER; role++) {
-		struct side *side = &c->side[role];
+		struct side *side = conn_side(c, role);
 		struct stream *stream = &c->stream[role];
 
 		side->end.word = side->skip.word = 0;
 		side->response = OTHER;
-		side->requests = side->begun = side->answered = 0;
-		side->run_head = side->run_tail = side->tail_seen = 0;
+		side->requests = side->answered = 0;
+		side->run_head = side->tail_seen = 0; /* and run_tail */
+		side->seen_jiffies = p->jiffies;
 		side->parser.phase = PHASE_START;
 		side->parser.line = LINE_NEW;
 		side->parser.carry_len = 0;
@@ -116,9 +116,9 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
  * any more. */
 static __always_inline __u32 conn_outstanding(struct conn *c)
 {
-	__u32 n = c->side[CLIENT].requests - c->side[SERVER].answered;
+	__u32 n = conn_side(c, CLIENT)->requests - conn_side(c, SERVER)->answered;
 
-	c->side[SERVER].answered = c->side[CLIENT].requests;
+	conn_side(c, SERVER)->answered = conn_side(c, CLIENT)->requests;
 	return n;
 }
 
@@ -126,10 +126,10 @@ static __always_inline __u32 conn_outstanding(struct conn *c)
 static __always_inline bool conn_busy(struct conn *c, __u32 role)
 {
 	bounded(role, 1);
-	add32(&c->side[role].busy, 1);
-	if (likely(READ_ONCE(c->side[role].busy) == 1))
+	add32(&conn_side(c, role)->busy, 1);
+	if (likely(READ_ONCE(conn_side(c, role)->busy) == 1))
 		return true;
-	add32(&c->side[role].busy, -1);
+	add32(&conn_side(c, role)->busy, -1);
 	return false;
 }
 
@@ -137,7 +137,7 @@ static __always_inline bool conn_busy(struct conn *c, __u32 role)
 static __always_inline void conn_done(struct conn *c, __u32 role)
 {
 	bounded(role, 1);
-	add32(&c->side[role].busy, -1);
+	add32(&conn_side(c, role)->busy, -1);
 }
 
 /* Is anybody busy? What was stored before is seen by whoever becomes so after. */
@@ -147,8 +147,8 @@ static __always_inline bool conn_is_busy(struct conn *c)
 
 	/* An atomic add, of a zero that the compiler can't see, for a barrier. */
 	asm volatile("" : "+r"(nothing));
-	add32(&c->side[CLIENT].busy, nothing);
-	return READ_ONCE(c->side[CLIENT].busy) | READ_ONCE(c->side[SERVER].busy);
+	add32(&conn_side(c, CLIENT)->busy, nothing);
+	return READ_ONCE(conn_side(c, CLIENT)->busy) | READ_ONCE(conn_side(c, SERVER)->busy);
 }
 
 /* Gives an element of linkerd_early_map back. */
@@ -208,9 +208,9 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 			series = epoch_number(c->series);
 			http2 = c->http2;
 			c->http2 = NO_HTTP2;
-			early[CLIENT] = c->side[CLIENT].parser.early;
-			early[SERVER] = c->side[SERVER].parser.early;
-			c->side[CLIENT].parser.early = c->side[SERVER].parser.early = 0;
+			early[CLIENT] = conn_side(c, CLIENT)->parser.early;
+			early[SERVER] = conn_side(c, SERVER)->parser.early;
+			conn_side(c, CLIENT)->parser.early = conn_side(c, SERVER)->parser.early = 0;
 			aborted = conn_outstanding(c);
 			opened = c->opened_ns;
 			flags = c->brief.flags;
@@ -271,6 +271,26 @@ static __always_inline void conn_free_slot(__u32 slot)
 	}
 }
 
+/* Notes that the role has sent this packet. */
+static __always_inline void conn_seen(struct conn *c, __u32 role, const struct packet *p)
+{
+	struct side *side;
+
+	bounded(role, 1);
+	side = conn_side(c, role);
+	if (side->seen_jiffies != p->jiffies)
+		WRITE_ONCE(side->seen_jiffies, p->jiffies);
+}
+
+/* For how many jiffies the role has sent nothing; after half of what 32 bits hold, for none again.
+ */
+static __always_inline __u32 conn_silent(struct conn *c, __u32 role, __u64 jiffies)
+{
+	__s32 silent = (__u32)jiffies - READ_ONCE(conn_side(c, role)->seen_jiffies);
+
+	return silent < 0 ? 0 : silent;
+}
+
 /*
  * Looks at one slot of the sweep. Returns 0 if it is now the caller's, 1 if it
  * could be evicted, with its time of silence in the scratch, else 2.
@@ -279,7 +299,8 @@ __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 {
 	struct scratch *s = scratch();
 	struct conn *c = conn_slot(slot);
-	__u64 jiffies, now, idle_jiffies, idle = 0, limit;
+	__u64 jiffies, now, idle = 0, limit;
+	__u32 idle_jiffies, other_jiffies;
 	__u8 state, seen, proto;
 
 	if (!s || !c)
@@ -295,13 +316,14 @@ __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 	state = c->brief.state;
 	seen = c->brief.seen;
 	proto = c->key.proto;
-	idle_jiffies = jiffies - c->seen_jiffies;
-	if ((__s64)idle_jiffies < 0)
-		idle_jiffies = 0;
+	idle_jiffies = conn_silent(c, CLIENT, jiffies);
+	other_jiffies = conn_silent(c, SERVER, jiffies);
+	if (idle_jiffies > other_jiffies)
+		idle_jiffies = other_jiffies;
 	if (state != SLOT_LIVE && state != SLOT_CLOSED)
 		return 2;
 	if (jiffies - s->clock_jiffies >= 10)
-		idle = idle_jiffies * ((now - s->clock_ns) / (jiffies - s->clock_jiffies));
+		idle = (__u64)idle_jiffies * ((now - s->clock_ns) / (jiffies - s->clock_jiffies));
 	if (state == SLOT_CLOSED) {
 		if (idle > CLOSED_KEPT_NS)
 			return conn_retire(skb, slot, CLOSE_IDLE) ? 2 : 0;
@@ -312,8 +334,6 @@ __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 	    proto == IPPROTO_TCP && (seen & SEEN_ACK) ? config.idle_tcp_ns : config.idle_other_ns;
 	if (idle > limit)
 		return conn_retire(skb, slot, CLOSE_IDLE) ? 2 : 0;
-	if (idle_jiffies >= ~0U)
-		idle_jiffies = ~0U - 1;
 	s->silent = idle_jiffies;
 	return 1;
 }

@@ -63,7 +63,7 @@ __noinline int early_put(struct __sk_buff *skb, __u32 seq, __u32 next)
 		return -1;
 	role = s->packet.role;
 	bounded(role, 1);
-	h = &c->side[role].parser;
+	h = &conn_side(c, role)->parser;
 	end = seq + (s->packet.end - s->packet.payload);
 	if (end == seq)
 		return 0;
@@ -123,7 +123,7 @@ __noinline int early_take(struct __sk_buff *skb, __u32 next)
 	p = &s->packet;
 	role = p->role;
 	bounded(role, 1);
-	h = &c->side[role].parser;
+	h = &conn_side(c, role)->parser;
 	e = early_of(h->early);
 	if (!e)
 		return 0;

@@ -46,7 +46,7 @@ static __always_inline void follow_publish(struct conn *c, struct packet *p, str
 	else if (h->phase >= HTTP1_BODY)
 		skip.seq += h->left;
 	bounded(role, 1);
-	WRITE_ONCE(c->side[role].skip.word, skip.word);
+	WRITE_ONCE(conn_side(c, role)->skip.word, skip.word);
 }
 
 /* The message at hand ends, where that is rare. */
@@ -168,6 +168,21 @@ __noinline int follow_catch_up(struct __sk_buff *skb)
 	return h->early && early_take(skb, h->next) ? GO_ON : STOP;
 }
 
+/*
+ * The server's CPU has the line that the client's next run is to be written to. A store to its free
+ * place brings it here while the request is read; the next atomic add would wait for it.
+ */
+static __always_inline void follow_fetch_run(struct conn *c, __u32 role)
+{
+	struct side *side = conn_side(c, CLIENT);
+	__u32 at = side->run_head;
+
+	if (role != CLIENT || (__u8)(at - side->tail_seen) >= RUNS)
+		return;
+	bounded(at, (RUNS - 1));
+	WRITE_ONCE(c->runs[at].start_ns, 0);
+}
+
 /* Follows the packet's payload. The caller holds busy. */
 static __always_inline void follow_payload(struct __sk_buff *skb, struct scratch *s, struct conn *c)
 {
@@ -175,6 +190,7 @@ static __always_inline void follow_payload(struct __sk_buff *skb, struct scratch
 	struct parser *h = parser_mine(s, c);
 
 	p->pos = p->payload;
+	follow_fetch_run(c, p->role);
 	if (likely(p->seq == h->next && h->ahead_lo == h->ahead_hi && !h->early &&
 		   h->phase != PHASE_LOST && !(p->tcp_flags & TCP_SYN))) {
 		h->next = p->seq + (p->end - p->payload);

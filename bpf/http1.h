@@ -60,13 +60,13 @@ static __always_inline __u32 lowest_byte(__u64 marks)
  */
 static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, struct packet *p)
 {
-	struct side *side = &c->side[CLIENT];
+	struct side *side = conn_side(c, CLIENT);
 	union run_part part;
 	__u32 at = side->run_head, n = p->run_count;
 
 	p->run_count = 0;
 	if (unlikely((__u8)(side->run_head - side->tail_seen) >= RUNS))
-		side->tail_seen = READ_ONCE(c->side[SERVER].run_tail);
+		side->tail_seen = READ_ONCE(conn_side(c, SERVER)->run_tail);
 	if (likely((__u8)(side->run_head - side->tail_seen) < RUNS)) {
 		bounded(at, (RUNS - 1));
 		part.first = side->requests;
@@ -91,7 +91,7 @@ static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, str
 		WRITE_ONCE(c->runs[at].part.word, part.word);
 	}
 	if (unlikely(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST)) {
-		c->side[SERVER].answered += n;
+		conn_side(c, SERVER)->answered += n;
 		p->unknown += n;
 	}
 	return GO_ON;
@@ -109,7 +109,7 @@ __noinline int http1_push_early(struct __sk_buff *skb)
 /* The request whose answer begins: its start and method go into the server's parser. */
 static __always_inline bool http1_pop(struct conn *c)
 {
-	struct side *side = &c->side[SERVER];
+	struct side *side = conn_side(c, SERVER);
 	union run_part part;
 	__u32 at = side->run_tail;
 
@@ -134,7 +134,7 @@ static __always_inline bool http1_pop(struct conn *c)
 /* The last byte of a final response has come. */
 static __always_inline void http1_response(struct __sk_buff *skb, struct conn *c, struct packet *p)
 {
-	struct side *side = &c->side[SERVER];
+	struct side *side = conn_side(c, SERVER);
 	struct parser *h = &side->parser;
 	union response what = {.protocol = PROTOCOL_HTTP1, .grpc_status = GRPC_STATUS_NONE};
 
@@ -150,7 +150,7 @@ static __always_inline void http1_end(struct __sk_buff *skb, struct scratch *s, 
 	if (s->packet.role == SERVER)
 		http1_response(skb, c, &s->packet);
 	else
-		c->side[CLIENT].parser.phase = PHASE_START;
+		conn_side(c, CLIENT)->parser.phase = PHASE_START;
 }
 
 /* A method is a token (RFC 9110 section 9.1), by custom in capitals. */
@@ -209,7 +209,7 @@ __noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
 static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *s, struct conn *c,
 					 __u32 at, __u32 len)
 {
-	struct parser *h = &c->side[CLIENT].parser;
+	struct parser *h = &conn_side(c, CLIENT)->parser;
 	struct packet *p = &s->packet;
 	__u64 version = buffer8(s, at + len - 8);
 	__u32 route = ROUTE_NONE;
@@ -255,7 +255,7 @@ static __always_inline int http1_status(struct __sk_buff *skb, struct scratch *s
 		     (rest & 0xff) != ' ' || hundreds < 1 || hundreds > 9 || tens > 9 || ones > 9 ||
 		     (len > 12 && (rest >> 32 & 0xff) != ' ')))
 		return parser_lost(skb, LOST_MALFORMED);
-	c->side[SERVER].parser.status = hundreds * 100 + tens * 10 + ones;
+	conn_side(c, SERVER)->parser.status = hundreds * 100 + tens * 10 + ones;
 	return GO_ON;
 }
 

@@ -84,8 +84,8 @@ __noinline int http2_upgrade(struct __sk_buff *skb)
 	if (!x)
 		return STOP;
 	x->streams[0].protocol = PROTOCOL_HTTP1;
-	x->streams[0].route = c->side[SERVER].route;
-	x->streams[0].start_ns = c->side[SERVER].parser.request_ns;
+	x->streams[0].route = conn_side(c, SERVER)->route;
+	x->streams[0].start_ns = conn_side(c, SERVER)->parser.request_ns;
 	x->streams[0].stream = 1;
 	x->side[CLIENT].last = 1;
 	x->side[CLIENT].token = TOKEN_PREFACE;
@@ -597,7 +597,7 @@ static __always_inline int http2_usual(struct __sk_buff *skb, __u32 role)
 		return STOP;
 	p = &s->packet;
 	t = &x->side[role];
-	h = &c->side[role].parser;
+	h = &conn_side(c, role)->parser;
 	if (p->early || h->phase != PHASE_START || h->carry_len || t->token != TOKEN_FRAME ||
 	    t->in_block || TAPPED || (role == CLIENT && config.routes))
 		return STOP;

@@ -102,8 +102,7 @@ static __always_inline bool follow(struct __sk_buff *skb, struct scratch *s, str
 		p->flags = b.flags;
 		if (b.generation != p->generation || b.state != SLOT_LIVE)
 			return false;
-		if (c->seen_jiffies != p->jiffies)
-			c->seen_jiffies = p->jiffies;
+		conn_seen(c, p->egress, p);
 	}
 	p->series = epoch_number(READ_ONCE(c->series));
 	/* Given away meanwhile, it could be another's. */

@@ -43,7 +43,7 @@ static __always_inline struct parser *parser_mine(struct scratch *s, struct conn
 	__u32 role = s->packet.role;
 
 	bounded(role, 1);
-	return &c->side[role].parser;
+	return &conn_side(c, role)->parser;
 }
 
 /*
@@ -95,7 +95,7 @@ __noinline int parser_wait(struct __sk_buff *skb, __u32 role)
 		return 0;
 	bounded(role, 1);
 	for (int i = 0; i < WAIT_READS; i++) {
-		if (!READ_ONCE(c->side[role].busy))
+		if (!READ_ONCE(conn_side(c, role)->busy))
 			break;
 	}
 	return 0;

@@ -10,8 +10,8 @@
  *     given up its generation goes up. Who comes by an older reference sees that, and words that
  *     are written without a lock carry the generation, so that they count for nothing in the hands
  *     of the next connection.
- *  2. side[role] (but for `busy`), and what is said to be the role's in struct conn, belong to the
- *     CPU that holds side[role].busy: it is added to atomically, and who then reads anything but 1
+ *  2. A role's side (but for `busy`), and what is said to be the role's in struct conn, belong to
+ * the CPU that holds the side's busy: it is added to atomically, and who then reads anything but 1
  *     takes it back.
  *  3. All else is written under the slot's lock: handshakes, FIN, RST, what is out of order.
  *  4. A slot that is busy is not closed and not given away. A close that comes meanwhile is left in
@@ -22,7 +22,9 @@
  *
  * The rule for layout. A cache line that two CPUs write in turn costs more than all the arithmetic
  * of a packet, so each direction has lines of its own, what both read is in a line that hardly ever
- * changes, and what passes from one to the other is one line.
+ * changes, and what passes from one to the other is one line. A CPU fetches a line's neighbours,
+ * too: between lines that two CPUs write, and behind the one that both read, is one that hardly
+ * anybody needs.
  */
 #ifndef METRICD_STATE_H
 #define METRICD_STATE_H
@@ -156,19 +158,24 @@ struct side {
 	__u32 busy;
 	__u32 response; /* the server's: in linkerd_requests_map, where it last added; likewise */
 	struct parser parser;
+	__u32 seen_jiffies; /* when it last sent, the lower half */
 	union {
-		__u32 requests; /* the client's: so far */
-		__u32 begun;	/* the server's: answers, so far */
+		struct {		/* the client's */
+			__u32 requests; /* so far */
+			__u8 run_head;	/* the next run's place, of all so far */
+			__u8 tail_seen; /* run_tail when last looked at: no line changes hands for
+					   it */
+			__u16 pad;
+		};
+		struct {	       /* the server's */
+			__u32 begun;   /* answers, so far */
+			__u8 run_tail; /* where the last request was found that an answer has begun
+					  to */
+			__u8 pad2;
+			__u16 route; /* of the request that the answer at hand is to */
+		};
 	};
-	__u16 route; /* the server's: of the request that the answer at hand is to */
-	__u16 pad2;
-	/* The client's. */
-	__u8 run_head;	/* the next run's place, of all so far */
-	__u8 tail_seen; /* run_tail when last looked at: no line changes hands for it */
-	/* The server's. */
-	__u8 run_tail; /* where the last request was found that an answer has begun to */
-	__u8 pad;
-	__u32 answered;
+	__u32 answered; /* the server's */
 };
 
 /* Which requests a run holds, to be read at once: it tells by itself if it holds the one that is
@@ -326,23 +333,33 @@ struct conn {
 	union brief brief;
 	__u32 series;  /* in linkerd_metrics_map, with its epoch: see series.h */
 	__u32 closing; /* enum close_reason plus one */
-	__u64 seen_jiffies;
-	/* By role. */
-	struct side side[2];
-	struct run runs[RUNS]; /* a ring; the client's */
+	__u64 opened_ns;
 	/* What its beginning and end need. */
 	struct bpf_spin_lock lock;
-	__u32 pad;
-	__u64 opened_ns;
+	__u32 http2;	    /* in linkerd_http2_map; NO_HTTP2 */
 	__u64 handshake_ns; /* the SYN (outbound) or SYN-ACK (inbound) */
 	struct stream stream[2];
-	__u32 http2; /* in linkerd_http2_map; NO_HTTP2 */
-	__u32 pad2;
-	__u64 pad3[1 + 8]; /* an odd number of lines, or slots would share cache sets */
+	__u64 pad[3];
+	struct side client;
+	struct run runs[RUNS]; /* a ring; the client's */
+	__u64 pad2[8];
+	struct side server;
+	/* An odd number of lines, or slots would share cache sets. */
 };
+
+#define SIDES_APART 320
+
+/* The side of a role, which the verifier must know to be 0 or 1. */
+static __always_inline struct side *conn_side(struct conn *c, __u32 role)
+{
+	return (struct side *)((char *)&c->client + role * SIDES_APART);
+}
 
 _Static_assert(sizeof(struct side) == 128, "side");
 _Static_assert(sizeof(struct conn) == 576, "conn");
+_Static_assert(__builtin_offsetof(struct conn, server) - __builtin_offsetof(struct conn, client) ==
+		   SIDES_APART,
+	       "conn");
 _Static_assert(sizeof(struct http2) == 5056, "http2");
 
 /* A query of DNS that is waited for. */
@@ -416,8 +433,8 @@ struct packet {
 	struct conn_key key;
 	struct delta delta;
 	__u64 now; /* ktime, 0 until somebody asked for it */
-	__u64 jiffies;
 	__u64 wire_bytes;
+	__u32 jiffies; /* their lower half */
 	__u32 segments;
 	__u32 slot;
 	__u32 generation; /* of the slot */

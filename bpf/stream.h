@@ -139,7 +139,7 @@ static __always_inline void http2_begin(struct conn *c, struct http2_side *t,
 	r->route = t->route;
 	r->start_ns = t->start_ns;
 	WRITE_ONCE(r->stream, t->stream);
-	c->side[CLIENT].requests++;
+	conn_side(c, CLIENT)->requests++;
 }
 
 /* A client's stream begins: its request is counted. RFC 9113 section 5.1.1. */
@@ -220,7 +220,7 @@ __noinline int answers_begin(struct __sk_buff *skb, __u32 what, __u32 route, __u
 	if (a->count)
 		answers_add(a);
 	a->count = 0;
-	e = parser_entry(skb, &c->side[SERVER], response, route);
+	e = parser_entry(skb, conn_side(c, SERVER), response, route);
 	if (!e)
 		return 0;
 	if (duration == TIME_UNKNOWN) {
@@ -229,7 +229,7 @@ __noinline int answers_begin(struct __sk_buff *skb, __u32 what, __u32 route, __u
 		return 0;
 	}
 	a->count = 1;
-	a->request = epoch_number(c->side[SERVER].response);
+	a->request = epoch_number(conn_side(c, SERVER)->response);
 	a->latency = e->latency;
 	a->what = what;
 	a->route = route;
@@ -256,7 +256,7 @@ static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s
 	what.status = r->status;
 	what.protocol = r->protocol;
 	what.grpc_status = r->grpc_status;
-	c->side[SERVER].answered++;
+	conn_side(c, SERVER)->answered++;
 	p->delta.answered++;
 	if (TAPPED)
 		tap_answered(skb, what, r->route, r->first_ns ? r->start_ns : 0, r->first_ns,
@@ -312,7 +312,7 @@ __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 	if (!r)
 		return 0;
 	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
-	c->side[SERVER].answered++;
+	conn_side(c, SERVER)->answered++;
 	v = series_value(s->packet.series);
 	if (v)
 		series_add_aborted(v, reason, 1);
@@ -347,7 +347,7 @@ __noinline int http2_infer_one(struct __sk_buff *skb, __u32 stream, __u32 protoc
 	r->route = config.routes ? ROUTE_UNKNOWN : ROUTE_NONE;
 	r->start_ns = 0;
 	WRITE_ONCE(r->stream, stream);
-	c->side[CLIENT].requests++;
+	conn_side(c, CLIENT)->requests++;
 	return 0;
 }
 
@@ -406,7 +406,7 @@ static __always_inline void http2_answer(struct __sk_buff *skb, struct scratch *
 	struct http2_stream *r = http2_find(x, t->stream);
 	__u32 protocol, n;
 
-	if (unlikely(!r && READ_ONCE(c->side[CLIENT].parser.phase) == PHASE_LOST &&
+	if (unlikely(!r && READ_ONCE(conn_side(c, CLIENT)->parser.phase) == PHASE_LOST &&
 		     t->stream > t->last && t->stream > x->side[CLIENT].last)) {
 		protocol = t->result.found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
 		n = http2_infer(skb, t->stream, protocol);

@@ -52,7 +52,7 @@ __noinline int tap_http1(struct __sk_buff *skb, __u32 at, __u32 len, __u32 whole
 	p = &s->packet;
 	c = conn_slot(p->slot);
 	/* Of a line that came in parts, this is the last one. */
-	if (!c || c->side[CLIENT].parser.line != LINE_NEW || !tap_listens(p))
+	if (!c || conn_side(c, CLIENT)->parser.line != LINE_NEW || !tap_listens(p))
 		return 0;
 	bounded(at, 1023);
 	if (at > BUFFER - TAP_DATA)
@@ -61,7 +61,7 @@ __noinline int tap_http1(struct __sk_buff *skb, __u32 at, __u32 len, __u32 whole
 	e->protocol = PROTOCOL_HTTP1;
 	e->flags = 0;
 	e->is_new = 1;
-	e->request = c->side[CLIENT].requests + p->run_count;
+	e->request = conn_side(c, CLIENT)->requests + p->run_count;
 	e->inserted = 0;
 	e->len = whole ? len : 0;
 	e->there = len;
@@ -163,7 +163,7 @@ __noinline int tap_http2_rest(struct __sk_buff *skb)
 	if (!c || p->role != CLIENT || p->early || !tap_listens(p))
 		return 0;
 	t = tap_http2_of(c, e);
-	h = &c->side[CLIENT].parser;
+	h = &conn_side(c, CLIENT)->parser;
 	if (!t || (t->token != TOKEN_BLOCK && t->token != TOKEN_PREFIX))
 		return 0;
 	/* What is kept of a field was in the last packet, what is passed over is not in t->left. */
@@ -263,7 +263,7 @@ __noinline int tap_ends(struct __sk_buff *skb, __u32 slot, __u64 what, __u32 n)
 	e = &s->tap_end;
 	tap_who(e, &c->key, c->brief.flags);
 	/* Streams don't end in the order in which they began. */
-	e->request = c->brief.l7 == L7_HTTP2 ? 0 : c->side[CLIENT].requests - n;
+	e->request = c->brief.l7 == L7_HTTP2 ? 0 : conn_side(c, CLIENT)->requests - n;
 	e->count = n;
 	e->end_ns = s->packet.now;
 	e->duration_ns = e->ttfb_ns = 0;

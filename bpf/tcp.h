@@ -80,9 +80,9 @@ static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp
 	r->opened_ns = c->brief.flags & CONN_ADOPTED ? 0 : c->opened_ns;
 	r->http2 = c->http2 + 1;
 	c->http2 = NO_HTTP2;
-	r->early[CLIENT] = c->side[CLIENT].parser.early;
-	r->early[SERVER] = c->side[SERVER].parser.early;
-	c->side[CLIENT].parser.early = c->side[SERVER].parser.early = 0;
+	r->early[CLIENT] = conn_side(c, CLIENT)->parser.early;
+	r->early[SERVER] = conn_side(c, SERVER)->parser.early;
+	conn_side(c, CLIENT)->parser.early = conn_side(c, SERVER)->parser.early = 0;
 }
 
 /*
@@ -110,11 +110,11 @@ static __always_inline enum in_order tcp_in_order(struct conn *c, struct packet 
 	p->role = role;
 	bounded(role, 1);
 	if (len) {
-		end.word = READ_ONCE(c->side[role].end.word);
+		end.word = READ_ONCE(conn_side(c, role)->end.word);
 		if (unlikely(end.generation != p->generation || end.seq != p->seq))
 			return OUT_OF_ORDER;
 		end.seq += len;
-		skip.word = READ_ONCE(c->side[role].skip.word);
+		skip.word = READ_ONCE(conn_side(c, role)->skip.word);
 		if (b.l7 < L7_OPAQUE &&
 		    (skip.generation != p->generation || skip.seq - end.seq - 1 >= SKIP_MAX)) {
 			if (unlikely(!config.ordered || !conn_busy(c, role)))
@@ -127,10 +127,9 @@ static __always_inline enum in_order tcp_in_order(struct conn *c, struct packet 
 			}
 			way = IN_ORDER_PARSE;
 		}
-		WRITE_ONCE(c->side[role].end.word, end.word);
+		WRITE_ONCE(conn_side(c, role)->end.word, end.word);
 	}
-	if (c->seen_jiffies != p->jiffies)
-		c->seen_jiffies = p->jiffies;
+	conn_seen(c, role, p);
 	p->flags = b.flags;
 	return way;
 }
@@ -175,14 +174,13 @@ __noinline int tcp_track(struct __sk_buff *skb)
 	if (b.generation != p->generation || (b.state != SLOT_LIVE && b.state != SLOT_CLOSED))
 		goto unlock;
 	r->known = true;
-	c->seen_jiffies = p->jiffies;
 
 	/* A new SYN: for a closed connection the next one, for a live one the end of
 	 * the old. */
 	if ((flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && !conn_is_busy(c) &&
 	    (b.state == SLOT_CLOSED || ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == CLIENT &&
-					c->side[CLIENT].end.generation == p->generation &&
-					before(c->side[CLIENT].end.seq, p->seq)))) {
+					conn_side(c, CLIENT)->end.generation == p->generation &&
+					before(conn_side(c, CLIENT)->end.seq, p->seq)))) {
 		if (b.state == SLOT_LIVE)
 			tcp_end(c, p, r, CLOSE_IDLE);
 		conn_begin(c, p, p->to_local ? 0 : CONN_CLIENT_LOCAL);
@@ -196,8 +194,10 @@ __noinline int tcp_track(struct __sk_buff *skb)
 	p->role = role;
 	bounded(role, 1);
 
+	conn_seen(c, role, p);
 	if (len)
-		p->delta.retransmits = tcp_sequence(&c->stream[role], &c->side[role].end, p, len);
+		p->delta.retransmits =
+		    tcp_sequence(&c->stream[role], &conn_side(c, role)->end, p, len);
 
 	if (flags & TCP_SYN) {
 		__u8 bit = flags & TCP_ACK ? SEEN_SYNACK : SEEN_SYN;
@@ -206,7 +206,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 			b.flags |= CONN_TWICE;
 		} else {
 			b.seen |= bit;
-			c->side[role].parser.next = p->seq + 1;
+			conn_side(c, role)->parser.next = p->seq + 1;
 			if (bit == SEEN_SYN || !client_local || loopback)
 				c->handshake_ns = p->now;
 			else if (!(b.flags & (CONN_TWICE | CONN_ADOPTED)))
@@ -240,8 +240,9 @@ __noinline int tcp_track(struct __sk_buff *skb)
 			/* In answer to a SYN, or near where the stream is: RFC 5961 section 3. */
 			if (!(b.seen & (SEEN_SYNACK | SEEN_ACK)) && role == SERVER)
 				closing = CLOSE_REFUSED + 1;
-			else if (p->egress || c->side[role].end.generation != p->generation ||
-				 p->seq - c->side[role].end.seq + RST_WINDOW <= 2 * RST_WINDOW)
+			else if (p->egress || conn_side(c, role)->end.generation != p->generation ||
+				 p->seq - conn_side(c, role)->end.seq + RST_WINDOW <=
+				     2 * RST_WINDOW)
 				closing = CLOSE_RST + 1;
 		}
 	}

@@ -15,7 +15,7 @@ const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// The first that tells its own sizes.
 pub const FIRST_LAYOUT: u32 = 4;
 /// Of bpf/abi.h: programs of the same version take connections over from each other.
-pub const STATE_VERSION: u32 = 2;
+pub const STATE_VERSION: u32 = 3;
 /// Slots of a [`Histogram`].
 pub const BUCKETS: usize = 32;
 /// Response codes of DNS that are told apart.

@@ -356,10 +356,12 @@ impl Slot {
         // Of the brief word: generation, state, flags, seen, l7.
         Self {
             state: value[offset_of!(types::conn, brief) + 4],
-            busy: (0..2).any(|role| {
-                let side = offset_of!(types::conn, side) + role * size_of::<types::side>();
-                at(side + offset_of!(types::side, busy), 4) != [0; 4]
-            }),
+            busy: [
+                offset_of!(types::conn, client),
+                offset_of!(types::conn, server),
+            ]
+            .iter()
+            .any(|side| at(side + offset_of!(types::side, busy), 4) != [0; 4]),
             key: at(offset_of!(types::conn, key), size_of::<types::conn_key>()).to_vec(),
         }
     }
