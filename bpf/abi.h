@@ -8,14 +8,14 @@
 #define METRICD_ABI_H
 
 #ifdef NEXT_LAYOUT /* for tests of an upgrade to another layout: one more field at an end */
-#define LAYOUT_VERSION 6
+#define LAYOUT_VERSION 7
 #else
-#define LAYOUT_VERSION 5
+#define LAYOUT_VERSION 6
 #endif
 
 /* Of what the kernel side keeps to itself, state.h: programs of the same version take the state of
  * connections over from each other. */
-#define STATE_VERSION 3
+#define STATE_VERSION 4
 
 /* Histogram slots: the configured bounds, then +Inf, then unused. A power of
  * two for the search. */
@@ -136,7 +136,8 @@ struct metric_value {
 #endif
 };
 
-/* An element of linkerd_metrics_map. Unused ones are zero, which no key is. */
+/* An element of linkerd_metrics_map, or of the map behind it. Unused ones are zero, which no key
+ * is. */
 struct metric_entry {
 	struct metric_key key;
 	struct metric_value value;

@@ -164,7 +164,7 @@ static __always_inline void early_free(__u32 early)
 static __always_inline void conn_free(__u32 http2, __u32 early_client, __u32 early_server)
 {
 	for (int i = 0; i < HTTP2_PAGES; i++) {
-		struct http2 *x = bpf_map_lookup_elem(&linkerd_http2_map, &http2);
+		struct http2 *x = http2_element(http2);
 		__u32 next;
 
 		if (!x)

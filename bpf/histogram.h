@@ -21,7 +21,7 @@ static __always_inline __u32 histogram_bucket(__u64 ns)
 /* A whole response: its duration, and the time to its first byte. */
 static __always_inline void histogram_response(__u32 latency, __u64 duration, __u64 ttfb)
 {
-	struct latency_entry *e = bpf_map_lookup_elem(&linkerd_latency_map, &latency);
+	struct latency_entry *e = latency_element(latency);
 	__u32 i = histogram_bucket(duration), j = i;
 
 	if (!e)

@@ -10,7 +10,7 @@
 #include "elem.h"
 #include "maps.h"
 
-/* The same for an array of entries, whose keys are their own; those in nobody's use are zero. */
+/* The same for a map of entries, whose keys are their own; those in nobody's use are zero. */
 #define ENTRY_ITERATOR(NAME, ENTRY, KIND, DIRECTION)                                               \
 	SEC("iter/bpf_map_elem")                                                                   \
 	int NAME(struct bpf_iter__bpf_map_elem *ctx)                                               \

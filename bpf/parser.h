@@ -107,14 +107,14 @@ static __always_inline struct request_entry *parser_entry(struct __sk_buff *skb,
 							  union response what, __u32 route)
 {
 	__u32 at = epoch_number(side->response);
-	struct request_entry *e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
+	struct request_entry *e = requests_element(at);
 
 	if (likely(e && e->key.status == what.status && e->key.protocol == what.protocol &&
 		   e->key.grpc_status == what.grpc_status && e->key.route == route))
 		return e;
 	at = response_find(skb, what.word, route);
 	side->response = epoch_tag(at);
-	return bpf_map_lookup_elem(&linkerd_requests_map, &at);
+	return requests_element(at);
 }
 
 /* A final response has come to its end; of what is not known when it began the start is 0. */

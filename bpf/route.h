@@ -218,7 +218,7 @@ __noinline int route_request(struct __sk_buff *skb, __u32 protocol, __u32 route,
 
 	if (at == OTHER)
 		at = OTHER_REQUESTS;
-	e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
+	e = requests_element(at);
 	if (e)
 		add(&e->value.responses, n);
 	return 0;

@@ -53,13 +53,13 @@ static __always_inline void copy16(void *to, const void *from)
 	({                                                                                         \
 		__u32 i_ = OTHER, *found_;                                                         \
 		typeof(KEY) key_ = (KEY);                                                          \
-		void *e_;                                                                          \
+		void *new_;                                                                        \
 		if (!bpf_map_pop_elem(&linkerd_##WHAT##_free_map, &i_) &&                          \
-		    (e_ = bpf_map_lookup_elem(&linkerd_##WHAT##_map, &i_))) {                      \
-			PREPARE(e_);                                                               \
+		    (new_ = WHAT##_grown(i_))) {                                                   \
+			PREPARE(new_);                                                             \
 			if (!bpf_map_update_elem(&linkerd_##WHAT##_index_map, key_, &i_,           \
 						 BPF_NOEXIST)) {                                   \
-				__builtin_memcpy(e_, key_, sizeof(*key_));                         \
+				__builtin_memcpy(new_, key_, sizeof(*key_));                       \
 			} else {                                                                   \
 				bpf_map_push_elem(&linkerd_##WHAT##_free_map, &i_, 0);             \
 				found_ = bpf_map_lookup_elem(&linkerd_##WHAT##_index_map, key_);   \
@@ -123,7 +123,7 @@ __noinline __u32 series_find(struct __sk_buff *skb, bool by_key)
 
 static __always_inline struct metric_value *series_value(__u32 series)
 {
-	struct metric_entry *e = bpf_map_lookup_elem(&linkerd_metrics_map, &series);
+	struct metric_entry *e = metrics_element(series);
 
 	return e ? &e->value : NULL;
 }
@@ -263,7 +263,7 @@ static __always_inline void series_add_unknown(struct __sk_buff *skb, __u8 proto
 {
 	union response what = {.protocol = protocol, .grpc_status = GRPC_STATUS_NONE};
 	__u32 at = response_find(skb, what.word, config.routes ? ROUTE_UNKNOWN : ROUTE_NONE);
-	struct request_entry *e = bpf_map_lookup_elem(&linkerd_requests_map, &at);
+	struct request_entry *e = requests_element(at);
 
 	if (e)
 		add(&e->value.responses, n);

@@ -156,7 +156,7 @@ struct side {
 	union tagged_seq end;  /* highest sequence number seen, plus one */
 	union tagged_seq skip; /* payload before it need not be looked at */
 	__u32 busy;
-	__u32 response; /* the server's: in linkerd_requests_map, where it last added; likewise */
+	__u32 response; /* the server's: of linkerd_requests_map, where it last added; likewise */
 	struct parser parser;
 	__u32 seen_jiffies; /* when it last sent, the lower half */
 	union {

@@ -25,7 +25,7 @@ static __always_inline struct http2 *http2_of(struct conn *c)
 {
 	__u32 at = c->http2;
 
-	return bpf_map_lookup_elem(&linkerd_http2_map, &at);
+	return http2_element(at);
 }
 
 static __always_inline struct http2_side *http2_mine(struct scratch *s, struct http2 *x)
@@ -53,7 +53,7 @@ __noinline __u32 http2_take(struct __sk_buff *skb)
 
 	if (!skb->len || bpf_map_pop_elem(&linkerd_http2_free_map, &at))
 		return 0;
-	x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
+	x = http2_grown(at);
 	if (!x)
 		return 0;
 	x->next = 0;
@@ -84,7 +84,7 @@ static __always_inline struct http2_stream *http2_find(struct http2 *x, __u32 st
 	for (int i = 1; i < HTTP2_PAGES && unlikely(r->stream != stream); i++) {
 		__u32 next = READ_ONCE(x->next) - 1;
 
-		x = bpf_map_lookup_elem(&linkerd_http2_map, &next);
+		x = http2_element(next);
 		if (!x)
 			return NULL;
 		r = http2_place(x, stream);
@@ -111,7 +111,7 @@ static __always_inline struct http2_stream *http2_further(struct __sk_buff *skb,
 			WRITE_ONCE(x->next, next);
 		}
 		next--;
-		x = bpf_map_lookup_elem(&linkerd_http2_map, &next);
+		x = http2_element(next);
 		if (!x)
 			return NULL;
 		r = http2_place(x, stream);
@@ -176,8 +176,8 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 /* Adds the answers that were kept back to their counters. */
 static __always_inline void answers_add(struct answers *a)
 {
-	struct request_entry *e = bpf_map_lookup_elem(&linkerd_requests_map, &a->request);
-	struct latency_entry *l = bpf_map_lookup_elem(&linkerd_latency_map, &a->latency);
+	struct request_entry *e = requests_element(a->request);
+	struct latency_entry *l = latency_element(a->latency);
 	__u32 i = a->duration.bucket, j = a->ttfb.bucket;
 
 	if (!e || !l)
@@ -526,7 +526,7 @@ static __always_inline void http2_rst(struct __sk_buff *skb, __u32 role, __u32 s
 /* Ends the streams of an element that are above `last`. */
 __noinline int http2_refuse(struct __sk_buff *skb, __u32 at, __u32 last)
 {
-	struct http2 *x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
+	struct http2 *x = http2_element(at);
 
 	if (!x || !skb->len)
 		return 0;
@@ -557,7 +557,7 @@ __noinline int http2_goaway(struct __sk_buff *skb, __u32 last)
 /* The protocol of those among an element's open streams that will have no answer. */
 __noinline int http2_forget(struct __sk_buff *skb, __u32 at)
 {
-	struct http2 *x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
+	struct http2 *x = http2_element(at);
 	struct scratch *s = scratch();
 
 	if (!x || !s || !skb->len)

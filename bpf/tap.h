@@ -87,7 +87,7 @@ static __always_inline __u32 tap_load(struct __sk_buff *skb, struct tap_head *e,
 static __always_inline struct http2_side *tap_http2_of(struct conn *c, struct tap_head *e)
 {
 	__u32 at = c->http2;
-	struct http2 *x = bpf_map_lookup_elem(&linkerd_http2_map, &at);
+	struct http2 *x = http2_element(at);
 	struct http2_side *t;
 
 	if (!x)

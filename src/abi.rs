@@ -9,13 +9,15 @@
 use std::fmt;
 
 /// Of bpf/abi.h: a reader finds what it knows in every layout from [`FIRST_LAYOUT`] on.
-pub const LAYOUT_VERSION: u32 = if NEXT_LAYOUT { 6 } else { 5 };
+pub const LAYOUT_VERSION: u32 = if NEXT_LAYOUT { 7 } else { 6 };
 /// Built as another version would be, for tests of an upgrade to that.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// The first that tells its own sizes.
 pub const FIRST_LAYOUT: u32 = 4;
+/// The first that has maps behind those of elements.
+pub const FIRST_WITH_MORE: u32 = 6;
 /// Of bpf/abi.h: programs of the same version take connections over from each other.
-pub const STATE_VERSION: u32 = 3;
+pub const STATE_VERSION: u32 = 4;
 /// Slots of a [`Histogram`].
 pub const BUCKETS: usize = 32;
 /// Response codes of DNS that are told apart.

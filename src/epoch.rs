@@ -40,9 +40,12 @@ pub fn publish(skel: &mut MetricdSkel, dir: &Path, number: u32, reader_gid: u32)
     let (progs, maps) = (&skel.progs, &skel.maps);
     for (program, map) in [
         (&progs.iter_metrics, &maps.linkerd_metrics_map),
+        (&progs.iter_metrics, &maps.linkerd_metrics_more_map),
         (&progs.iter_requests, &maps.linkerd_requests_map),
+        (&progs.iter_requests, &maps.linkerd_requests_more_map),
         (&progs.iter_route, &maps.linkerd_route_map),
         (&progs.iter_latency, &maps.linkerd_latency_map),
+        (&progs.iter_latency, &maps.linkerd_latency_more_map),
         (&progs.iter_handshake, &maps.linkerd_handshake_map),
         (&progs.iter_dns, &maps.linkerd_dns_map),
         (&progs.iter_counters, &maps.linkerd_counters_map),

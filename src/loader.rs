@@ -94,7 +94,7 @@ pub fn check_btf() -> Result<()> {
 
 /// What connections are followed by, and routes are known by: programs of the same
 /// [`crate::abi::STATE_VERSION`] take it over from each other.
-pub const STATE_MAPS: [&str; 14] = [
+pub const STATE_MAPS: [&str; 15] = [
     "linkerd_attachment_map",
     "linkerd_connection_cache_map",
     "linkerd_connection_free_map",
@@ -105,6 +105,7 @@ pub const STATE_MAPS: [&str; 14] = [
     "linkerd_early_map",
     "linkerd_http2_free_map",
     "linkerd_http2_map",
+    "linkerd_http2_more_map",
     "linkerd_route_cache_map",
     "linkerd_route_free_map",
     "linkerd_route_index_map",
@@ -115,7 +116,7 @@ pub const STATE_MAPS: [&str; 14] = [
 pub const DNS_SERVERS: u32 = 64;
 
 /// What is exported, with what it takes to find it: an epoch's.
-pub const EPOCH_MAPS: [&str; 15] = [
+pub const EPOCH_MAPS: [&str; 18] = [
     "linkerd_counters_map",
     "linkerd_dns_map",
     "linkerd_handshake_map",
@@ -123,13 +124,16 @@ pub const EPOCH_MAPS: [&str; 15] = [
     "linkerd_latency_free_map",
     "linkerd_latency_index_map",
     "linkerd_latency_map",
+    "linkerd_latency_more_map",
     "linkerd_metrics_free_map",
     "linkerd_metrics_index_map",
     "linkerd_metrics_map",
+    "linkerd_metrics_more_map",
     "linkerd_perf_map",
     "linkerd_requests_free_map",
     "linkerd_requests_index_map",
     "linkerd_requests_map",
+    "linkerd_requests_more_map",
     "linkerd_tap_map",
 ];
 
@@ -146,24 +150,38 @@ pub fn pin_name(map: &str) -> &str {
     }
 }
 
+/// Series, and statuses of them, that most pods have no more of. Memory for those is taken at once,
+/// for others as they come.
+pub const FIRST: u32 = 512;
+/// The same of what has histograms.
+pub const FIRST_HISTOGRAMS: u32 = 128;
+/// The same of connections that speak HTTP/2.
+pub const FIRST_HTTP2: u32 = 64;
+
 /// How many entries a map has; `None` where the object says it.
 fn entries(map: &str, settings: &Settings) -> Option<u32> {
     let histograms = settings.histograms();
     let routes = settings.routes;
     Some(match map {
         // One more than asked for, where there is an element for `other`.
-        "linkerd_metrics_map" => settings.map_size + 1,
+        "linkerd_metrics_map" => FIRST.min(settings.map_size + 1),
+        "linkerd_metrics_more_map" => behind(FIRST, settings.map_size + 1),
         "linkerd_metrics_index_map" | "linkerd_metrics_free_map" => settings.map_size,
-        "linkerd_requests_map" => settings.map_size + 2,
+        "linkerd_requests_map" => FIRST.min(settings.map_size + 2),
+        "linkerd_requests_more_map" => behind(FIRST, settings.map_size + 2),
         "linkerd_requests_index_map" | "linkerd_requests_free_map" => settings.map_size,
         "linkerd_dns_map" => DNS_SERVERS + 1,
-        "linkerd_latency_map" | "linkerd_handshake_map" => histograms + 1,
+        "linkerd_latency_map" => FIRST_HISTOGRAMS.min(histograms + 1),
+        "linkerd_latency_more_map" => behind(FIRST_HISTOGRAMS, histograms + 1),
+        "linkerd_handshake_map" => histograms + 1,
         "linkerd_latency_index_map" | "linkerd_latency_free_map" => histograms,
         "linkerd_connection_map"
         | "linkerd_connection_index_map"
         | "linkerd_connection_free_map" => settings.connections,
         "linkerd_connection_cache_map" => cache(settings.connections),
-        "linkerd_http2_map" | "linkerd_http2_free_map" => settings.http2_connections,
+        "linkerd_http2_map" => FIRST_HTTP2.min(settings.http2_connections),
+        "linkerd_http2_more_map" => behind(FIRST_HTTP2, settings.http2_connections),
+        "linkerd_http2_free_map" => settings.http2_connections,
         "linkerd_early_map" | "linkerd_early_free_map" => EARLY,
         "linkerd_route_map" => routes + 1,
         "linkerd_route_index_map" | "linkerd_route_free_map" => routes.max(1),
@@ -171,6 +189,11 @@ fn entries(map: &str, settings: &Settings) -> Option<u32> {
         "linkerd_perf_map" => whole_pages(settings.perf_buffer_size),
         _ => return None,
     })
+}
+
+/// What is left of `all` behind the first ones. No map has no entries.
+fn behind(first: u32, all: u32) -> u32 {
+    all.saturating_sub(first).max(1)
 }
 
 /// The kernel takes powers of two that fill pages.
@@ -270,7 +293,11 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
 fn prepare_state(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
     let maps = &skel.maps;
     fill(&maps.linkerd_connection_free_map, 0..settings.connections)?;
-    fill(&maps.linkerd_http2_free_map, 0..settings.http2_connections)?;
+    // A stack: the lowest is to come first.
+    fill(
+        &maps.linkerd_http2_free_map,
+        (0..settings.http2_connections).rev(),
+    )?;
     fill(&maps.linkerd_early_free_map, 0..EARLY)?;
     fill(&maps.linkerd_route_free_map, 1..=settings.routes)
 }

@@ -19,20 +19,25 @@ use std::{
 };
 
 use crate::abi::{
-    self, BUCKETS, Counters, DnsKey, DnsValue, FIRST_LAYOUT, HandshakeKey, HandshakeValue,
-    Histogram, Info, LatencyKey, LatencyValue, Layout, Merge, MetricKey, MetricValue, RequestKey,
-    RequestValue, RouteEntry, STATUS_OTHER, STATUS_REQUESTS, Truncated, route, series_kind,
+    self, BUCKETS, Counters, DnsKey, DnsValue, FIRST_LAYOUT, FIRST_WITH_MORE, HandshakeKey,
+    HandshakeValue, Histogram, Info, LatencyKey, LatencyValue, Layout, Merge, MetricKey,
+    MetricValue, RequestKey, RequestValue, RouteEntry, STATUS_OTHER, STATUS_REQUESTS, Truncated,
+    route, series_kind,
 };
 use crate::pins;
 
 /// Counters per series.
 pub const METRICS: &str = "linkerd_metrics_map";
+/// Those that the map of [`METRICS`] has no room for; likewise below.
+pub const METRICS_MORE: &str = "linkerd_metrics_more_map";
 /// Responses by protocol and status.
 pub const REQUESTS: &str = "linkerd_requests_map";
+pub const REQUESTS_MORE: &str = "linkerd_requests_more_map";
 /// The paths of routes, by number.
 pub const ROUTES: &str = "linkerd_route_map";
 /// Histograms of requests.
 pub const LATENCY: &str = "linkerd_latency_map";
+pub const LATENCY_MORE: &str = "linkerd_latency_more_map";
 /// Histograms of connections.
 pub const HANDSHAKE: &str = "linkerd_handshake_map";
 /// Counters per server of DNS.
@@ -203,13 +208,13 @@ impl Snapshot {
         let mut reader = Reader::new(epoch);
         let info = reader.info()?;
         let counters = reader.single(COUNTERS, info.counters_size)?;
-        let mut metrics = reader.records(METRICS, info.metrics_size)?;
+        let mut metrics = reader.both(&info, [METRICS, METRICS_MORE], info.metrics_size)?;
         let mut requests: Vec<(RequestKey, RequestValue)> =
-            reader.records(REQUESTS, info.requests_size)?;
+            reader.both(&info, [REQUESTS, REQUESTS_MORE], info.requests_size)?;
         let mut asked: Vec<_> = requests
             .extract_if(.., |(key, _)| key.status == STATUS_REQUESTS)
             .collect();
-        let mut latency = reader.records(LATENCY, info.latency_size)?;
+        let mut latency = reader.both(&info, [LATENCY, LATENCY_MORE], info.latency_size)?;
         let mut handshake = reader.records(HANDSHAKE, info.handshake_size)?;
         let mut dns = match info.dns_size {
             0 => Vec::new(),
@@ -347,6 +352,11 @@ pub fn probe(pin_dir: &Path) -> Result<(), Unreadable> {
         if info.dns_size > 0 {
             open(&iter_path(&epoch, DNS))?;
         }
+        if info.layout >= FIRST_WITH_MORE {
+            for map in [METRICS_MORE, REQUESTS_MORE, LATENCY_MORE] {
+                open(&iter_path(&epoch, map))?;
+            }
+        }
         for map in [COUNTERS, METRICS, REQUESTS, ROUTES, LATENCY, HANDSHAKE] {
             open(&iter_path(&epoch, map))?;
         }
@@ -407,6 +417,20 @@ impl<'a> Reader<'a> {
                 path,
                 error: Truncated { record, left },
             });
+        }
+        Ok(records)
+    }
+
+    /// The records of a map and of the one behind it, where there is one.
+    fn both<K: Layout, V: Layout>(
+        &mut self,
+        info: &Info,
+        [map, more]: [&str; 2],
+        value_size: u32,
+    ) -> Result<Vec<(K, V)>, Unreadable> {
+        let mut records = self.records(map, value_size)?;
+        if info.layout >= FIRST_WITH_MORE {
+            records.extend(self.records(more, value_size)?);
         }
         Ok(records)
     }
@@ -603,6 +627,9 @@ pub(crate) mod fixture {
             Self::write_map(epoch, INFO, &[(0u32, snapshot.info)]);
             Self::write_map(epoch, COUNTERS, &[(0u32, snapshot.counters)]);
             Self::write_map(epoch, METRICS, &snapshot.metrics);
+            for more in [METRICS_MORE, REQUESTS_MORE, LATENCY_MORE] {
+                fs::write(iter_path(epoch, more), []).unwrap();
+            }
             let requests = [&snapshot.requests[..], &snapshot.asked].concat();
             Self::write_map(epoch, REQUESTS, &requests);
             let route = |(number, path): (&u16, &String)| {

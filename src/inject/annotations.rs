@@ -84,7 +84,7 @@ impl Settings {
             warnings.push(format!(
                 "{MAP_SIZE}: a map of {} entries takes up to {} MiB",
                 config.map_size,
-                memory::bytes(config) >> 20
+                memory::at_most(config) >> 20
             ));
         }
         raise("init", &mut config.init_resources, warnings);

@@ -8,8 +8,8 @@ use super::{items, memory, quantity};
 /// The room that there is in a pod.
 pub struct Room<'a> {
     config: &'a Config,
-    /// Bytes of the maps.
-    maps: u64,
+    /// Bytes of the maps, from the start and at most.
+    maps: [u64; 2],
     /// Whether the pod is of the class Guaranteed.
     guaranteed: bool,
     /// Whether the pod as a whole says what it requests or is limited to, of CPU and of memory.
@@ -27,25 +27,28 @@ impl<'a> Room<'a> {
         };
         Self {
             config,
-            maps: memory::bytes(config),
+            maps: [memory::at_first(config), memory::at_most(config)],
             guaranteed: is_guaranteed(bare),
             pods_cpu: is_said("cpu"),
             pods_memory: is_said("memory"),
         }
     }
 
-    /// A container's resources with room for the maps in their memory, where that is said. In a pod
+    /// A container's resources with room for the maps in their memory, where that is said: for what
+    /// they take from the start in what is requested, for all that they may in what is allowed. In a pod
     /// of the class Guaranteed they keep it so: what is requested is what is allowed. What the pod says
     /// as a whole they leave to it.
     pub fn resources(&self, resources: &Resources) -> Value {
-        let add = |amounts: &Amounts| Amounts {
+        let add = |amounts: &Amounts, maps| Amounts {
             cpu: amounts.cpu.clone(),
             memory: amounts
                 .memory
                 .as_ref()
-                .map(|memory| quantity::add_bytes(memory, self.maps)),
+                .map(|memory| quantity::add_bytes(memory, maps)),
         };
-        let (mut requests, mut limits) = (add(&resources.requests), add(&resources.limits));
+        let [at_first, at_most] = self.maps;
+        let mut requests = add(&resources.requests, at_first);
+        let mut limits = add(&resources.limits, at_most);
         if self.guaranteed {
             requests.cpu = Some(guaranteed_cpu(requests.cpu.take(), limits.cpu.take()));
             limits.cpu.clone_from(&requests.cpu);
@@ -62,7 +65,7 @@ impl<'a> Room<'a> {
     /// That the pod's own memory has to do for the maps, too.
     pub fn warning(&self) -> Option<String> {
         let sidecar = self.config.sidecar_resources.limits.memory.as_deref();
-        let memory = quantity::add_bytes(sidecar.unwrap_or("0"), self.maps);
+        let memory = quantity::add_bytes(sidecar.unwrap_or("0"), self.maps[1]);
         self.pods_memory.then(|| {
             format!(
                 "spec.resources: the pod's memory has to do for metricd, too, which takes up to \

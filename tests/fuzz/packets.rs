@@ -302,21 +302,14 @@ fn has_end(slot: &Slot) -> bool {
 /// No connection is left: all elements are on their free lists, each once.
 fn elements_are_back(kernel: &Kernel) {
     let maps = &kernel.skel().maps;
-    for (free, map) in [
-        (&maps.linkerd_http2_free_map, &maps.linkerd_http2_map),
-        (&maps.linkerd_early_free_map, &maps.linkerd_early_map),
-    ] {
-        let free = pop_and_push(free);
+    for list in [&maps.linkerd_http2_free_map, &maps.linkerd_early_free_map] {
+        let free = pop_and_push(list);
         let all: BTreeSet<u32> = free.iter().copied().collect();
-        let name = map.name().to_string_lossy();
-        assert_eq!(
-            free.len(),
-            all.len(),
-            "{name}: twice in the free list: {free:?}"
-        );
+        let name = list.name().to_string_lossy();
+        assert_eq!(free.len(), all.len(), "{name}: twice there: {free:?}");
         assert_eq!(
             all.len() as u32,
-            map.max_entries(),
+            list.max_entries(),
             "{name}: lost, left are {all:?}"
         );
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use metricd::abi::LAYOUT_VERSION;
 
 use crate::attach::{WAYS, attached};
 use crate::fixture::{Family, Pod, Shape, binary};
@@ -148,10 +149,9 @@ fn changes_of_the_layout_under_load() {
         pod.scrape();
     });
     let said = pod.metricd().said();
-    assert!(
-        said.contains("have layout 6, this metricd knows 5"),
-        "{said}"
-    );
+    let (known, next) = (LAYOUT_VERSION, LAYOUT_VERSION + 1);
+    let differ = format!("have layout {next}, this metricd knows {known}");
+    assert!(said.contains(&differ), "{said}");
 }
 
 /// What began before and ends after, on a connection that was there before.

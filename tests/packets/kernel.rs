@@ -184,7 +184,8 @@ impl Kernel {
 
     /// All series with their counters.
     pub fn series(&self) -> Vec<(MetricKey, MetricValue)> {
-        elements(&self.skel.maps.linkerd_metrics_map)
+        let maps = &self.skel.maps;
+        both(&maps.linkerd_metrics_map, &maps.linkerd_metrics_more_map)
             .into_iter()
             .map(|entry: MetricEntry| (entry.key, entry.value))
             .filter(|(key, _)| *key != MetricKey::default())
@@ -194,6 +195,11 @@ impl Kernel {
     /// All series in one.
     pub fn total(&self) -> MetricValue {
         merged(&self.series())
+    }
+
+    fn request_entries(&self) -> Vec<RequestEntry> {
+        let maps = &self.skel.maps;
+        both(&maps.linkerd_requests_map, &maps.linkerd_requests_more_map)
     }
 
     /// All responses by status.
@@ -208,7 +214,7 @@ impl Kernel {
     /// All responses by all that is told of them.
     pub fn answers(&self) -> BTreeMap<Answer, u64> {
         let mut all = BTreeMap::new();
-        for entry in elements::<RequestEntry>(&self.skel.maps.linkerd_requests_map) {
+        for entry in self.request_entries() {
             if entry.value.responses > 0 && entry.key.status != STATUS_REQUESTS {
                 assert_ne!(entry.key, RequestKey::default(), "an element of nobody");
                 let answer = Answer {
@@ -230,7 +236,7 @@ impl Kernel {
                 .map(|(number, entry)| (*number, entry.path()))
                 .collect();
         let mut all = [BTreeMap::new(), BTreeMap::new()];
-        for entry in elements::<RequestEntry>(&self.skel.maps.linkerd_requests_map) {
+        for entry in self.request_entries() {
             if entry.value.responses == 0 {
                 continue;
             }
@@ -245,10 +251,20 @@ impl Kernel {
         all
     }
 
+    fn latency_entries(&self) -> Vec<LatencyEntry> {
+        let maps = &self.skel.maps;
+        both(&maps.linkerd_latency_map, &maps.linkerd_latency_more_map)
+    }
+
+    /// How many histograms of responses there are.
+    pub fn histograms(&self) -> usize {
+        self.latency_entries().len()
+    }
+
     /// The histograms of responses in one.
     pub fn latency(&self) -> LatencyValue {
         let mut total = LatencyValue::default();
-        for entry in elements::<LatencyEntry>(&self.skel.maps.linkerd_latency_map) {
+        for entry in self.latency_entries() {
             total.merge(&entry.value);
         }
         total
@@ -524,6 +540,14 @@ pub fn entries<K: Layout, V: Layout>(map: &impl MapCore) -> Vec<(K, V)> {
             )
         })
         .collect()
+}
+
+/// The elements of an array and of the map behind it that are in use.
+fn both<V: Layout + PartialEq + Default>(array: &impl MapCore, more: &impl MapCore) -> Vec<V> {
+    let mut all = elements(array);
+    let more = entries::<u32, V>(more).into_iter().map(|(_, value)| value);
+    all.extend(more.filter(|value| *value != V::default()));
+    all
 }
 
 /// The elements of an array that are in use.

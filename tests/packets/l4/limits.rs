@@ -100,6 +100,46 @@ fn more_series_than_the_map_holds() {
     assert!(counters.metrics_overflow >= 97);
 }
 
+/// Series, their statuses and their histograms that are in the maps behind the arrays.
+#[test]
+fn more_than_the_arrays_hold() {
+    let flags = ["--detail", "full", "--map-size", "8192", "--routes", "300"];
+    let kernel = Kernel::load(&flags);
+    let letter = |n: u16| char::from(b'a' + n as u8);
+    for i in 0..1500 {
+        let f = Flow::open(&kernel, 1000 + i);
+        let path: String = [i % 300 / 20, i % 20].map(letter).iter().collect();
+        for _ in 0..2 {
+            f.request(format!("GET /{path} HTTP/1.1\r\n\r\n"));
+            f.response("HTTP/1.1 204 No Content\r\n\r\n");
+        }
+        f.close();
+    }
+    kernel.check();
+    let counters = kernel.counters();
+    assert_eq!(counters.metrics_overflow, 0);
+    assert_eq!(counters.requests_overflow, 0);
+    assert_eq!(counters.latency_overflow, 0);
+    let series = kernel.series();
+    let own: Vec<_> = series.iter().filter(|(_, v)| v.opened > 0).collect();
+    assert_eq!(own.len(), 1500);
+    for (key, v) in own {
+        assert_eq!((v.opened, v.closed.fin), (1, 1), "{key:?}");
+        assert_eq!((v.requests.http1, v.ended), (2, 2), "{key:?}");
+    }
+    assert_eq!(kernel.responses()[&204], 3000);
+    let [requests, responses] = kernel.routes();
+    assert_eq!((requests.len(), responses.len()), (300, 300));
+    assert!(
+        requests
+            .values()
+            .chain(responses.values())
+            .all(|n| *n == 10)
+    );
+    assert_eq!(kernel.latency().duration().count(), 3000);
+    assert!(kernel.histograms() >= 300);
+}
+
 #[test]
 fn more_statuses_than_the_map_holds() {
     let kernel = Kernel::load(&["--connections", "64", "--map-size", "4"]);
