@@ -5,7 +5,7 @@ import json
 import plots
 from figures import CONTESTANTS, FIGURES, LABELS, PARTS, WORKLOADS, Pairs, per_request, program_time, throughput
 from table import read
-from text import CLAIMS, FLEET, GROWTH, HEAD, READING
+from text import AIMS, CLAIMS, FLEET, GROWTH, HEAD, READING
 
 TITLES = {
     ("http", "open"): "HTTP/1.1, 1,000 requests a second, 10 connections, responses of 1 KB (nginx)",
@@ -15,6 +15,8 @@ TITLES = {
     ("tcp", "open"): "TCP, 10,000 request-responses a second, 500 connections, 64 bytes and 64 KB",
     ("tcp", "closed"): "TCP, as many as there can be, 500 connections",
 }
+# A hundredth of what linkerd2-proxy took on such a machine.
+PROXY = "1.46 µs a request"
 # What an application spends on a request, in µs: nginx on a file of 1 KB, and one that does something.
 APPLICATIONS = (30, 400)
 
@@ -40,6 +42,40 @@ def summary(rows, programs):
             + [full.ratio("throughput"), f"{took[0] / took[1]:.0f}" if took else "", f"{memory:.1f}"]
         )
     return "HTTP/1.1 in short:\n\n" + table(head, lines) + "\n" if lines else ""
+
+
+def aims(rows, programs):
+    """What the project set out to reach, and whether it did."""
+    lines = []
+
+    def aim(what, limit, value, unit, met):
+        lines.append([what, limit, f"{value}{unit}", "yes" if met else "**no**"])
+
+    took = program_time(programs, "http", "closed", "service")
+    if took:
+        aim("program time of a request and response of 1 KB at saturation", "640 ns", f"{took[0]:.0f}", " ns", took[0] <= 640)
+    paced, at_rate = Pairs(rows, "http", "open", "service"), program_time(programs, "http", "open", "service")
+    if paced and at_rate:
+        # Its scrape is one of a run, and is one of 15 s where Prometheus asks.
+        own = paced.median(lambda row: per_request(row, "contestant") * float(row["requests"])) / 15 / 1_000
+        spent = at_rate[0] / 1e3 + own
+        aim("CPU of it all at 1,000 requests/s, with a scrape in 15 s", PROXY, f"{spent:.2f}", " µs a request", spent <= 1.46)
+        memory = paced.median(lambda row: float(row["resident_kb"]) / 1e3 + float(row["map_bytes"]) / 1e6)
+        aim("memory: resident, and maps at their default size", "10 MB", f"{memory:.1f}", " MB", memory <= 10)
+    for workload, mode in WORKLOADS:
+        again, ours = Pairs(rows, workload, mode, "again"), Pairs(rows, workload, mode, "service")
+        if mode != "open" or not again or not ours:
+            continue
+        for figure in ("p50", "p99", "CPU"):
+            noise, ratio = again.ratio(figure), ours.ratio(figure)
+            met = ratio.median <= noise.high
+            aim(f"{workload}, {mode} loop: {figure} within nothing's own spread", f"{noise.high:.3f}", f"{ratio.median:.3f}", "", met)
+    for workload, mode in WORKLOADS:
+        mine, theirs = (program_time(programs, workload, mode, name) for name in ("service", "article"))
+        if mine and theirs:
+            times = theirs[0] / theirs[1] / (mine[0] / mine[1])
+            aim(f"{workload}, {mode} loop: the article's time for a packet, of ours", "3 times", f"{times:.1f}", " times", times >= 3)
+    return AIMS + table(["aim", "limit", "measured", "met"], lines) + "\n" if lines else ""
 
 
 def ratios(rows, workload, mode):
@@ -173,7 +209,7 @@ def write(out):
     plots.ratios(rows, measured, "p99", out / "p99.svg")
     seconds = rows[0]["seconds"]
     text = HEAD.format(seconds=seconds, machine=table(["", ""], about.items()))
-    text += READING.format(seconds=seconds) + summary(rows, programs)
+    text += READING.format(seconds=seconds) + summary(rows, programs) + aims(rows, programs)
     for name in ("cpu", "throughput", "p99"):
         text += f"![{name}](benchmarks/{name}.svg)\n\n"
     for workload, mode in measured:
