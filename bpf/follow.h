@@ -168,21 +168,6 @@ __noinline int follow_catch_up(struct __sk_buff *skb)
 	return h->early && early_take(skb, h->next) ? GO_ON : STOP;
 }
 
-/*
- * The server's CPU has the line that the client's next run is to be written to. A store to its free
- * place brings it here while the request is read; the next atomic add would wait for it.
- */
-static __always_inline void follow_fetch_run(struct conn *c, __u32 role)
-{
-	struct side *side = conn_side(c, CLIENT);
-	__u32 at = side->run_head;
-
-	if (role != CLIENT || (__u8)(at - side->tail_seen) >= RUNS)
-		return;
-	bounded(at, (RUNS - 1));
-	WRITE_ONCE(c->runs[at].start_ns, 0);
-}
-
 /* Follows the packet's payload. The caller holds busy. */
 static __always_inline void follow_payload(struct __sk_buff *skb, struct scratch *s, struct conn *c)
 {
@@ -190,12 +175,15 @@ static __always_inline void follow_payload(struct __sk_buff *skb, struct scratch
 	struct parser *h = parser_mine(s, c);
 
 	p->pos = p->payload;
-	follow_fetch_run(c, p->role);
 	if (likely(p->seq == h->next && h->ahead_lo == h->ahead_hi && !h->early &&
 		   h->phase != PHASE_LOST && !(p->tcp_flags & TCP_SYN))) {
 		h->next = p->seq + (p->end - p->payload);
-		if (likely(c->brief.l7 != L7_HTTP2) && !http1_consume(skb, s, c, HTTP1_EVENTS))
-			http1_steps(skb);
+		if (likely(c->brief.l7 != L7_HTTP2)) {
+			if (p->role == CLIENT)
+				http1_fetch_run(c);
+			if (!http1_consume(skb, s, c, HTTP1_EVENTS))
+				http1_steps(skb);
+		}
 		if (unlikely(c->brief.l7 == L7_HTTP2))
 			http2_steps(skb);
 	} else if (!follow_unordered(skb)) {

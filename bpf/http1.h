@@ -53,6 +53,27 @@ static __always_inline __u32 lowest_byte(__u64 marks)
 	return (((marks & -marks) >> 7) * 0x0001020304050607ULL) >> 56;
 }
 
+/* Is the place of the client's next run known to be free? */
+static __always_inline bool http1_has_room(const struct side *side)
+{
+	return (__u8)(side->run_head - side->tail_seen) < RUNS;
+}
+
+/*
+ * The server's CPU has the line that the client's next run is to be written to. A store to its free
+ * place brings it here while the request is read; the next atomic add would wait for it.
+ */
+static __always_inline void http1_fetch_run(struct conn *c)
+{
+	struct side *side = conn_side(c, CLIENT);
+	__u32 at = side->run_head;
+
+	if (!http1_has_room(side))
+		return;
+	bounded(at, (RUNS - 1));
+	WRITE_ONCE(c->runs[at].start_ns, 0);
+}
+
 /*
  * Remembers the packet's requests. The client's side writes and the server's reads, without a lock:
  * a run is written before its numbers are, which are looked for when an answer comes, and written
@@ -65,9 +86,9 @@ static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, str
 	__u32 at = side->run_head, n = p->run_count;
 
 	p->run_count = 0;
-	if (unlikely((__u8)(side->run_head - side->tail_seen) >= RUNS))
+	if (unlikely(!http1_has_room(side)))
 		side->tail_seen = READ_ONCE(conn_side(c, SERVER)->run_tail);
-	if (likely((__u8)(side->run_head - side->tail_seen) < RUNS)) {
+	if (likely(http1_has_room(side))) {
 		bounded(at, (RUNS - 1));
 		part.first = side->requests;
 		part.count = n;

@@ -31,6 +31,11 @@ def throughput(row):
     return float(row["requests"]) / float(row["elapsed"])
 
 
+def memory(row):
+    """Bytes, resident and in maps."""
+    return float(row["resident_kb"]) * 1e3 + float(row["map_bytes"])
+
+
 FIGURES = {
     "throughput": throughput,
     "p50": lambda row: float(row["p50_ns"]),

@@ -90,8 +90,8 @@ since wrk has no open loop, and no tool does all three workloads.
 AIMS = """### What was aimed at
 
 With `--detail service`, the default. Of the resident memory all but 0.5 MB are pages of files, which the pods of a
-node share. 1.46 µs are a hundredth of the CPU that linkerd2-proxy was measured to take for a request at that
-rate on such a machine.
+node share. The limit of CPU is a hundredth of the {proxy} µs that linkerd2-proxy was measured to take for a
+request at that rate on such a machine.
 
 """
 

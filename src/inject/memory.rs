@@ -3,7 +3,7 @@
 
 use super::Config;
 use crate::abi::{LatencyEntry, Layout, MetricEntry, RequestEntry, RouteEntry};
-use crate::loader::{FIRST, FIRST_HISTOGRAMS, FIRST_HTTP2};
+use crate::loader::{DNS_SERVERS, FIRST, FIRST_HISTOGRAMS, FIRST_HTTP2};
 use crate::options;
 
 /// A hash's buckets, 16 bytes each, of which it has up to two for an element.
@@ -32,7 +32,7 @@ const ROUTE_CACHE: u64 = 4096 * (HASHED + BUCKETS + FREE);
 /// Of the ring buffer, beside its bytes: where its ends are, and what the kernel keeps of its pages.
 const RING: u64 = 4 * 4096;
 /// Elements of `linkerd_dns_map`.
-const DNS: u64 = 65;
+const DNS: u64 = DNS_SERVERS as u64 + 1;
 /// What no setting changes: early bytes (16 × 128 KB), scratch space for each CPU, the programs.
 const FIXED: u64 = 4 << 20;
 

@@ -8,8 +8,10 @@ use super::{items, memory, quantity};
 /// The room that there is in a pod.
 pub struct Room<'a> {
     config: &'a Config,
-    /// Bytes of the maps, from the start and at most.
-    maps: [u64; 2],
+    /// Bytes of the maps, from the start…
+    maps_at_first: u64,
+    /// …and at most.
+    maps_at_most: u64,
     /// Whether the pod is of the class Guaranteed.
     guaranteed: bool,
     /// Whether the pod as a whole says what it requests or is limited to, of CPU and of memory.
@@ -27,7 +29,8 @@ impl<'a> Room<'a> {
         };
         Self {
             config,
-            maps: [memory::at_first(config), memory::at_most(config)],
+            maps_at_first: memory::at_first(config),
+            maps_at_most: memory::at_most(config),
             guaranteed: is_guaranteed(bare),
             pods_cpu: is_said("cpu"),
             pods_memory: is_said("memory"),
@@ -46,9 +49,8 @@ impl<'a> Room<'a> {
                 .as_ref()
                 .map(|memory| quantity::add_bytes(memory, maps)),
         };
-        let [at_first, at_most] = self.maps;
-        let mut requests = add(&resources.requests, at_first);
-        let mut limits = add(&resources.limits, at_most);
+        let mut requests = add(&resources.requests, self.maps_at_first);
+        let mut limits = add(&resources.limits, self.maps_at_most);
         if self.guaranteed {
             requests.cpu = Some(guaranteed_cpu(requests.cpu.take(), limits.cpu.take()));
             limits.cpu.clone_from(&requests.cpu);
@@ -65,7 +67,7 @@ impl<'a> Room<'a> {
     /// That the pod's own memory has to do for the maps, too.
     pub fn warning(&self) -> Option<String> {
         let sidecar = self.config.sidecar_resources.limits.memory.as_deref();
-        let memory = quantity::add_bytes(sidecar.unwrap_or("0"), self.maps[1]);
+        let memory = quantity::add_bytes(sidecar.unwrap_or("0"), self.maps_at_most);
         self.pods_memory.then(|| {
             format!(
                 "spec.resources: the pod's memory has to do for metricd, too, which takes up to \
