@@ -15,7 +15,7 @@
 
 /* Of what the kernel side keeps to itself, state.h: programs of the same version take the state of
  * connections over from each other. */
-#define STATE_VERSION 4
+#define STATE_VERSION 5
 
 /* Histogram slots: the configured bounds, then +Inf, then unused. A power of
  * two for the search. */

@@ -18,35 +18,66 @@ static __always_inline struct early *early_of(__u32 early)
 	return bpf_map_lookup_elem(&linkerd_early_map, &at);
 }
 
+/* In linkerd_early_bytes_map, of what is kept in `early`: where a sequence number's byte is. */
+static __always_inline __u32 early_piece(__u32 early, __u32 seq)
+{
+	return (early - 1) * EARLY_PIECES + seq % EARLY_BYTES / EARLY_PIECE;
+}
+
+static const struct early_bytes zero_early_bytes; /* too large for the stack */
+
+/* Copies some of the packet's data, from `pos` on, to where its sequence number `seq` belongs.
+ * Returns how much, or -1. */
+__noinline int early_copy_some(struct __sk_buff *skb, __u32 early, __u32 seq, __u32 pos)
+{
+	__u32 piece = early_piece(early, seq), at = seq % EARLY_PIECE, n;
+	struct scratch *s = scratch();
+	struct early_bytes *e;
+
+	if (!s)
+		return -1;
+	e = bpf_map_lookup_elem(&linkerd_early_bytes_map, &piece);
+	if (!e) {
+		bpf_map_update_elem(&linkerd_early_bytes_map, &piece, &zero_early_bytes,
+				    BPF_NOEXIST);
+		e = bpf_map_lookup_elem(&linkerd_early_bytes_map, &piece);
+		if (!e)
+			return -1;
+	}
+	n = s->packet.end - pos;
+	if (n > EARLY_LOAD)
+		n = EARLY_LOAD;
+	if (n > EARLY_PIECE - at)
+		n = EARLY_PIECE - at;
+	/* Positive, in a form that older verifiers see. */
+	n--;
+	bounded(n, (EARLY_LOAD - 1));
+	bounded(at, (EARLY_PIECE - 1));
+	return bpf_skb_load_bytes(skb, pos, e->data + at, n + 1) ? -1 : (int)n + 1;
+}
+
 /* Copies the packet's payload to where its sequence numbers belong, of which `seq` is the first. */
 __noinline int early_copy(struct __sk_buff *skb, __u32 early, __u32 seq)
 {
 	struct scratch *s = scratch();
-	struct early *e = early_of(early);
-	__u32 pos, at, n;
+	__u32 pos;
 
-	if (!s || !e)
+	if (!s)
 		return -1;
 	pos = s->packet.payload;
-	for (int i = 0; i <= EARLY_BYTES / EARLY_LOAD; i++) {
-		n = s->packet.end - pos;
-		if (!n)
+	/* Each piece takes two loads, and the first and the last may be cut. */
+	for (int i = 0; i < EARLY_BYTES / EARLY_LOAD + 2; i++) {
+		int n;
+
+		if (pos == s->packet.end)
 			return 0;
-		at = seq & (EARLY_BYTES - 1);
-		if (n > EARLY_LOAD)
-			n = EARLY_LOAD;
-		if (n > EARLY_BYTES - at)
-			n = EARLY_BYTES - at;
+		n = early_copy_some(skb, early, seq, pos);
+		if (n < 0)
+			return -1;
 		seq += n;
 		pos += n;
-		/* Positive, in a form that older verifiers see. */
-		n--;
-		bounded(n, (EARLY_LOAD - 1));
-		bounded(at, (EARLY_BYTES - 1));
-		if (bpf_skb_load_bytes(skb, pos - n - 1, e->data + at, n + 1))
-			return -1;
 	}
-	return s->packet.end == pos ? 0 : -1;
+	return pos == s->packet.end ? 0 : -1;
 }
 
 /* Keeps the packet's payload, which begins at `seq`, when `next` is awaited. Returns 0 if it could.
@@ -158,22 +189,31 @@ __noinline int early_take(struct __sk_buff *skb, __u32 next)
 __noinline int early_load(struct __sk_buff *skb, __u32 carry)
 {
 	struct scratch *s = scratch();
-	struct early *e;
-	__u32 at;
+	struct early_bytes *e;
+	__u32 seq, piece, at, n;
 
 	if (!s || !skb->len)
 		return -1;
-	e = early_of(s->packet.early);
+	bounded(carry, 63);
+	seq = s->packet.early_seq + s->packet.pos;
+	piece = early_piece(s->packet.early, seq);
+	e = bpf_map_lookup_elem(&linkerd_early_bytes_map, &piece);
 	if (!e)
 		return -1;
-	bounded(carry, 63);
-	at = s->packet.early_seq + s->packet.pos;
-	for (int i = 0; i < BLOCK; i++) {
-		__u32 from = at + i;
-
-		bounded(from, (EARLY_BYTES - 1));
-		s->buffer[carry + i] = e->data[from];
-	}
+	at = seq % EARLY_PIECE;
+	for (__u32 i = 0; i < BLOCK; i += 8)
+		*(__u64 *)(s->buffer + carry + i) = *(__u64 *)(e->data + at + i);
+	/* What is behind the piece is in the next one, if it is kept at all. */
+	n = EARLY_PIECE - at;
+	if (n >= BLOCK)
+		return 0;
+	piece = early_piece(s->packet.early, seq + n);
+	e = bpf_map_lookup_elem(&linkerd_early_bytes_map, &piece);
+	if (!e)
+		return 0;
+	bounded(n, (BLOCK - 1));
+	for (__u32 i = 0; i < BLOCK && n + i < BLOCK; i += 8)
+		*(__u64 *)(s->buffer + carry + n + i) = *(__u64 *)(e->data + i);
 	return 0;
 }
 

@@ -76,9 +76,14 @@ ALIGNED_ARRAY(linkerd_http2_map, struct http2);
 GROWING_HASH(linkerd_http2_more_map, __u32, struct http2);
 FREE_LIST(linkerd_http2_free_map, STACK);
 
-/* For the few directions that something is missing in, and not for longer than it is. */
-ALIGNED_ARRAY(linkerd_early_map, struct early);
-FREE_LIST(linkerd_early_free_map, QUEUE);
+/*
+ * For the few directions that something is missing in, and not for longer than it is. The bytes are
+ * in pieces, EARLY_PIECES for each element, which come with their first use and stay: most pods
+ * never need one. As with HTTP/2, the last element that was given back is the first to be taken.
+ */
+MAP(linkerd_early_map, ARRAY, 0, __u32, struct early);
+GROWING_HASH(linkerd_early_bytes_map, __u32, struct early_bytes);
+FREE_LIST(linkerd_early_free_map, STACK);
 
 /* Servers of DNS: few, unless the pod is a resolver. */
 GROWING_HASH(linkerd_dns_map, struct dns_key, struct dns_value);

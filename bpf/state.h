@@ -312,13 +312,19 @@ struct http2 {
 /* Bytes of one direction that came before others that they follow, until those come. */
 #define EARLY_BYTES (1 << 17) /* from the first that is missing */
 #define EARLY_RANGES 8
-#define EARLY_LOAD 4096 /* taken from the packet at once */
+#define EARLY_PIECE 2048 /* of them in one element of linkerd_early_bytes_map */
+#define EARLY_PIECES (EARLY_BYTES / EARLY_PIECE)
+#define EARLY_LOAD 1024 /* taken from the packet at once */
 
 struct early {
 	struct {
 		__u32 lo, hi; /* sequence numbers; none if they are the same */
 	} ranges[EARLY_RANGES];
-	__u8 data[EARLY_BYTES + EARLY_LOAD]; /* by the lower bits of the sequence number */
+};
+
+/* Whose sequence numbers have the same bits between those of EARLY_PIECE and EARLY_BYTES. */
+struct early_bytes {
+	__u8 data[EARLY_PIECE + EARLY_LOAD]; /* what is behind the piece only the verifier needs */
 };
 
 /* What tells bytes that are new from bytes that were passed over or are sent again. */

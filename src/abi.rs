@@ -17,7 +17,7 @@ pub const FIRST_LAYOUT: u32 = 4;
 /// The first that has maps behind those of elements.
 pub const FIRST_WITH_MORE: u32 = 6;
 /// Of bpf/abi.h: programs of the same version take connections over from each other.
-pub const STATE_VERSION: u32 = 4;
+pub const STATE_VERSION: u32 = 5;
 /// Slots of a [`Histogram`].
 pub const BUCKETS: usize = 32;
 /// Response codes of DNS that are told apart.

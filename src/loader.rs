@@ -20,9 +20,10 @@ use crate::skel::{MetricdSkel, MetricdSkelBuilder};
 /// Paths whose route is remembered.
 const ROUTE_CACHE: u32 = 4096;
 
-/// Directions of connections whose bytes can be kept at a time until those before them come: 132 KB
-/// each.
+/// Directions of connections whose bytes can be kept at a time until those before them come.
 const EARLY: u32 = 16;
+/// Pieces that those are kept in, EARLY_PIECES of bpf/state.h for each.
+pub const EARLY_BYTES: u32 = EARLY * 64;
 
 /// The loopback's index in every network namespace (LOOPBACK_IFINDEX of linux/net_namespace.h).
 pub const LOOPBACK: u32 = 1;
@@ -94,13 +95,14 @@ pub fn check_btf() -> Result<()> {
 
 /// What connections are followed by, and routes are known by: programs of the same
 /// [`crate::abi::STATE_VERSION`] take it over from each other.
-pub const STATE_MAPS: [&str; 15] = [
+pub const STATE_MAPS: [&str; 16] = [
     "linkerd_attachment_map",
     "linkerd_connection_cache_map",
     "linkerd_connection_free_map",
     "linkerd_connection_index_map",
     "linkerd_connection_map",
     "linkerd_dns_query_map",
+    "linkerd_early_bytes_map",
     "linkerd_early_free_map",
     "linkerd_early_map",
     "linkerd_http2_free_map",
@@ -183,6 +185,7 @@ fn entries(map: &str, settings: &Settings) -> Option<u32> {
         "linkerd_http2_more_map" => behind(FIRST_HTTP2, settings.http2_connections),
         "linkerd_http2_free_map" => settings.http2_connections,
         "linkerd_early_map" | "linkerd_early_free_map" => EARLY,
+        "linkerd_early_bytes_map" => EARLY_BYTES,
         "linkerd_route_map" => routes + 1,
         "linkerd_route_index_map" | "linkerd_route_free_map" => routes.max(1),
         "linkerd_route_cache_map" if routes > 0 => ROUTE_CACHE,
@@ -293,12 +296,12 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
 fn prepare_state(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
     let maps = &skel.maps;
     fill(&maps.linkerd_connection_free_map, 0..settings.connections)?;
-    // A stack: the lowest is to come first.
+    // Stacks: the lowest is to come first.
     fill(
         &maps.linkerd_http2_free_map,
         (0..settings.http2_connections).rev(),
     )?;
-    fill(&maps.linkerd_early_free_map, 0..EARLY)?;
+    fill(&maps.linkerd_early_free_map, (0..EARLY).rev())?;
     fill(&maps.linkerd_route_free_map, 1..=settings.routes)
 }
 

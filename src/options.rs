@@ -57,7 +57,7 @@ pub struct Wanted {
     )]
     pub map_size: Option<u32>,
 
-    /// Connections followed at a time (about 0.5 KB each) [default: 8192]
+    /// Connections followed at a time (about 0.6 KB each) [default: 4096]
     #[arg(long, env = "METRICD_CONNECTIONS", value_name = "N")]
     pub connections: Option<NonZeroU32>,
 
@@ -275,7 +275,7 @@ impl Default for Settings {
         let (bounds_ns, bounds) = bounds_ns(&DEFAULT_BUCKETS).expect("they ascend");
         Self {
             map_size: 16384,
-            connections: 8192,
+            connections: 4096,
             http2_connections: 512,
             routes: 0,
             perf_buffer_size: PERF_BUFFER,

@@ -3,7 +3,7 @@
 
 use super::Config;
 use crate::abi::{LatencyEntry, Layout, MetricEntry, RequestEntry, RouteEntry};
-use crate::loader::{DNS_SERVERS, FIRST, FIRST_HISTOGRAMS, FIRST_HTTP2};
+use crate::loader::{DNS_SERVERS, EARLY_BYTES, FIRST, FIRST_HISTOGRAMS, FIRST_HTTP2};
 use crate::options;
 
 /// A hash's buckets, 16 bytes each, of which it has up to two for an element.
@@ -33,8 +33,10 @@ const ROUTE_CACHE: u64 = 4096 * (HASHED + BUCKETS + FREE);
 const RING: u64 = 4 * 4096;
 /// Elements of `linkerd_dns_map`.
 const DNS: u64 = DNS_SERVERS as u64 + 1;
-/// What no setting changes: early bytes (16 × 128 KB), scratch space for each CPU, the programs.
-const FIXED: u64 = 4 << 20;
+/// 3,128 bytes of `linkerd_early_bytes_map`.
+const EARLY: u64 = 4096;
+/// What no setting changes: scratch space for each CPU, the programs.
+const FIXED: u64 = 2 << 20;
 
 /// Bytes that the maps take from the start.
 pub fn at_first(config: &Config) -> u64 {
@@ -79,6 +81,7 @@ fn bytes(config: &Config, full: bool) -> u64 {
         )
         + found(latencies)
         + hash(handshakes + DNS, HANDSHAKE)
+        + hash(EARLY_BYTES.into(), EARLY)
         + connections * CONNECTION
         + found(connections)
         + both(http2, FIRST_HTTP2, HTTP2, MORE_HTTP2)

@@ -315,13 +315,13 @@ fn elements_are_back(kernel: &Kernel) {
     }
 }
 
-/// What is in a free list.
+/// What is in a free list that is a stack.
 fn pop_and_push(list: &MapMut) -> Vec<u32> {
     let mut all = Vec::new();
     while let Ok(Some(element)) = list.lookup_and_delete(&[]) {
         all.push(u32::from_ne_bytes(element.try_into().expect("four bytes")));
     }
-    for element in &all {
+    for element in all.iter().rev() {
         let element = element.to_ne_bytes();
         list.update(&[], &element, MapFlags::ANY)
             .expect("room for what was there");

@@ -25,10 +25,11 @@ fn maps(pod: &Pod) -> Vec<PathBuf> {
     maps.collect()
 }
 
-/// Makes all elements of the maps that grow behind an array.
+/// Makes all elements of the maps that grow and whose keys are numbers.
 fn fill(pod: &Pod) {
+    let grows = |name: &str| name.ends_with("_more_map") || name.ends_with("_early_bytes_map");
     let maps = maps(pod).into_iter();
-    for path in maps.filter(|path| path.to_str().is_some_and(|p| p.ends_with("_more_map"))) {
+    for path in maps.filter(|path| path.to_str().is_some_and(grows)) {
         let map = MapHandle::from_pinned_path(&path).expect("a pinned map");
         let value = vec![0; map.value_size() as usize];
         for number in 0..map.max_entries() {

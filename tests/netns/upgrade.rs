@@ -225,7 +225,7 @@ fn the_same_init_again_changes_nothing() {
         said.contains("epoch 2") && said.contains("already attached"),
         "{said}"
     );
-    assert!(said.contains("--connections stays 8192"), "{said}");
+    assert!(said.contains("--connections stays 4096"), "{said}");
     let said = pod.attach(&["--ipv6", "false"]);
     assert!(said.contains("programs replaced"), "{said}");
     let said = pod.attach(&["--ipv6", "false", "--map-size", "200"]);

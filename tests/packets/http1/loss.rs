@@ -1,5 +1,6 @@
 //! What can't be followed any further is lost visibly, each for its reason.
 
+use libbpf_rs::MapCore;
 use metricd::abi::AbortedValue;
 
 use super::{GET, NOT_FOUND, OK, assert_l7, lost, with};
@@ -110,6 +111,12 @@ fn more_gaps_than_are_kept() {
 
 /// Of bpf/state.h.
 const EARLY_BYTES: usize = 1 << 17;
+const EARLY_PIECE: usize = 2048;
+
+/// How many pieces of early bytes there are.
+fn pieces(f: &Flow) -> usize {
+    f.kernel.skel().maps.linkerd_early_bytes_map.keys().count()
+}
 
 #[test]
 fn more_bytes_than_are_kept() {
@@ -130,6 +137,7 @@ fn more_bytes_than_are_kept() {
             f.send_at(Client, from, &text[..1]);
             if kept {
                 assert_eq!(L7::of(f).requests.http1, requests);
+                assert_eq!(pieces(f), EARLY_BYTES / EARLY_PIECE);
             } else {
                 assert_eq!(L7::of(f).lost, lost(|l| l.gap = 1));
             }
