@@ -322,7 +322,7 @@ struct early {
 	} ranges[EARLY_RANGES];
 };
 
-/* Whose sequence numbers have the same bits between those of EARLY_PIECE and EARLY_BYTES. */
+/* As many in a row, from a sequence number on that is a multiple of EARLY_PIECE. */
 struct early_bytes {
 	__u8 data[EARLY_PIECE + EARLY_LOAD]; /* what is behind the piece only the verifier needs */
 };

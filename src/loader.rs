@@ -22,8 +22,10 @@ const ROUTE_CACHE: u32 = 4096;
 
 /// Directions of connections whose bytes can be kept at a time until those before them come.
 const EARLY: u32 = 16;
-/// Pieces that those are kept in, EARLY_PIECES of bpf/state.h for each.
-pub const EARLY_BYTES: u32 = EARLY * 64;
+/// Pieces that those of one direction are kept in: of bpf/state.h.
+const EARLY_PIECES: u32 = 64;
+/// Pieces in all.
+pub const EARLY_ENTRIES: u32 = EARLY * EARLY_PIECES;
 
 /// The loopback's index in every network namespace (LOOPBACK_IFINDEX of linux/net_namespace.h).
 pub const LOOPBACK: u32 = 1;
@@ -185,7 +187,7 @@ fn entries(map: &str, settings: &Settings) -> Option<u32> {
         "linkerd_http2_more_map" => behind(FIRST_HTTP2, settings.http2_connections),
         "linkerd_http2_free_map" => settings.http2_connections,
         "linkerd_early_map" | "linkerd_early_free_map" => EARLY,
-        "linkerd_early_bytes_map" => EARLY_BYTES,
+        "linkerd_early_bytes_map" => EARLY_ENTRIES,
         "linkerd_route_map" => routes + 1,
         "linkerd_route_index_map" | "linkerd_route_free_map" => routes.max(1),
         "linkerd_route_cache_map" if routes > 0 => ROUTE_CACHE,

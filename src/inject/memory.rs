@@ -3,7 +3,7 @@
 
 use super::Config;
 use crate::abi::{LatencyEntry, Layout, MetricEntry, RequestEntry, RouteEntry};
-use crate::loader::{DNS_SERVERS, EARLY_BYTES, FIRST, FIRST_HISTOGRAMS, FIRST_HTTP2};
+use crate::loader::{DNS_SERVERS, EARLY_ENTRIES, FIRST, FIRST_HISTOGRAMS, FIRST_HTTP2};
 use crate::options;
 
 /// A hash's buckets, 16 bytes each, of which it has up to two for an element.
@@ -22,6 +22,8 @@ const LATENCIES: u64 = 1024;
 const MORE_HTTP2: u64 = 8192;
 /// 600 bytes of `linkerd_handshake_map`, and as many of `linkerd_dns_map`.
 const HANDSHAKE: u64 = 1024;
+/// 3,128 bytes of `linkerd_early_bytes_map`.
+const EARLY_PIECE: u64 = 4096;
 
 /// A slot, bpf/state.h, and up to four words of the cache in front of it.
 const CONNECTION: u64 = 576 + 4 * 8;
@@ -33,8 +35,6 @@ const ROUTE_CACHE: u64 = 4096 * (HASHED + BUCKETS + FREE);
 const RING: u64 = 4 * 4096;
 /// Elements of `linkerd_dns_map`.
 const DNS: u64 = DNS_SERVERS as u64 + 1;
-/// 3,128 bytes of `linkerd_early_bytes_map`.
-const EARLY: u64 = 4096;
 /// What no setting changes: scratch space for each CPU, the programs.
 const FIXED: u64 = 2 << 20;
 
@@ -81,7 +81,7 @@ fn bytes(config: &Config, full: bool) -> u64 {
         )
         + found(latencies)
         + hash(handshakes + DNS, HANDSHAKE)
-        + hash(EARLY_BYTES.into(), EARLY)
+        + hash(EARLY_ENTRIES.into(), EARLY_PIECE)
         + connections * CONNECTION
         + found(connections)
         + both(http2, FIRST_HTTP2, HTTP2, MORE_HTTP2)
