@@ -542,7 +542,7 @@ struct scratch {
 	struct window window;
 	struct hpack_memo block; /* the block at hand, if it is short */
 	struct route route;
-	__u8 buffer[BUFFER + 32];
+	__u8 buffer[BUFFER + 48];
 	struct metric_key series;      /* where a series is looked for by its key */
 	struct request_key response;   /* likewise responses */
 	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for conn.h */

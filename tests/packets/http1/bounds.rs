@@ -124,6 +124,45 @@ fn content_length_line() {
 }
 
 #[test]
+fn content_length_digits() {
+    // Up to seven behind a blank are read at once, others one by one.
+    let numbers = [
+        "1",
+        "09",
+        "10",
+        "123",
+        "1234",
+        "10000",
+        "987654",
+        "1234567",
+        "9999999",
+        "0000002",
+        "00000002",
+        "10000000",
+        "12345678",
+        "000123456789",
+    ];
+    for number in numbers {
+        for blank in ["", " ", "  ", "\t"] {
+            let body: u32 = number.parse().expect("a number");
+            with(|f| {
+                f.request(GET);
+                f.response(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length:{blank}{number}\r\n\r\n"
+                ));
+                f.skip(Server, body - 1);
+                assert_eq!(L7::of(f), L7::seen(1, &[]), "{number} but for a byte");
+                f.response("x");
+                assert_eq!(L7::of(f), L7::seen(1, &[(200, 1)]), "{number}");
+                f.request(GET);
+                f.response(OK);
+                assert_eq!(L7::of(f), L7::seen(2, &[(200, 2)]), "{number}, and on");
+            });
+        }
+    }
+}
+
+#[test]
 fn content_length_line_cut() {
     let line = |pad: usize, len: usize| {
         let zeros = "0".repeat(len - "Content-Length:5".len() - pad);
