@@ -551,6 +551,6 @@ struct scratch {
 	struct tap_head tap_head;      /* on their way to linkerd_perf_map */
 	struct tap_end tap_end;
 	struct dns dns;
-};
+} __attribute__((aligned(128))); /* neither a line nor its neighbour is another CPU's */
 
 #endif

@@ -215,6 +215,22 @@ fn cache(connections: u32) -> u32 {
         .unwrap_or(1 << 31)
 }
 
+/// How many CPUs can be told apart by their numbers, of which not all need be there.
+fn cpus() -> Result<u32> {
+    let path = "/sys/devices/system/cpu/possible";
+    let possible = fs::read_to_string(path).with_context(|| {
+        format!("read how many CPUs there can be from {path}: is /sys mounted?")
+    })?;
+    highest(&possible)
+        .map(|highest| highest + 1)
+        .with_context(|| format!("{path} says {possible:?}, which is no list of CPUs"))
+}
+
+/// Of a list in the kernel's form, as `0-3,8`.
+fn highest(list: &str) -> Option<u32> {
+    list.trim().rsplit(['-', ',']).next()?.parse().ok()
+}
+
 /// What programs are loaded for.
 pub struct Plan<'a> {
     pub settings: &'a Settings,
@@ -256,6 +272,10 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
     config.detail = settings.detail as u8;
     config.ipv6 = u8::from(settings.ipv6);
     config.ordered = u8::from(cfg!(target_arch = "x86_64"));
+    open.maps
+        .linkerd_scratch_map
+        .set_max_entries(cpus()?)
+        .context("size linkerd_scratch_map")?;
     for mut map in open.open_object_mut().maps_mut() {
         let name = pin_name(&map.name().to_string_lossy()).to_owned();
         let pinned = if STATE_MAPS.contains(&name.as_str()) {
@@ -359,4 +379,18 @@ fn fill(list: &impl MapCore, elements: impl Iterator<Item = u32>) -> Result<()> 
             .with_context(|| format!("fill {}", list.name().to_string_lossy()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_of_a_list() {
+        assert_eq!(highest("0\n"), Some(0));
+        assert_eq!(highest("0-63\n"), Some(63));
+        assert_eq!(highest("0,2-3"), Some(3));
+        assert_eq!(highest("0-3,8"), Some(8));
+        assert_eq!(highest(""), None);
+    }
 }
