@@ -683,13 +683,12 @@ static __always_inline void http1_lines(struct scratch *s, struct parser *h, int
 
 	for (int i = 0; i < events; i++) {
 		__u64 feeds = scan->feeds, name, from;
-		__u32 at, end, len, word;
+		__u32 at, end, len, word = scan->word;
 		const __u8 *words;
 
 		/* The hint is for 5.10: without it clang lets the loop's end fall through into its
 		 * beginning, which that kernel refuses (tests/kernels). */
 		if (unlikely(!feeds)) {
-			word = scan->word;
 			from = word;
 			bounded(from, 1023);
 			words = s->buffer + from;
@@ -707,7 +706,7 @@ static __always_inline void http1_lines(struct scratch *s, struct parser *h, int
 			if (!feeds)
 				continue;
 		}
-		end = scan->word + lowest_byte(feeds);
+		end = word + lowest_byte(feeds);
 		if (end >= scan->total) {
 			scan->word = end;
 			break;
