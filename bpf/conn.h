@@ -44,8 +44,8 @@ static __always_inline __u32 conn_cache_place(const struct conn_key *key)
 	const __u64 *k = (const __u64 *)key;
 	__u64 h = (k[0] ^ k[2]) + (k[1] ^ k[3]) * 0x9e3779b97f4a7c15ULL;
 
-	h = (h ^ k[4] >> 32) * 0xff51afd7ed558ccdULL >> 32;
-	return (h + key->local_port + key->remote_port) & config.cache_mask;
+	h = (h ^ key->rest) * 0xff51afd7ed558ccdULL >> 32;
+	return (h + (key->ports & 0xffff) + (key->ports >> 16)) & config.cache_mask;
 }
 
 /*

@@ -701,10 +701,11 @@ static __always_inline void http1_lines(struct scratch *s, struct parser *h, int
 			}
 			scan->word = word;
 			scan->feeds = feeds;
-			if (word >= scan->total)
-				break;
-			if (!feeds)
+			if (!feeds) {
+				if (word >= scan->total)
+					break;
 				continue;
+			}
 		}
 		end = word + lowest_byte(feeds);
 		if (end >= scan->total) {

@@ -130,16 +130,15 @@ static __always_inline void packet_ends(struct __sk_buff *skb, struct packet *p,
 		p->to_local = !p->egress;
 	}
 	p->kind = SERIES_IP;
-	p->key.proto = proto;
-	p->key.ifindex = skb->ifindex;
+	p->key.rest = conn_rest(skb->ifindex, proto);
 	if (p->to_local) {
 		p->key.remote[0] = src[0], p->key.remote[1] = src[1];
 		p->key.local[0] = dst[0], p->key.local[1] = dst[1];
-		p->key.remote_port = src_port, p->key.local_port = dst_port;
+		p->key.ports = conn_ports(dst_port, src_port);
 	} else {
 		p->key.remote[0] = dst[0], p->key.remote[1] = dst[1];
 		p->key.local[0] = src[0], p->key.local[1] = src[1];
-		p->key.remote_port = dst_port, p->key.local_port = src_port;
+		p->key.ports = conn_ports(src_port, dst_port);
 	}
 }
 

@@ -35,11 +35,33 @@
 struct conn_key {
 	__u64 local[2];
 	__u64 remote[2];
-	__u16 local_port; /* host order; 0 for protocols without ports and for fragments */
-	__u16 remote_port;
-	__u32 ifindex : 24; /* a connection seen on two interfaces is two */
-	__u32 proto : 8;
+	union {
+		__u32 ports;
+		struct {
+			__u16
+			    local_port; /* host order; 0 for protocols without and for fragments */
+			__u16 remote_port;
+		};
+	};
+	union {
+		__u32 rest;
+		struct {
+			__u32 ifindex : 24; /* a connection seen on two interfaces is two */
+			__u32 proto : 8;
+		};
+	};
 };
+
+/* Written as they are read, in words: the load of a word waits for stores of its parts. */
+static __always_inline __u32 conn_ports(__u32 local_port, __u32 remote_port)
+{
+	return local_port | remote_port << 16;
+}
+
+static __always_inline __u32 conn_rest(__u32 ifindex, __u32 proto)
+{
+	return (ifindex & 0xffffff) | proto << 24;
+}
 
 enum role {
 	CLIENT = 0,
