@@ -317,6 +317,37 @@ static __always_inline bool http1_digits(__u64 *text, __u32 n)
 
 #define LENGTH_LINE 63 /* bytes of a content-length line */
 
+/* The value of a content-length line, `len` bytes at `at`. Returns false if it is no number. */
+static __always_inline bool http1_number(struct scratch *s, __u32 at, __u32 len, __u64 *value)
+{
+	volatile struct scan *scan = &s->scan;
+
+	*value = buffer8(s, at + 15);
+	if (likely((*value & 0xff) == ' ' && len - 17 < 7 && http1_digits(value, len - 16)))
+		return true;
+	scan->number = 0;
+	scan->digits = scan->ended = 0;
+	for (__u32 i = 15; i < LENGTH_LINE; i++) {
+		__u32 b;
+
+		if (i >= len)
+			break;
+		b = buffer1(s, at + i);
+		if (b == ' ' || b == '\t') {
+			scan->ended = scan->digits;
+			continue;
+		}
+		b -= '0';
+		if (unlikely(b > 9 || scan->ended || scan->digits == 18))
+			return false;
+		if (scan->number || !scan->digits)
+			scan->digits++;
+		scan->number = scan->number * 10 + b;
+	}
+	*value = scan->number;
+	return scan->digits && len <= LENGTH_LINE;
+}
+
 /*
  * "content-length:" and its value, `len` bytes at `at`, of which the name has been seen. RFC 9112
  * section 6.3.
@@ -324,34 +355,10 @@ static __always_inline bool http1_digits(__u64 *text, __u32 n)
 static __always_inline int http1_content_length(struct __sk_buff *skb, struct scratch *s,
 						struct parser *h, __u32 at, __u32 len)
 {
-	volatile struct scan *scan = &s->scan;
-	__u64 value = buffer8(s, at + 15);
+	__u64 value;
 
-	if (unlikely((value & 0xff) != ' ' || len - 17 >= 7 || !http1_digits(&value, len - 16))) {
-		scan->number = 0;
-		scan->digits = scan->ended = 0;
-		for (__u32 i = 15; i < LENGTH_LINE; i++) {
-			__u32 b;
-
-			if (i >= len)
-				break;
-			b = buffer1(s, at + i);
-			if (b == ' ' || b == '\t') {
-				scan->ended = scan->digits;
-				continue;
-			}
-			b -= '0';
-			if (unlikely(b > 9 || scan->ended || scan->digits == 18))
-				return parser_lost(skb, LOST_MALFORMED);
-			if (scan->number || !scan->digits)
-				scan->digits++;
-			scan->number = scan->number * 10 + b;
-		}
-		value = scan->number;
-		if (unlikely(!scan->digits || len > LENGTH_LINE))
-			return parser_lost(skb, LOST_MALFORMED);
-	}
-	if (unlikely((h->framing & FRAMING_LENGTH) && h->length != value))
+	if (unlikely(!http1_number(s, at, len, &value) ||
+		     ((h->framing & FRAMING_LENGTH) && h->length != value)))
 		return parser_lost(skb, LOST_MALFORMED);
 	h->framing |= FRAMING_LENGTH;
 	h->length = value;
@@ -672,30 +679,35 @@ __noinline int http1_first_server(struct __sk_buff *skb, __u32 total)
 #define FOUND_END (1 << 0)   /* the empty line: the packet's position is behind it */
 #define FOUND_AGAIN (1 << 1) /* the second line of one kind: it is left for the next block */
 
+/* The buffer from `at` on. In 64 bits, which spares the conversion that buffer8 takes. */
+static __always_inline const __u64 *http1_words(struct scratch *s, __u64 at)
+{
+	bounded(at, 1023);
+	return (const __u64 *)(s->buffer + at);
+}
+
 /*
  * Finds the lines of the block, notes those that matter, and nothing else: what a line says is
  * looked at once, behind the loop, which the verifier walks through hundreds of times. A line's
- * length is with its carriage return, and addresses are in 64 bits, which spares their conversion.
+ * length is with its carriage return.
  */
 static __always_inline void http1_lines(struct scratch *s, struct parser *h, int events)
 {
 	volatile struct scan *scan = &s->scan;
 
 	for (int i = 0; i < events; i++) {
-		__u64 feeds = scan->feeds, name, from;
+		__u64 feeds = scan->feeds, name;
 		__u32 at, end, len, word = scan->word;
-		const __u8 *words;
+		const __u64 *words;
 
 		/* The hint is for 5.10: without it clang lets the loop's end fall through into its
 		 * beginning, which that kernel refuses (tests/kernels). */
 		if (unlikely(!feeds)) {
-			from = word;
-			bounded(from, 1023);
-			words = s->buffer + from;
+			words = http1_words(s, word);
 #pragma unroll
 			for (int j = 1; j <= WORDS; j++) {
 				word += 8;
-				feeds = line_feeds(*(const __u64 *)(words + 8 * j));
+				feeds = line_feeds(words[j]);
 				if (feeds)
 					break;
 			}
@@ -716,9 +728,7 @@ static __always_inline void http1_lines(struct scratch *s, struct parser *h, int
 		at = scan->at;
 		scan->at = end + 1;
 		len = end - at;
-		from = at;
-		bounded(from, 1023);
-		name = *(__u64 *)(s->buffer + from);
+		name = *http1_words(s, at);
 		if (unlikely(scan->line != LINE_NEW)) {
 			if (scan->line == LINE_FIRST) {
 				scan->first_at = at;

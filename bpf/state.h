@@ -38,8 +38,7 @@ struct conn_key {
 	union {
 		__u32 ports;
 		struct {
-			__u16
-			    local_port; /* host order; 0 for protocols without and for fragments */
+			__u16 local_port; /* host order; 0 where there are no ports */
 			__u16 remote_port;
 		};
 	};
