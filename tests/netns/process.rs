@@ -45,7 +45,7 @@ fn cannot_start(command: &Command, error: &io::Error) -> ! {
         "nghttpd" => "nghttp2-server",
         "node" => "nodejs",
         "promtool" | "prometheus" => "prometheus",
-        "setpriv" | "setarch" => "util-linux",
+        "setpriv" => "util-linux",
         other => other,
     };
     if error.kind() == ErrorKind::NotFound {

@@ -55,6 +55,11 @@ impl Call {
             None => OTHERS.iter().any(|name| self.name.starts_with(name)),
         }
     }
+
+    /// Whether the heap grows or shrinks by it, or may.
+    pub fn is_of_heap(&self) -> bool {
+        ["brk", "mmap", "munmap", "mremap", "madvise"].contains(&self.name.as_str())
+    }
 }
 
 /// The system calls of a run from beginning to end, which must succeed.
@@ -93,11 +98,10 @@ pub fn kill_at(call: &Call, command: &Command) -> bool {
     killed
 }
 
-/// Up to the name of the log. Memory is where it was in the last run, for how often the heap must
-/// grow depends on that.
+/// Up to the name of the log.
 fn strace() -> Command {
-    let mut command = Command::new("setarch");
-    command.args(["--addr-no-randomize", "strace", "-f", "-qq", "-o"]);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]);
     // Cargo's, of its own folders: the loader would look into each of them for each library.
     command.env_remove("LD_LIBRARY_PATH");
     command
