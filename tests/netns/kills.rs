@@ -5,8 +5,8 @@
 //! METRICD_TEST_KILLS is how many of the calls that change something are tried of each operation,
 //! evenly spread. With `all` there is a kill at every system call: those between two that change
 //! something must leave the same, which then need be healed but once. Only the heap's are left out:
-//! not every run makes as many of those. METRICD_TEST_RANDOM_KILLS is
-//! how many kills are at random moments; METRICD_TEST_SEED makes those the same again.
+//! not every run makes as many of those. METRICD_TEST_RANDOM_KILLS is how many kills are at random
+//! moments; METRICD_TEST_SEED makes those the same again.
 
 use std::collections::BTreeMap;
 use std::fs;
