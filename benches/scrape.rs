@@ -163,15 +163,15 @@ impl PinDir {
             ..Info::current()
         };
         info.bounds_ns[..3].copy_from_slice(&[1_000_000, 10_000_000, 100_000_000]);
-        dir.write(maps::INFO, &[(0u32, info)]);
-        dir.write(maps::COUNTERS, &[(0u32, Counters::default())]);
+        dir.write(records::INFO, &[(0u32, info)]);
+        dir.write(records::COUNTERS, &[(0u32, Counters::default())]);
         let series: Vec<_> = (0..PEERS).map(series).collect();
         let responses: Vec<_> = series.iter().map(responses).collect();
-        dir.write(maps::METRICS, &series);
-        dir.write(maps::REQUESTS, &responses);
-        dir.write::<LatencyKey, LatencyValue>(maps::LATENCY, &[]);
-        dir.write::<HandshakeKey, HandshakeValue>(maps::HANDSHAKE, &[]);
-        dir.write::<DnsKey, DnsValue>(maps::DNS, &[]);
+        dir.write(records::METRICS, &series);
+        dir.write(records::REQUESTS, &responses);
+        dir.write::<LatencyKey, LatencyValue>(records::LATENCY, &[]);
+        dir.write::<HandshakeKey, HandshakeValue>(records::HANDSHAKE, &[]);
+        dir.write::<DnsKey, DnsValue>(records::DNS, &[]);
         dir
     }
 
@@ -181,7 +181,7 @@ impl PinDir {
             key.write(&mut bytes);
             value.write(&mut bytes);
         }
-        fs::write(maps::iter_path(&pins::epoch(&self.0, 1), map), bytes).unwrap();
+        fs::write(records::iter_path(&pins::epoch(&self.0, 1), map), bytes).unwrap();
     }
 }
 

@@ -3,14 +3,19 @@
  * The layout that the kernel side shares with user space. src/abi.rs mirrors
  * it, under the same names; both sides assert the sizes. A change here is a
  * change of LAYOUT_VERSION.
+ *
+ * Exported maps are also read as the text that bpffs makes of them, where each
+ * integer is a decimal number. An array of bytes would be shown as characters up
+ * to the first zero, so addresses and texts in exported maps are arrays of
+ * __u64, which src/abi.rs reads as the bytes that they are.
  */
 #ifndef METRICD_ABI_H
 #define METRICD_ABI_H
 
 #ifdef NEXT_LAYOUT /* for tests of an upgrade to another layout: one more field at an end */
-#define LAYOUT_VERSION 7
+#define LAYOUT_VERSION 8
 #else
-#define LAYOUT_VERSION 6
+#define LAYOUT_VERSION 7
 #endif
 
 /* Of what the kernel side keeps to itself, state.h: programs of the same version take the state of
@@ -79,8 +84,8 @@ enum lost_reason {
 /* A series: who talks to whom. src is the client, dst the server; ports in host
  * order. */
 struct metric_key {
-	__u8 src[16]; /* IPv4 as ::ffff:a.b.c.d */
-	__u8 dst[16];
+	__u64 src[2]; /* IPv4 as ::ffff:a.b.c.d */
+	__u64 dst[2];
 	__u16 src_port; /* 0 unless --detail full */
 	__u16 dst_port;
 	__u8 proto;	/* IANA protocol number */
@@ -136,16 +141,19 @@ struct metric_value {
 #endif
 };
 
-/* An element of linkerd_metrics_map, or of the map behind it. Unused ones are zero, which no key
- * is. */
+/*
+ * An element of linkerd_metrics_map, or of the map behind it. `check` is made of the key by
+ * key_check() and written last. It is 0 in elements that are unused. A reader that sees another
+ * check than the key's has read the key while it was being written.
+ */
 struct metric_entry {
 	struct metric_key key;
 	struct metric_value value;
-#ifdef NEXT_LAYOUT
+#ifndef NEXT_LAYOUT
 	__u64 pad;
-#else
-	__u64 pad[2];
 #endif
+	__u32 pad2;
+	__u32 check;
 };
 
 /* status: 0 is unknown, STATUS_OTHER what did not fit. STATUS_REQUESTS is none: the element counts
@@ -171,7 +179,7 @@ struct request_value {
 struct request_entry {
 	struct request_key key;
 	__u32 latency; /* in linkerd_latency_map */
-	__u32 pad;
+	__u32 check;   /* as in struct metric_entry */
 	struct request_value value; /* of requests, if the key's status is STATUS_REQUESTS */
 };
 
@@ -184,9 +192,9 @@ struct request_entry {
 #define ROUTE_MAX 0x3ff0
 #define ROUTE_TEXT 128
 
-/* An element of linkerd_route_map: a path, filled up with NUL. */
+/* An element of linkerd_route_map: the bytes of a path, filled up with NUL. */
 struct route_entry {
-	char text[ROUTE_TEXT];
+	__u64 text[ROUTE_TEXT / 8];
 };
 
 struct histogram {
@@ -195,7 +203,7 @@ struct histogram {
 };
 
 struct latency_key {
-	__u8 peer[16]; /* zero unless --detail full */
+	__u64 peer[2]; /* zero unless --detail full */
 	__u16 port;    /* the server's */
 	__u8 direction;
 	__u8 protocol;	   /* enum protocol */
@@ -218,16 +226,18 @@ struct latency_value {
 /* An element of linkerd_latency_map. */
 struct latency_entry {
 	struct latency_key key;
-	__u64 pad;
+	__u32 pad;
+	__u32 check; /* as in struct metric_entry */
 	struct latency_value value;
 };
 
+/* Aligned to 4 bytes, which keeps it at 20. */
 struct handshake_key {
-	__u8 peer[16];
+	__u64 peer[2];
 	__u16 port;
 	__u8 direction;
 	__u8 kind;
-};
+} __attribute__((packed, aligned(4)));
 
 struct handshake_value {
 	struct histogram duration; /* of the connection */
@@ -236,10 +246,10 @@ struct handshake_value {
 
 /* DNS over UDP: whom is asked. */
 struct dns_key {
-	__u8 server[16]; /* zero with --detail pod */
+	__u64 server[2]; /* zero with --detail pod */
 	__u8 direction;	 /* enum direction */
 	__u8 kind;	 /* enum series_kind */
-	__u8 pad[6];
+	__u16 pad[3];
 };
 
 #define DNS_RCODES 32 /* of RFC 6895 section 2.3; the last are those above, too */
@@ -332,6 +342,26 @@ enum detail {
 };
 
 /*
+ * Known values (PROOF of src/abi.rs) in every form that exported maps have: integers of each size,
+ * the least, the greatest, and ones whose digits are others in another base; an array of integers,
+ * and one of structs. Who reads maps as text finds these values in their places, or the kernel
+ * writes another form of text than the reader knows.
+ */
+struct proof {
+	__u8 byte;
+	__u8 most_byte;
+	__u16 half;
+	__u32 word;
+	__u64 zero;
+	__u64 most;
+	__u64 words[2];
+	struct latency_pair pairs[2];
+	__u16 most_half;
+	__u16 zero_half;
+	__u32 most_word;
+};
+
+/*
  * What metricd must know to read the maps of an epoch; written by metricd-init into
  * linkerd_info_map. Values of exported maps, and this struct, grow at their end only, so that a
  * reader of another version finds what it knows.
@@ -357,12 +387,13 @@ struct info {
 	__u32 bounds;		  /* how many of bounds_ns are set */
 	__u32 routes;		  /* 0 if they are not told apart */
 	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
-	char version[32];	  /* of metricd-init, NUL-terminated */
+	__u64 version[4];	  /* of metricd-init: text, NUL-terminated */
 	__u64 object;		  /* a hash of the programs; 0 until they run */
 	__u32 perf_buffer_size;	  /* of linkerd_perf_map, as it was asked for */
 	__u32 dns_size;
 	__u32 dns_capacity;
 	__u32 pad;
+	struct proof proof;
 };
 
 /* What metricd-init has attached, in linkerd_attachment_map. */
@@ -393,7 +424,8 @@ _Static_assert(sizeof(struct handshake_value) == 528, "handshake_value");
 _Static_assert(sizeof(struct dns_key) == 24, "dns_key");
 _Static_assert(sizeof(struct dns_value) == 568, "dns_value");
 _Static_assert(sizeof(struct counters) == 80, "counters");
-_Static_assert(sizeof(struct info) == 384, "info");
+_Static_assert(sizeof(struct proof) == 80, "proof");
+_Static_assert(sizeof(struct info) == 464, "info");
 _Static_assert(sizeof(struct tap_head) == 32 + TAP_DATA, "tap_head");
 _Static_assert(sizeof(struct tap_end) == 96, "tap_end");
 

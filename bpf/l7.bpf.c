@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * The table in which proxies record requests, where they may call bpf(). They map it into their
- * memory and write to it themselves, by the rule in src/l7/table.rs; here is only what a reader
- * needs.
+ * memory and write to it themselves, by the rule in src/l7/table.rs; the kernel only keeps it.
  */
-#include "elem.h"
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
 
-char _license[] SEC("license") = "Dual BSD/GPL";
-
-/* ELEMENT words, src/l7/layout.rs. */
-struct l7_element {
-	__u64 words[40];
-};
+#include "l7.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -20,5 +15,3 @@ struct {
 	__type(key, __u32);
 	__type(value, struct l7_element);
 } linkerd_l7_map SEC(".maps");
-
-ITERATOR(iter_l7, __u32, struct l7_element)

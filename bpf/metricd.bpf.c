@@ -2,7 +2,6 @@
 /* The two programs. Whatever they see, they let it pass: see PASS. */
 #include "dns.h"
 #include "follow.h"
-#include "iter.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 

@@ -42,24 +42,40 @@ static __always_inline void copy16(void *to, const void *from)
 	((__u64 *)to)[1] = ((__u64 *)from)[1];
 }
 
+/* What shows that a key is whole, in struct metric_entry and its like; never 0. BYTES is a multiple
+ * of 8. */
+static __always_inline __u32 key_check(const void *key, __u32 bytes)
+{
+	__u64 hash = 0;
+
+#pragma unroll
+	for (__u32 i = 0; i < bytes / 8; i++) {
+		hash = (hash ^ ((const __u64 *)key)[i]) * 0x9e3779b97f4a7c15ULL;
+		hash ^= hash >> 29;
+	}
+	return (__u32)hash | 1;
+}
+
 /*
  * Makes the element of KEY in linkerd_WHAT_map, and returns its number, or another CPU's. No
  * element is ever given up, so that a total misses nothing when there is no room (E2BIG) or no
  * memory (ENOMEM): it is counted then as an overflow, and OTHER. PREPARE fills what must be there
- * before others find the element; the key shows it to metricd, and is for the one who made it to
- * write.
+ * before others find the element. The key and its check show the element to metricd; the CPU that
+ * made the element writes them.
  */
 #define element_make(WHAT, KEY, PREPARE)                                                           \
 	({                                                                                         \
 		__u32 i_ = OTHER, *found_;                                                         \
 		typeof(KEY) key_ = (KEY);                                                          \
-		void *new_;                                                                        \
+		typeof(WHAT##_grown(0)) new_;                                                      \
 		if (!bpf_map_pop_elem(&linkerd_##WHAT##_free_map, &i_) &&                          \
 		    (new_ = WHAT##_grown(i_))) {                                                   \
 			PREPARE(new_);                                                             \
 			if (!bpf_map_update_elem(&linkerd_##WHAT##_index_map, key_, &i_,           \
 						 BPF_NOEXIST)) {                                   \
-				__builtin_memcpy(new_, key_, sizeof(*key_));                       \
+				new_->key = *key_;                                                 \
+				barrier();                                                         \
+				new_->check = key_check(key_, sizeof(*key_));                      \
 			} else {                                                                   \
 				bpf_map_push_elem(&linkerd_##WHAT##_free_map, &i_, 0);             \
 				found_ = bpf_map_lookup_elem(&linkerd_##WHAT##_index_map, key_);   \
@@ -129,7 +145,7 @@ static __always_inline struct metric_value *series_value(__u32 series)
 }
 
 /* The other end's address, for a histogram's key: only where --detail full asks for it. */
-static __always_inline void series_peer(__u8 *peer, const struct metric_key *s)
+static __always_inline void series_peer(__u64 *peer, const struct metric_key *s)
 {
 	if (unlikely(config.detail == DETAIL_FULL))
 		copy16(peer, s->direction == DIRECTION_OUTBOUND ? s->dst : s->src);
@@ -253,7 +269,7 @@ __noinline __u32 response_find(struct __sk_buff *skb, __u32 response, __u32 rout
 	if (found)
 		return *found;
 	latency = what.status == STATUS_REQUESTS ? OTHER : latency_find(key);
-#define SET_LATENCY(e) (((struct request_entry *)(e))->latency = latency)
+#define SET_LATENCY(e) ((e)->latency = latency)
 	return element_make(requests, key, SET_LATENCY);
 #undef SET_LATENCY
 }

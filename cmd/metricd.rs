@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Parser;
 use metricd::{
     logging,
-    options::PIN_DIR,
+    options::{PIN_DIR, ReadBy},
     server::{self, Config},
 };
 
@@ -17,9 +17,13 @@ use metricd::{
 #[derive(Parser)]
 #[command(name = "metricd", version)]
 struct Args {
-    /// The directory with the pinned iterators
+    /// The directory with the pinned maps
     #[arg(long, env = "METRICD_PIN_DIR", default_value = PIN_DIR)]
     pin_dir: PathBuf,
+
+    /// How the maps are read: by iterators where metricd-init has pinned them, else as text
+    #[arg(long, env = "METRICD_READ", value_enum, default_value_t = ReadBy::Auto)]
+    read: ReadBy,
 
     /// The file that this pod's proxy records its requests in, by the library
     #[arg(long, env = "METRICD_L7_FILE", value_name = "FILE")]
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
     logging::start();
     let config = Config {
         pin_dir: args.pin_dir,
+        read: args.read,
         l7_file: args.l7_file,
         listen: args.listen,
     };

@@ -9,13 +9,15 @@
 use std::fmt;
 
 /// Of bpf/abi.h: a reader finds what it knows in every layout from [`FIRST_LAYOUT`] on.
-pub const LAYOUT_VERSION: u32 = if NEXT_LAYOUT { 7 } else { 6 };
+pub const LAYOUT_VERSION: u32 = if NEXT_LAYOUT { 8 } else { 7 };
 /// Built as another version would be, for tests of an upgrade to that.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// The first that tells its own sizes.
 pub const FIRST_LAYOUT: u32 = 4;
 /// The first that has maps behind those of elements.
 pub const FIRST_WITH_MORE: u32 = 6;
+/// The first whose maps can be read as text: it has no arrays of bytes, and [`PROOF`].
+pub const FIRST_AS_TEXT: u32 = 7;
 /// Of bpf/abi.h: programs of the same version take connections over from each other.
 pub const STATE_VERSION: u32 = 5;
 /// Slots of a [`Histogram`].
@@ -115,13 +117,26 @@ pub trait Layout: Sized {
     }
 }
 
+/// Something of which bpf/abi.h declares each integer, so that it can be told from others in text.
+pub trait Declared: Layout {
+    /// Appends how many bytes each integer has, in the order of their declaration.
+    fn widths(out: &mut Vec<usize>);
+
+    /// Appends the same of an array of `n`.
+    fn array_widths(n: usize, out: &mut Vec<usize>) {
+        for _ in 0..n {
+            Self::widths(out);
+        }
+    }
+}
+
 /// Values that add up: two readings of different entries make one.
 pub trait Merge {
     fn merge(&mut self, other: &Self);
 }
 
 macro_rules! integers {
-    ($($int:ty),*) => {$(
+    ($($int:ty $({ $($more:tt)* })?),*) => {$(
         impl Layout for $int {
             const SIZE: usize = size_of::<$int>();
 
@@ -135,10 +150,26 @@ macro_rules! integers {
                 out.extend_from_slice(&self.to_ne_bytes());
             }
         }
+
+        impl Declared for $int {
+            fn widths(out: &mut Vec<usize>) {
+                out.push(Self::SIZE);
+            }
+
+            $($($more)*)?
+        }
     )*};
 }
 
-integers!(u8, u16, u32, u64);
+integers!(
+    u8 {
+        /// On the kernel's side they are arrays of __u64.
+        fn array_widths(n: usize, out: &mut Vec<usize>) {
+            u64::array_widths(n / u64::SIZE, out);
+        }
+    },
+    u16, u32, u64
+);
 
 impl Merge for u64 {
     /// Wraps, as the kernel's own addition does.
@@ -162,6 +193,12 @@ impl<T: Layout + Copy + Default, const N: usize> Layout for [T; N] {
         for item in self {
             item.write(out);
         }
+    }
+}
+
+impl<T: Declared + Copy + Default, const N: usize> Declared for [T; N] {
+    fn widths(out: &mut Vec<usize>) {
+        T::array_widths(N, out);
     }
 }
 
@@ -200,6 +237,12 @@ macro_rules! layout {
 
             fn write(&self, out: &mut Vec<u8>) {
                 $(self.$field.write(out);)*
+            }
+        }
+
+        impl Declared for $name {
+            fn widths(out: &mut Vec<usize>) {
+                $(<$ty as Declared>::widths(out);)*
             }
         }
     };
@@ -341,7 +384,10 @@ layout! {
     MetricEntry: 320 {
         key: MetricKey,
         value: MetricValue,
-        pad: [u64; 2],
+        pad: u64,
+        pad2: u32,
+        /// See [`key_check`].
+        check: u32,
     }
 }
 
@@ -372,7 +418,8 @@ layout! {
         key: RequestKey,
         /// Element of `linkerd_latency_map`.
         latency: u32,
-        pad: u32,
+        /// See [`key_check`].
+        check: u32,
         /// Of requests, if the key's status is [`STATUS_REQUESTS`].
         value: RequestValue,
     }
@@ -435,7 +482,9 @@ layout! {
     /// An element of `linkerd_latency_map`.
     LatencyEntry: 560 {
         key: LatencyKey,
-        pad: u64,
+        pad: u32,
+        /// See [`key_check`].
+        check: u32,
         value: LatencyValue,
     }
 }
@@ -470,7 +519,7 @@ layout! {
         direction: u8,
         /// See [`series_kind`].
         kind: u8,
-        pad: [u8; 6],
+        pad: [u16; 3],
     }
 }
 
@@ -524,8 +573,51 @@ counters! {
 }
 
 layout! {
+    /// Known values in every form that exported maps have. Who reads maps as text finds [`PROOF`] in
+    /// the info map, or the kernel writes another form of text than this reader knows.
+    Proof: 80 {
+        byte: u8,
+        most_byte: u8,
+        half: u16,
+        word: u32,
+        zero: u64,
+        most: u64,
+        words: [u64; 2],
+        pairs: [LatencyPair; 2],
+        most_half: u16,
+        zero_half: u16,
+        most_word: u32,
+    }
+}
+
+/// The least and the greatest integers of each size, and ones whose digits would be others, or
+/// letters, in another base.
+pub const PROOF: Proof = Proof {
+    byte: 10,
+    most_byte: u8::MAX,
+    half: 4096,
+    word: 1_000_000,
+    zero: 0,
+    most: u64::MAX,
+    words: [1 << 63, 12_345_678_901_234_567_890],
+    pairs: [
+        LatencyPair {
+            duration: 11,
+            ttfb: 0,
+        },
+        LatencyPair {
+            duration: 0,
+            ttfb: 1 << 32,
+        },
+    ],
+    most_half: u16::MAX,
+    zero_half: 0,
+    most_word: u32::MAX,
+};
+
+layout! {
     /// What a reader must know of an epoch; written by metricd-init.
-    Info: 384 {
+    Info: 464 {
         /// [`LAYOUT_VERSION`] of the writer; 0 until it has written.
         layout: u32,
         /// [`STATE_VERSION`] of the writer.
@@ -563,6 +655,8 @@ layout! {
         dns_size: u32,
         dns_capacity: u32,
         pad: u32,
+        /// [`PROOF`]; zero in layouts before [`FIRST_AS_TEXT`].
+        proof: Proof,
     }
 }
 
@@ -696,6 +790,7 @@ impl Info {
             counters_size: Counters::SIZE as u32,
             dns_size: DnsValue::SIZE as u32,
             version,
+            proof: PROOF,
             ..Self::default()
         }
     }
@@ -717,6 +812,17 @@ impl Info {
         let text = self.version.split(|byte| *byte == 0).next();
         String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
     }
+}
+
+/// What the programs write behind a key when it is whole, never 0: key_check() of bpf/series.h. Its
+/// size is a multiple of 8 bytes.
+pub fn key_check(key: &[u8]) -> u32 {
+    let mut hash = 0;
+    for word in key.as_chunks().0 {
+        hash = (hash ^ u64::from_ne_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 29;
+    }
+    hash as u32 | 1
 }
 
 impl RouteEntry {

@@ -1,16 +1,21 @@
 //! Pinning maps and their iterators: those that stay, and those of an epoch.
 
 use std::fs;
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use libbpf_rs::MapCore;
 use libbpf_rs::skel::Skel;
 
+use crate::abi::{FIRST_AS_TEXT, LAYOUT_VERSION};
+use crate::installed;
+use crate::iterators::{self, Iterators};
 use crate::loader::{self, EPOCH_MAPS, STATE_MAPS};
-use crate::maps;
-use crate::pins;
+use crate::options::{READER_GID, ReadBy};
+use crate::pins::{self, MAP_MODE};
+use crate::records::{EXPORTED, INFO, iter_path, text_path};
 use crate::skel::MetricdSkel;
 
 /// Pins what connections are followed by.
@@ -28,39 +33,73 @@ pub fn pin_added(skel: &MetricdSkel, dir: &Path) -> Result<()> {
     pin_maps(skel, &added, dir)
 }
 
-/// Pins what is exported, with an iterator for each map that is read by a group, into a folder of
-/// its own, which readers then see as a whole.
-pub fn publish(skel: &mut MetricdSkel, dir: &Path, number: u32, reader_gid: u32) -> Result<()> {
+/// Pins what is exported into a folder of its own, which readers then see as a whole. The maps that
+/// are read can be read by a group.
+pub fn publish(skel: &MetricdSkel, dir: &Path, number: u32, reader_gid: u32) -> Result<()> {
     let (next, epoch) = (pins::next_epoch(dir), pins::epoch(dir, number));
     if next.exists() {
         pins::remove_folder(&next)?;
     }
     pins::make_readable(&next, reader_gid)?;
     pin_maps(skel, &EPOCH_MAPS, &next)?;
-    let (progs, maps) = (&skel.progs, &skel.maps);
-    for (program, map) in [
-        (&progs.iter_metrics, &maps.linkerd_metrics_map),
-        (&progs.iter_metrics, &maps.linkerd_metrics_more_map),
-        (&progs.iter_requests, &maps.linkerd_requests_map),
-        (&progs.iter_requests, &maps.linkerd_requests_more_map),
-        (&progs.iter_route, &maps.linkerd_route_map),
-        (&progs.iter_latency, &maps.linkerd_latency_map),
-        (&progs.iter_latency, &maps.linkerd_latency_more_map),
-        (&progs.iter_handshake, &maps.linkerd_handshake_map),
-        (&progs.iter_dns, &maps.linkerd_dns_map),
-        (&progs.iter_counters, &maps.linkerd_counters_map),
-        (&progs.iter_info, &maps.linkerd_info_map),
-    ] {
-        let name = map.name().to_string_lossy();
-        let path = maps::iter_path(&next, &name);
-        program
-            .attach_iter(map.as_fd())
-            .and_then(|mut link| link.pin(&path))
-            .with_context(|| format!("pin the iterator of {name} as {}", path.display()))?;
-        pins::let_read(&path, reader_gid)?;
+    for map in EXPORTED {
+        pins::let_read(&text_path(&next, map), reader_gid, MAP_MODE)?;
     }
     fs::rename(&next, &epoch)
         .with_context(|| format!("rename {} to {}", next.display(), epoch.display()))
+}
+
+/// Pins iterators beside the maps of every epoch that has none, or takes them away, as `by` says.
+/// Without them, maps are read as text. Returns a line that says which way it is.
+///
+/// # Errors
+/// If iterators are asked for and the kernel refuses them, or what is to go does not.
+pub fn settle(dir: &Path, by: ReadBy, reader_gid: Option<u32>) -> Result<String> {
+    let epochs = pins::epochs(dir).with_context(|| format!("list {}", dir.display()))?;
+    let mut without = Vec::new();
+    for (_, epoch) in &epochs {
+        let layout = installed::info(epoch)?.layout;
+        let has_iterators = iter_path(epoch, INFO).exists();
+        if by == ReadBy::Text && has_iterators && layout >= FIRST_AS_TEXT {
+            iterators::remove(epoch)?;
+        } else if by != ReadBy::Text && !has_iterators && layout == LAYOUT_VERSION {
+            without.push(epoch);
+        }
+    }
+    match pin_iterators(&without, reader_gid) {
+        Err(error) if by == ReadBy::Auto => {
+            for epoch in without {
+                iterators::remove(epoch)?;
+            }
+            Ok(format!("maps are read as text: {error:#}"))
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(match by {
+            ReadBy::Text => "maps are read as text, as asked for".into(),
+            _ => "maps are read by iterators".into(),
+        }),
+    }
+}
+
+fn pin_iterators(epochs: &[&PathBuf], reader_gid: Option<u32>) -> Result<()> {
+    if epochs.is_empty() {
+        return Ok(());
+    }
+    let mut object = MaybeUninit::uninit();
+    let iterators = Iterators::load(&mut object)?;
+    for epoch in epochs {
+        // Some may be there of a run that was interrupted.
+        iterators::remove(epoch)?;
+        let reader = reader_gid
+            .or_else(|| pins::reader(epoch))
+            .unwrap_or(READER_GID);
+        // INFO's comes last: it tells the way.
+        for name in EXPORTED.into_iter().rev() {
+            let map = installed::open_map(&text_path(epoch, name))?;
+            iterators.pin(name, map.as_fd(), &iter_path(epoch, name), reader)?;
+        }
+    }
+    Ok(())
 }
 
 fn pin_maps(skel: &MetricdSkel, names: &[&str], dir: &Path) -> Result<()> {

@@ -7,6 +7,8 @@
 //! - An epoch's folder becomes visible as a whole.
 //! - New programs are pinned beside the old ones until they have taken their places at every hook;
 //!   those of a run that was interrupted, too, for they may run.
+//! - Maps can be read as text all the time. While iterators come or go, the one over the info map is
+//!   there only while all are.
 //! - Meanwhile the newest epoch does not say which programs run. Unless it says that ours do, they
 //!   are loaded again.
 
@@ -21,9 +23,10 @@ use crate::attach::Running;
 use crate::epoch;
 use crate::gc;
 use crate::installed::{self, Installed};
+use crate::iterators::Iterators;
 use crate::loader::{self, Plan};
 use crate::netns::{self, Interface};
-use crate::options::{LARGE_MAP, Options, READER_GID, Settings};
+use crate::options::{LARGE_MAP, Options, READER_GID, ReadBy, Settings};
 use crate::pins::{self, Lock};
 use crate::redirect;
 use crate::skel::MetricdSkel;
@@ -34,7 +37,7 @@ const EPOCHS: u32 = 255;
 
 /// Attaches to the interfaces of the network namespace that the thread is in, or to those of them
 /// that are not attached yet. Programs of another build, or with other settings, are replaced.
-/// Returns a line for each hook.
+/// Returns a line for each hook, and one that says how the maps are read.
 ///
 /// # Errors
 /// With what was tried on what; nothing stays attached that was not before, and what was attached
@@ -63,8 +66,13 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
         }
         None => (install(options)?, true),
     };
-    match attach_to(&installed, options, &interfaces) {
-        Ok(attached) => lines.extend(attached),
+    let attached = epoch::settle(&options.pin_dir, options.read, options.reader_gid)
+        .and_then(|read| Ok((attach_to(&installed, options, &interfaces)?, read)));
+    match attached {
+        Ok((attached, read)) => {
+            lines.extend(attached);
+            lines.push(read);
+        }
         Err(error) => {
             if fresh {
                 // What failed is worth more than what fails in cleaning up behind it.
@@ -100,6 +108,11 @@ pub fn upgrade(options: &Options) -> Result<Vec<String>> {
         );
     };
     let mut lines = replace(&installed, options)?;
+    lines.push(epoch::settle(
+        &options.pin_dir,
+        options.read,
+        options.reader_gid,
+    )?);
     lines.extend(redirect::upgrade(&installed)?);
     Ok(lines)
 }
@@ -153,6 +166,10 @@ fn detach_locked(pin_dir: &Path, _lock: &Lock) -> Result<Vec<String>> {
 fn prepare(options: &Options) -> Result<Lock> {
     loader::log_libbpf();
     loader::check_kernel()?;
+    if options.read == ReadBy::Iterator {
+        // Before anything is changed that would have to be taken back.
+        Iterators::load(&mut MaybeUninit::uninit())?;
+    }
     pins::prepare(&options.pin_dir, options.reader_gid.unwrap_or(READER_GID))
 }
 
@@ -173,13 +190,13 @@ fn install(options: &Options) -> Result<Installed> {
         exported: None,
     };
     let mut object = MaybeUninit::uninit();
-    let mut skel = loader::load(&mut object, &plan)?;
+    let skel = loader::load(&mut object, &plan)?;
     // Pins without programs are what an interrupted start has left.
     installed::check_maps(dir)?;
     pins::remove_pins(dir)?;
     let reader = options.reader_gid.unwrap_or(READER_GID);
     let pinned = epoch::pin_state(&skel, dir)
-        .and_then(|()| epoch::publish(&mut skel, dir, plan.epoch, reader))
+        .and_then(|()| epoch::publish(&skel, dir, plan.epoch, reader))
         .and_then(|()| {
             for (hook, program) in programs(&skel) {
                 pins::pin(program, &dir.join(pins::program(hook)))?;
@@ -225,11 +242,11 @@ fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
         exported: same_maps.then_some(current.as_path()),
     };
     let mut object = MaybeUninit::uninit();
-    let mut skel = loader::load(&mut object, &plan)?;
+    let skel = loader::load(&mut object, &plan)?;
     epoch::pin_added(&skel, dir)?;
     if !same_maps {
         let reader = options.reader_gid.or_else(|| pins::reader(&current));
-        epoch::publish(&mut skel, dir, number, reader.unwrap_or(READER_GID))?;
+        epoch::publish(&skel, dir, number, reader.unwrap_or(READER_GID))?;
     }
     let next = pin_next(&skel, dir)?;
     // A new epoch does not say yet that anything runs.

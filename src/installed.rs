@@ -11,10 +11,10 @@ use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Program};
 
 use crate::abi::{AttachmentValue, Info, Layout, read_grown};
 use crate::attach::{Hooks, Owner};
-use crate::maps;
 use crate::netns;
 use crate::options::Settings;
 use crate::pins;
+use crate::records::INFO;
 use crate::sys::Hook;
 
 const ATTACHMENTS: &str = "linkerd_attachment_map";
@@ -61,9 +61,6 @@ impl Installed {
             .with_context(look)?
             .pop()
             .with_context(|| format!("{} has programs and no maps", pin_dir.display()))?;
-        let bytes = map(&folder.join(maps::INFO))?
-            .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
-            .context("read the pinned info map")?;
         Ok(Some(Self {
             pin_dir: pin_dir.to_owned(),
             programs,
@@ -71,7 +68,7 @@ impl Installed {
             interrupted: !left.is_empty(),
             records: map(&pin_dir.join(ATTACHMENTS))?,
             epoch,
-            info: read_grown(&bytes.unwrap_or_default()),
+            info: info(&folder)?,
         }))
     }
 
@@ -143,10 +140,21 @@ impl Installed {
     }
 
     fn say(&self, info: Info) -> Result<()> {
-        map(&pins::epoch(&self.pin_dir, self.epoch).join(maps::INFO))?
+        map(&pins::epoch(&self.pin_dir, self.epoch).join(INFO))?
             .update(&0u32.to_ne_bytes(), &info.to_bytes(), MapFlags::ANY)
             .context("write the pinned info map")
     }
+}
+
+/// What the maps of an epoch say of themselves.
+///
+/// # Errors
+/// If they can't be opened, or are not ours.
+pub fn info(epoch: &Path) -> Result<Info> {
+    let bytes = map(&epoch.join(INFO))?
+        .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
+        .context("read the pinned info map")?;
+    Ok(read_grown(&bytes.unwrap_or_default()))
 }
 
 /// The pinned TCX links, and whether their devices are still there.

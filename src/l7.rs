@@ -40,6 +40,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub use layout::Key;
+pub(crate) use map::MAP;
 pub use recorder::{DEFAULT_SLOTS, FILE, Recorder, SLOTS};
 pub use snapshot::{DurationKey, Series, Snapshot, Unreadable};
 

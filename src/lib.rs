@@ -18,6 +18,7 @@ pub mod inject;
 pub mod injector;
 pub mod install;
 mod installed;
+mod iterators;
 pub mod l7;
 pub mod loader;
 pub mod logging;
@@ -26,6 +27,7 @@ pub mod metrics;
 pub mod netns;
 pub mod options;
 pub mod pins;
+pub mod records;
 pub mod redirect;
 pub mod remote;
 pub mod run;
@@ -35,6 +37,7 @@ pub mod server;
 pub mod sys;
 pub mod tap;
 pub mod target;
+pub mod text;
 pub mod view;
 pub mod work;
 
@@ -42,6 +45,12 @@ pub mod work;
 #[allow(unsafe_code, clippy::all)]
 pub mod skel {
     include!(concat!(env!("OUT_DIR"), "/metricd.skel.rs"));
+}
+
+/// The skeleton of bpf/iterators.bpf.c.
+#[allow(unsafe_code, clippy::all)]
+mod iterators_skel {
+    include!(concat!(env!("OUT_DIR"), "/iterators.skel.rs"));
 }
 
 /// The same from bpf/l7.bpf.c.

@@ -12,7 +12,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::abi::{
     DnsKey, DnsValue, HandshakeKey, HandshakeValue, LatencyEntry, Layout, MetricEntry, MetricKey,
-    RequestEntry, STATUS_OTHER, STATUS_REQUESTS, series_kind,
+    RequestEntry, STATUS_OTHER, STATUS_REQUESTS, key_check, series_kind,
 };
 use crate::options::{IDLE_OTHER, IDLE_TCP, Settings};
 use crate::skel::{MetricdSkel, MetricdSkelBuilder};
@@ -48,10 +48,9 @@ pub fn log_libbpf() {
 /// Says what this kernel lacks.
 ///
 /// # Errors
-/// If it is older than 5.10, or was built without BTF.
+/// If it is older than 5.10.
 pub fn check_kernel() -> Result<()> {
-    check_release(&kernel_release()?)?;
-    check_btf()
+    check_release(&kernel_release()?)
 }
 
 /// What `uname -r` prints.
@@ -77,20 +76,6 @@ pub fn version(release: &str) -> (u32, u32) {
 pub fn check_release(release: &str) -> Result<()> {
     if version(release) < (5, 10) {
         bail!("kernel {release} is too old, 5.10 or later is needed");
-    }
-    Ok(())
-}
-
-/// Says whether this kernel describes its own types.
-///
-/// # Errors
-/// If it was built without BTF.
-pub fn check_btf() -> Result<()> {
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        bail!(
-            "kernel {} has no BTF: it must be built with CONFIG_DEBUG_INFO_BTF=y",
-            kernel_release()?
-        );
     }
     Ok(())
 }
@@ -338,17 +323,20 @@ fn prepare_epoch(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
     };
     let series = MetricEntry {
         key: other,
+        check: key_check(&other.to_bytes()),
         ..MetricEntry::default()
     };
     put(&maps.linkerd_metrics_map, &0u32, &series)?;
-    let mut requests = RequestEntry::default();
-    requests.key.series = other;
-    requests.key.status = STATUS_OTHER;
-    put(&maps.linkerd_requests_map, &0u32, &requests)?;
-    requests.key.status = STATUS_REQUESTS;
-    put(&maps.linkerd_requests_map, &1u32, &requests)?;
+    for (number, status) in [(0u32, STATUS_OTHER), (1, STATUS_REQUESTS)] {
+        let mut requests = RequestEntry::default();
+        requests.key.series = other;
+        requests.key.status = status;
+        requests.check = key_check(&requests.key.to_bytes());
+        put(&maps.linkerd_requests_map, &number, &requests)?;
+    }
     let mut latency = LatencyEntry::default();
     latency.key.kind = series_kind::OTHER;
+    latency.check = key_check(&latency.key.to_bytes());
     put(&maps.linkerd_latency_map, &0u32, &latency)?;
     put(
         &maps.linkerd_handshake_map,

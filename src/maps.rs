@@ -1,8 +1,4 @@
-//! Reading the pinned maps.
-//!
-//! Beside each map, metricd-init pins an iterator that writes the map's raw entries to whoever
-//! opens and reads it. So this is plain file reading: no `bpf()` call, no capability, and maps that
-//! were replaced since the last scrape are found by themselves.
+//! What the pinned maps hold, made of the records that [`crate::records`] reads.
 //!
 //! Each set of maps, an epoch, has a folder of its own ([`pins::epochs`]). Connections go on in the
 //! newest; what they counted before stays in those before it. So what is exported is the sum.
@@ -11,143 +7,18 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    fs::File,
-    io::{self, ErrorKind, Read},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use crate::abi::{
-    self, BUCKETS, Counters, DnsKey, DnsValue, FIRST_LAYOUT, FIRST_WITH_MORE, HandshakeKey,
-    HandshakeValue, Histogram, Info, LatencyKey, LatencyValue, Layout, Merge, MetricKey,
-    MetricValue, RequestKey, RequestValue, RouteEntry, STATUS_OTHER, STATUS_REQUESTS, Truncated,
-    route, series_kind,
+    BUCKETS, Counters, DnsKey, DnsValue, HandshakeKey, HandshakeValue, Histogram, Info, LatencyKey,
+    LatencyValue, Merge, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER,
+    STATUS_REQUESTS, route, series_kind,
 };
+use crate::options::ReadBy;
 use crate::pins;
-
-/// Counters per series.
-pub const METRICS: &str = "linkerd_metrics_map";
-/// Those that the map of [`METRICS`] has no room for; likewise below.
-pub const METRICS_MORE: &str = "linkerd_metrics_more_map";
-/// Responses by protocol and status.
-pub const REQUESTS: &str = "linkerd_requests_map";
-pub const REQUESTS_MORE: &str = "linkerd_requests_more_map";
-/// The paths of routes, by number.
-pub const ROUTES: &str = "linkerd_route_map";
-/// Histograms of requests.
-pub const LATENCY: &str = "linkerd_latency_map";
-pub const LATENCY_MORE: &str = "linkerd_latency_more_map";
-/// Histograms of connections.
-pub const HANDSHAKE: &str = "linkerd_handshake_map";
-/// Counters per server of DNS.
-pub const DNS: &str = "linkerd_dns_map";
-/// An array of one: what the programs count about themselves.
-pub const COUNTERS: &str = "linkerd_counters_map";
-/// An array of one: what a reader must know.
-pub const INFO: &str = "linkerd_info_map";
-
-/// Where the iterator over `map` is pinned, in the folder of an epoch.
-pub fn iter_path(epoch: &Path, map: &str) -> PathBuf {
-    epoch.join(format!("{map}_iter"))
-}
-
-/// Why the maps could not be read, with what to do about it.
-#[derive(Debug)]
-pub enum Unreadable {
-    /// Nothing is pinned yet, or not everything.
-    Waiting {
-        path: PathBuf,
-    },
-    /// Nothing is, and metricd-init has left word of why.
-    Failed {
-        reason: String,
-    },
-    Denied {
-        path: PathBuf,
-    },
-    /// The pins are of another version.
-    Layout {
-        path: PathBuf,
-        found: u32,
-    },
-    /// Bytes that are no records.
-    Truncated {
-        path: PathBuf,
-        error: Truncated,
-    },
-    Io {
-        path: PathBuf,
-        tried: &'static str,
-        error: io::Error,
-    },
-}
-
-impl Unreadable {
-    fn new(tried: &'static str, path: &Path, error: io::Error) -> Self {
-        let path = path.to_owned();
-        match error.kind() {
-            ErrorKind::NotFound => Self::Waiting { path },
-            ErrorKind::PermissionDenied => Self::Denied { path },
-            _ => Self::Io { path, tried, error },
-        }
-    }
-
-    /// In a few words that do not change while the cause does not: the label of
-    /// `linkerd_ebpf_up`.
-    pub fn reason(&self) -> String {
-        match self {
-            Self::Waiting { .. } => "waiting for metricd-init".into(),
-            Self::Failed { reason } => format!("metricd-init failed: {reason}"),
-            Self::Denied { .. } => "no permission to read the pinned iterators".into(),
-            Self::Layout { found, .. } => {
-                format!(
-                    "pins have layout {found}, this metricd reads layout {FIRST_LAYOUT} and later \
-                     ones"
-                )
-            }
-            Self::Truncated { .. } => "the pinned iterators do not write whole records".into(),
-            Self::Io { tried, error, .. } => format!("{tried} a pinned iterator: {}", error.kind()),
-        }
-    }
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Waiting { path } => write!(
-                f,
-                "waiting for metricd-init: {} is not there yet; if it stays so, see how \
-                 metricd-init ended and whether both have the same pin directory",
-                path.display()
-            ),
-            Self::Failed { reason } => write!(
-                f,
-                "metricd-init failed, so there is nothing to read: {reason}"
-            ),
-            Self::Denied { path } => write!(
-                f,
-                "no permission to read {}: run metricd in the group that metricd-init gave its \
-                 iterators to",
-                path.display()
-            ),
-            Self::Layout { path, found } => write!(
-                f,
-                "{} says layout {found}, this metricd reads layout {FIRST_LAYOUT} and later ones: \
-                 run metricd-init and metricd of the same version",
-                path.display()
-            ),
-            Self::Truncated { path, error } => write!(
-                f,
-                "{}: {error}: run metricd-init and metricd of the same version",
-                path.display()
-            ),
-            Self::Io { path, tried, error } => write!(f, "{tried} {}: {error}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for Unreadable {}
+use crate::records::{INFO, Reader, Unreadable, Way, text_path};
 
 /// What the maps held at one time.
 ///
@@ -168,6 +39,8 @@ pub struct Snapshot {
     pub dns: Vec<(DnsKey, DnsValue)>,
     /// How many entries each map held.
     pub entries: Entries,
+    /// How the newest epoch was read.
+    pub way: Way,
     /// How long reading took.
     pub took: Duration,
 }
@@ -183,18 +56,18 @@ pub struct Entries {
 }
 
 impl Snapshot {
-    /// Reads all maps by the iterators pinned in `pin_dir`. Takes about 1 ms per 1,000 entries and
-    /// blocks for that long.
+    /// Reads all maps that are pinned in `pin_dir`, and blocks for that long. An entry takes some 1 µs
+    /// by iterators, and some 10 µs as text.
     ///
     /// # Errors
     ///
-    /// [`Unreadable`], when one of the iterators is: there is no half a snapshot.
-    pub fn read(pin_dir: &Path) -> Result<Self, Unreadable> {
+    /// [`Unreadable`], when one of the maps is: there is no half a snapshot.
+    pub fn read(pin_dir: &Path, by: ReadBy) -> Result<Self, Unreadable> {
         let start = Instant::now();
         // In the order in which the programs fill them.
         let mut snapshots = Vec::new();
         for (_, epoch) in epochs(pin_dir)? {
-            snapshots.push(Self::of_epoch(&epoch)?);
+            snapshots.push(Reader::each_way(&epoch, by, Self::of_epoch)?);
         }
         let mut snapshot = snapshots.pop().unwrap_or_default();
         for earlier in snapshots {
@@ -204,27 +77,19 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    fn of_epoch(epoch: &Path) -> Result<Self, Unreadable> {
-        let mut reader = Reader::new(epoch);
+    fn of_epoch(reader: &mut Reader) -> Result<Self, Unreadable> {
         let info = reader.info()?;
-        let counters = reader.single(COUNTERS, info.counters_size)?;
-        let mut metrics = reader.both(&info, [METRICS, METRICS_MORE], info.metrics_size)?;
-        let mut requests: Vec<(RequestKey, RequestValue)> =
-            reader.both(&info, [REQUESTS, REQUESTS_MORE], info.requests_size)?;
+        let counters = reader.counters(&info)?;
+        let mut metrics = reader.metrics(&info)?;
+        let mut requests = reader.requests(&info)?;
         let mut asked: Vec<_> = requests
             .extract_if(.., |(key, _)| key.status == STATUS_REQUESTS)
             .collect();
-        let mut latency = reader.both(&info, [LATENCY, LATENCY_MORE], info.latency_size)?;
-        let mut handshake = reader.records(HANDSHAKE, info.handshake_size)?;
-        let mut dns = match info.dns_size {
-            0 => Vec::new(),
-            size => reader.records(DNS, size)?,
-        };
+        let mut latency = reader.latency(&info)?;
+        let mut handshake = reader.handshake(&info)?;
+        let mut dns = reader.dns(&info)?;
         // Behind all that may refer to them.
-        let routes = match info.routes {
-            0 => BTreeMap::new(),
-            _ => reader.routes()?,
-        };
+        let routes = reader.routes(&info)?;
         let entries = Entries {
             metrics: tidy(&mut metrics),
             requests: tidy(&mut requests) + tidy(&mut asked),
@@ -243,6 +108,7 @@ impl Snapshot {
             handshake,
             dns,
             entries,
+            way: reader.way(),
             took: Duration::ZERO,
         })
     }
@@ -315,7 +181,7 @@ fn epochs(pin_dir: &Path) -> Result<Vec<(u32, PathBuf)>, Unreadable> {
             return Err(Unreadable::Failed { reason });
         }
         return Err(Unreadable::Waiting {
-            path: iter_path(&pins::epoch(pin_dir, 1), INFO),
+            path: text_path(&pins::epoch(pin_dir, 1), INFO),
         });
     }
     Ok(epochs)
@@ -346,137 +212,11 @@ fn moved<T: Merge + Copy + Default>(
 /// # Errors
 ///
 /// [`Unreadable`] as there.
-pub fn probe(pin_dir: &Path) -> Result<(), Unreadable> {
+pub fn probe(pin_dir: &Path, by: ReadBy) -> Result<(), Unreadable> {
     for (_, epoch) in epochs(pin_dir)? {
-        let info = Reader::new(&epoch).info()?;
-        if info.dns_size > 0 {
-            open(&iter_path(&epoch, DNS))?;
-        }
-        if info.layout >= FIRST_WITH_MORE {
-            for map in [METRICS_MORE, REQUESTS_MORE, LATENCY_MORE] {
-                open(&iter_path(&epoch, map))?;
-            }
-        }
-        for map in [COUNTERS, METRICS, REQUESTS, ROUTES, LATENCY, HANDSHAKE] {
-            open(&iter_path(&epoch, map))?;
-        }
+        Reader::each_way(&epoch, by, Reader::probe)?;
     }
     Ok(())
-}
-
-fn open(path: &Path) -> Result<File, Unreadable> {
-    File::open(path).map_err(|error| Unreadable::new("opening", path, error))
-}
-
-/// Reads one file after the other through the same buffer.
-struct Reader<'a> {
-    epoch: &'a Path,
-    buffer: Vec<u8>,
-}
-
-impl<'a> Reader<'a> {
-    /// A read of an iterator gives up to 8 pages, whatever room there is beyond.
-    const BUFFER: usize = 64 << 10;
-
-    fn new(epoch: &'a Path) -> Self {
-        Self {
-            epoch,
-            buffer: vec![0; Self::BUFFER],
-        }
-    }
-
-    /// Decodes while reading, so that the raw bytes of a large map are never there as a whole.
-    fn records<K: Layout, V: Layout>(
-        &mut self,
-        map: &str,
-        value_size: u32,
-    ) -> Result<Vec<(K, V)>, Unreadable> {
-        let path = iter_path(self.epoch, map);
-        let mut file = open(&path)?;
-        let mut records = Vec::new();
-        let mut left = 0;
-        // Of a size that no map of ours has, none is whole.
-        let value_size = value_size.min(Self::BUFFER as u32 / 2) as usize;
-        loop {
-            let read = match file.read(&mut self.buffer[left..]) {
-                Ok(0) => break,
-                Ok(read) => read,
-                // The kernel says "again" after a million entries without output.
-                Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
-                    continue;
-                }
-                Err(error) => return Err(Unreadable::new("reading", &path, error)),
-            };
-            let filled = left + read;
-            left = abi::read_records(&self.buffer[..filled], value_size, &mut records).len();
-            self.buffer.copy_within(filled - left..filled, 0);
-        }
-        if left > 0 {
-            let record = K::SIZE + value_size;
-            return Err(Unreadable::Truncated {
-                path,
-                error: Truncated { record, left },
-            });
-        }
-        Ok(records)
-    }
-
-    /// The records of a map and of the one behind it, where there is one.
-    fn both<K: Layout, V: Layout>(
-        &mut self,
-        info: &Info,
-        [map, more]: [&str; 2],
-        value_size: u32,
-    ) -> Result<Vec<(K, V)>, Unreadable> {
-        let mut records = self.records(map, value_size)?;
-        if info.layout >= FIRST_WITH_MORE {
-            records.extend(self.records(more, value_size)?);
-        }
-        Ok(records)
-    }
-
-    fn routes(&mut self) -> Result<BTreeMap<u16, String>, Unreadable> {
-        let records: Vec<(u32, RouteEntry)> = self.records(ROUTES, RouteEntry::SIZE as u32)?;
-        Ok(records
-            .iter()
-            .map(|(number, entry)| (*number as u16, entry.path()))
-            .collect())
-    }
-
-    /// The value of an array of one.
-    fn single<V: Layout>(&mut self, map: &str, value_size: u32) -> Result<V, Unreadable> {
-        let records: Vec<(u32, V)> = self.records(map, value_size)?;
-        match records.into_iter().next() {
-            Some((_, value)) => Ok(value),
-            None => Err(Unreadable::Truncated {
-                path: iter_path(self.epoch, map),
-                error: Truncated {
-                    record: u32::SIZE + V::SIZE,
-                    left: 0,
-                },
-            }),
-        }
-    }
-
-    /// Looks at the layout before anything else: another one may have another size.
-    fn info(&mut self) -> Result<Info, Unreadable> {
-        let path = iter_path(self.epoch, INFO);
-        let mut head = [0; 4 * u32::SIZE];
-        match open(&path)?.read_exact(&mut head) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                return Err(Unreadable::Waiting { path });
-            }
-            Err(error) => return Err(Unreadable::new("reading", &path, error)),
-        }
-        let [_, layout, _, size] = <[u32; 4]>::read(&mut head.as_slice()).unwrap_or_default();
-        match layout {
-            // metricd-init writes it last.
-            0 => Err(Unreadable::Waiting { path }),
-            found if found < FIRST_LAYOUT => Err(Unreadable::Layout { path, found }),
-            _ => self.single(INFO, size),
-        }
-    }
 }
 
 /// Sorts by key, and makes sure that nothing appears twice: neither an entry, since the kernel
@@ -597,6 +337,11 @@ pub(crate) mod fixture {
     };
 
     use super::*;
+    use crate::abi::{
+        self, Declared, LatencyEntry, Layout, MetricEntry, RequestEntry, RouteEntry, key_check,
+    };
+    use crate::records::*;
+    use crate::text::fixture::{HEAD, entry, plain};
 
     /// A directory of its own, removed in the end.
     pub struct PinDir(PathBuf);
@@ -640,6 +385,70 @@ pub(crate) mod fixture {
             Self::write_map(epoch, LATENCY, &snapshot.latency);
             Self::write_map(epoch, HANDSHAKE, &snapshot.handshake);
             Self::write_map(epoch, DNS, &snapshot.dns);
+        }
+
+        /// The text of maps with this content, without iterators.
+        pub fn write_text(&self, snapshot: &Snapshot) {
+            let epoch = &self.epoch();
+            fs::create_dir_all(epoch).unwrap();
+            let write = |map: &str, lines: Vec<String>| {
+                fs::write(text_path(epoch, map), HEAD.to_owned() + &lines.concat()).unwrap();
+            };
+            write(INFO, vec![plain(&0u32, &snapshot.info)]);
+            write(COUNTERS, vec![plain(&0u32, &snapshot.counters)]);
+            // The hash behind an array goes on with its numbers; elements in nobody's use are shown.
+            let metrics = snapshot.metrics.iter().map(|(key, value)| MetricEntry {
+                key: *key,
+                value: *value,
+                check: key_check(&key.to_bytes()),
+                ..MetricEntry::default()
+            });
+            let (first, more) = Self::two_parts(metrics.collect());
+            write(METRICS, first);
+            write(METRICS_MORE, more);
+            let asked = &snapshot.asked;
+            let requests = snapshot
+                .requests
+                .iter()
+                .chain(asked)
+                .map(|(key, value)| RequestEntry {
+                    key: *key,
+                    value: *value,
+                    check: key_check(&key.to_bytes()),
+                    latency: 7,
+                });
+            let (first, more) = Self::two_parts(requests.collect());
+            write(REQUESTS, first);
+            write(REQUESTS_MORE, more);
+            let latency = snapshot.latency.iter().map(|(key, value)| LatencyEntry {
+                key: *key,
+                value: *value,
+                check: key_check(&key.to_bytes()),
+                pad: 0,
+            });
+            let (first, more) = Self::two_parts(latency.collect());
+            write(LATENCY, first);
+            write(LATENCY_MORE, more);
+            let lines = snapshot
+                .handshake
+                .iter()
+                .map(|(key, value)| plain(key, value));
+            write(HANDSHAKE, lines.collect());
+            let lines = snapshot.dns.iter().map(|(key, value)| plain(key, value));
+            write(DNS, lines.collect());
+            let routes = (0..=snapshot.info.routes).map(|number| {
+                let path = snapshot.routes.get(&(number as u16));
+                plain(&number, &RouteEntry::from(path.map_or("", String::as_str)))
+            });
+            write(ROUTES, routes.collect());
+        }
+
+        /// The lines of an array of four, and of the hash behind it.
+        fn two_parts<T: Declared + Default + Clone>(entries: Vec<T>) -> (Vec<String>, Vec<String>) {
+            let mut array = entries.clone();
+            array.resize(array.len().max(4), T::default());
+            let mut lines = array.iter().enumerate().map(|(number, e)| entry(number, e));
+            (lines.by_ref().take(4).collect(), lines.collect())
         }
 
         fn write_map<K: Layout, V: Layout>(epoch: &Path, map: &str, records: &[(K, V)]) {
@@ -740,14 +549,25 @@ pub(crate) mod fixture {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs,
+        io::{self, ErrorKind},
+    };
 
     use super::{fixture::*, *};
-    use crate::abi::LAYOUT_VERSION;
+    use crate::abi::{FIRST_LAYOUT, LAYOUT_VERSION, LatencyPair, Layout};
+    use crate::records::*;
+
+    type Write = fn(&PinDir, &Snapshot);
+
+    /// The ways in which maps are read, with what writes them so.
+    const WAYS: [(ReadBy, Write); 2] = [
+        (ReadBy::Iterator, PinDir::write),
+        (ReadBy::Text, PinDir::write_text),
+    ];
 
     #[test]
     fn what_was_written_is_read() {
-        let dir = PinDir::create();
         let mut written = peers(1000);
         written.counters.untracked = 5;
         let key = HandshakeKey {
@@ -760,24 +580,132 @@ mod tests {
             ..DnsValue::default()
         };
         written.dns.push((DnsKey::default(), value));
-        dir.write(&written);
-        assert!(probe(&dir).is_ok());
-        let read = Snapshot::read(&dir).unwrap();
-        assert_eq!(read.info, written.info);
-        assert_eq!(read.counters, written.counters);
-        assert_eq!(read.metrics, written.metrics);
-        assert_eq!(read.requests, written.requests);
-        assert_eq!(read.latency, []);
-        assert_eq!(read.handshake, written.handshake);
-        assert_eq!(read.dns, written.dns);
-        let entries = Entries {
-            metrics: 1000,
-            requests: 1000,
-            latency: 0,
-            handshake: 1,
-            dns: 1,
+        for ((by, write), way) in WAYS.into_iter().zip([Way::Iterator, Way::Text]) {
+            let dir = PinDir::create();
+            write(&dir, &written);
+            for by in [by, ReadBy::Auto] {
+                assert!(probe(&dir, by).is_ok());
+                let read = Snapshot::read(&dir, by).unwrap();
+                assert_eq!(read.info, written.info);
+                assert_eq!(read.counters, written.counters);
+                assert_eq!(read.metrics, written.metrics);
+                assert_eq!(read.requests, written.requests);
+                assert_eq!(read.latency, []);
+                assert_eq!(read.handshake, written.handshake);
+                assert_eq!(read.dns, written.dns);
+                let entries = Entries {
+                    metrics: 1000,
+                    requests: 1000,
+                    latency: 0,
+                    handshake: 1,
+                    dns: 1,
+                };
+                assert_eq!(read.entries, entries);
+                assert_eq!(read.way, way);
+            }
+        }
+    }
+
+    #[test]
+    fn both_ways_are_one_snapshot() {
+        let mut written = peers(9);
+        written.info.routes = 3;
+        written.routes = BTreeMap::from([(1, "/".into()), (3, "/ä/{id}".into())]);
+        written.metrics[8].0.src = std::array::from_fn(|i| 255 - i as u8);
+        let value = &mut written.metrics[7].1;
+        value.opened = u64::MAX;
+        value.lost.midstream = u64::MAX;
+        for (i, route) in [1, 3].into_iter().enumerate() {
+            let mut key = written.requests[i].0;
+            (key.route, key.status) = (route, STATUS_REQUESTS);
+            let responses = 1 << 63;
+            written.asked.push((key, RequestValue { responses }));
+            let mut value = LatencyValue::default();
+            value.buckets[31] = LatencyPair {
+                duration: u64::MAX,
+                ttfb: 1,
+            };
+            value.sum_ns.ttfb = u64::MAX;
+            let key = LatencyKey {
+                peer: written.metrics[8].0.src,
+                port: u16::MAX,
+                route,
+                ..LatencyKey::default()
+            };
+            written.latency.push((key, value));
+        }
+        let [of_iterators, of_text] = WAYS.map(|(by, write)| {
+            let dir = PinDir::create();
+            write(&dir, &written);
+            let mut snapshot = Snapshot::read(&dir, by).unwrap();
+            snapshot.took = Duration::ZERO;
+            snapshot.way = Way::Iterator;
+            snapshot
+        });
+        assert_eq!(of_text.routes, written.routes);
+        assert_eq!(of_text.asked.len(), 2);
+        assert_eq!(format!("{of_text:?}"), format!("{of_iterators:?}"));
+    }
+
+    #[test]
+    fn a_form_that_is_unknown_is_no_snapshot() {
+        let dir = PinDir::create();
+        let snapshot = peers(5);
+        let refused = |map: &str, from: &str, to: &str| {
+            dir.write_text(&snapshot);
+            let path = text_path(&dir.epoch(), map);
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains(from), "{map} {from}");
+            fs::write(&path, text.replacen(from, to, 1)).unwrap();
+            let error = Snapshot::read(&dir, ReadBy::Auto).unwrap_err();
+            assert_eq!(
+                error.reason(),
+                "this kernel shows pinned maps in an unknown form",
+                "{map} {from}"
+            );
+            error.to_string()
         };
-        assert_eq!(read.entries, entries);
+        let said = refused(INFO, ",255,4096,", ",255,1000,");
+        assert!(
+            said.contains("known values of the info map read as others"),
+            "{said}"
+        );
+        let said = refused(METRICS, "1000000,", "0xf4240,");
+        assert!(
+            said.contains("of which 43 are known, found \"0: {0,1146"),
+            "{said}"
+        );
+        // A number that is another one changes the key's check.
+        let said = refused(METRICS, ",80,6,1,", ",81,6,1,");
+        assert!(
+            said.contains("keys do not belong to their checks"),
+            "{said}"
+        );
+        refused(COUNTERS, "0,0,", "0,");
+        refused(REQUESTS, "0: {", "0: {'', ");
+    }
+
+    #[test]
+    fn what_was_asked_for_is_not_there() {
+        let dir = PinDir::create();
+        dir.write_text(&peers(1));
+        let error = Snapshot::read(&dir, ReadBy::Iterator).unwrap_err();
+        assert_eq!(error.reason(), "no iterators are pinned");
+        assert!(error.to_string().contains("--read auto"), "{error}");
+
+        // Of a layout with arrays of bytes, which text does not show.
+        let mut old = peers(1);
+        old.info.layout = 6;
+        dir.write_text(&old);
+        let error = Snapshot::read(&dir, ReadBy::Text).unwrap_err();
+        assert!(
+            error.reason().starts_with("pins have layout 6, which can"),
+            "{error}"
+        );
+        dir.write(&old);
+        let read = Snapshot::read(&dir, ReadBy::Text).unwrap();
+        assert_eq!(read.metrics, old.metrics);
+        assert_eq!(read.way, Way::Iterator);
     }
 
     #[test]
@@ -788,25 +716,26 @@ mod tests {
         snapshot.info.dns_size = 0;
         dir.write(&snapshot);
         fs::remove_file(iter_path(&dir.epoch(), DNS)).unwrap();
-        assert!(probe(&dir).is_ok());
-        assert_eq!(Snapshot::read(&dir).unwrap().dns, []);
+        assert!(probe(&dir, ReadBy::Auto).is_ok());
+        assert_eq!(Snapshot::read(&dir, ReadBy::Auto).unwrap().dns, []);
     }
 
     #[test]
     fn an_entry_shown_twice_is_one() {
-        let dir = PinDir::create();
         let mut snapshot = peers(3);
         snapshot.metrics.push(snapshot.metrics[1]);
         snapshot.metrics.swap(0, 2);
-        dir.write(&snapshot);
-        let read = Snapshot::read(&dir).unwrap();
-        assert_eq!(read.metrics, peers(3).metrics);
-        assert_eq!(read.entries.metrics, 3);
+        for (by, write) in WAYS {
+            let dir = PinDir::create();
+            write(&dir, &snapshot);
+            let read = Snapshot::read(&dir, by).unwrap();
+            assert_eq!(read.metrics, peers(3).metrics);
+            assert_eq!(read.entries.metrics, 3);
+        }
     }
 
     #[test]
     fn what_did_not_fit_is_one_entry_and_the_last() {
-        let dir = PinDir::create();
         let mut snapshot = peers(2);
         for (status, responses) in [(200, 4), (STATUS_OTHER, 5)] {
             let key = RequestKey {
@@ -817,31 +746,34 @@ mod tests {
                 .requests
                 .insert(0, (key, RequestValue { responses }));
         }
-        dir.write(&snapshot);
-        let read = Snapshot::read(&dir).unwrap();
-        let other = (RequestKey::other(), RequestValue { responses: 9 });
-        assert_eq!(read.requests.len(), 3);
-        assert_eq!(read.requests[2], other);
-        assert_eq!(read.entries.requests, 4);
+        for (by, write) in WAYS {
+            let dir = PinDir::create();
+            write(&dir, &snapshot);
+            let read = Snapshot::read(&dir, by).unwrap();
+            let other = (RequestKey::other(), RequestValue { responses: 9 });
+            assert_eq!(read.requests.len(), 3);
+            assert_eq!(read.requests[2], other);
+            assert_eq!(read.entries.requests, 4);
+        }
     }
 
     #[test]
     fn pins_that_are_not_there_yet() {
         let dir = PinDir::create();
-        let error = Snapshot::read(&dir).unwrap_err();
+        let error = Snapshot::read(&dir, ReadBy::Auto).unwrap_err();
         assert_eq!(error.reason(), "waiting for metricd-init");
-        assert!(error.to_string().contains("linkerd_info_map_iter"));
-        assert!(probe(&dir).is_err());
+        assert!(error.to_string().contains("linkerd_info_map "));
+        assert!(probe(&dir, ReadBy::Auto).is_err());
 
         dir.write(&Snapshot::default());
-        let error = Snapshot::read(&dir).unwrap_err();
+        let error = Snapshot::read(&dir, ReadBy::Auto).unwrap_err();
         assert_eq!(error.reason(), "waiting for metricd-init", "layout 0");
 
         dir.write(&peers(1));
         fs::remove_file(iter_path(&dir.epoch(), HANDSHAKE)).unwrap();
         for error in [
-            Snapshot::read(&dir).map(drop).unwrap_err(),
-            probe(&dir).unwrap_err(),
+            Snapshot::read(&dir, ReadBy::Auto).map(drop).unwrap_err(),
+            probe(&dir, ReadBy::Auto).unwrap_err(),
         ] {
             assert!(error.to_string().contains("linkerd_handshake_map_iter"));
         }
@@ -852,11 +784,11 @@ mod tests {
         let dir = PinDir::create();
         pins::say_failure(&dir, "load: \"no\"\nsecond line").unwrap();
         pins::say_failure(&dir, &format!("load: no right {}", "ü".repeat(3000))).unwrap();
-        let reason = Snapshot::read(&dir).unwrap_err().reason();
+        let reason = Snapshot::read(&dir, ReadBy::Auto).unwrap_err().reason();
         assert!(reason.starts_with("metricd-init failed: load: no right üü"));
         // It attached later.
         dir.write(&peers(1));
-        assert!(Snapshot::read(&dir).is_ok());
+        assert!(Snapshot::read(&dir, ReadBy::Auto).is_ok());
         pins::clear_failure(&dir);
         assert_eq!(pins::failure(&dir), None);
     }
@@ -867,7 +799,7 @@ mod tests {
         let mut snapshot = peers(1);
         snapshot.info.layout = FIRST_LAYOUT - 1;
         dir.write(&snapshot);
-        let error = Snapshot::read(&dir).unwrap_err();
+        let error = Snapshot::read(&dir, ReadBy::Auto).unwrap_err();
         assert_eq!(
             error.reason(),
             "pins have layout 3, this metricd reads layout 4 and later ones"
@@ -902,7 +834,7 @@ mod tests {
                 })
                 .collect();
             fs::write(&path, records).unwrap();
-            let read = Snapshot::read(&dir).unwrap();
+            let read = Snapshot::read(&dir, ReadBy::Auto).unwrap();
             let mut expected = peers(3).metrics;
             if !longer {
                 expected
@@ -932,7 +864,7 @@ mod tests {
         first.counters.untracked = 2;
         dir.write(&first);
         dir.write_epoch(2, &second);
-        let read = Snapshot::read(&dir).unwrap();
+        let read = Snapshot::read(&dir, ReadBy::Auto).unwrap();
         assert_eq!(read.metrics.len(), 3);
         assert_eq!(read.metrics[1].1.active, 2);
         let one = first.metrics[0].1.requests.http1;
@@ -946,7 +878,13 @@ mod tests {
         // Of ten and more the last is still the newest.
         second.info.metrics_capacity = 7;
         dir.write_epoch(10, &second);
-        assert_eq!(Snapshot::read(&dir).unwrap().info.metrics_capacity, 7);
+        assert_eq!(
+            Snapshot::read(&dir, ReadBy::Auto)
+                .unwrap()
+                .info
+                .metrics_capacity,
+            7
+        );
     }
 
     #[test]
@@ -971,7 +909,7 @@ mod tests {
         second.info.bounds_ns[..2].copy_from_slice(&[5_000_000, 2_000_000_000]);
         dir.write(&first);
         dir.write_epoch(2, &second);
-        let read = Snapshot::read(&dir).unwrap();
+        let read = Snapshot::read(&dir, ReadBy::Auto).unwrap();
         let duration = read.latency[0].1.duration();
         assert_eq!(duration.buckets[..4], [0b11, 0b100, 0b11000, 0]);
         assert_eq!(duration.sum_ns, 77);
@@ -990,7 +928,7 @@ mod tests {
         };
         dir.write(&with(&[(1, "/a"), (2, "/b")], 2));
         dir.write_epoch(2, &with(&[(1, "/b"), (3, "/c")], 1));
-        let read = Snapshot::read(&dir).unwrap();
+        let read = Snapshot::read(&dir, ReadBy::Auto).unwrap();
         assert_eq!(read.requests.len(), 1);
         assert_eq!(read.requests[0].0.route, 1);
         let routes: Vec<_> = read.routes.values().map(String::as_str).collect();
@@ -1004,7 +942,7 @@ mod tests {
         let path = iter_path(&dir.epoch(), METRICS);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        let error = Snapshot::read(&dir).unwrap_err();
+        let error = Snapshot::read(&dir, ReadBy::Auto).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -1013,13 +951,13 @@ mod tests {
         );
 
         fs::write(iter_path(&dir.epoch(), COUNTERS), []).unwrap();
-        let error = Snapshot::read(&dir).unwrap_err();
+        let error = Snapshot::read(&dir, ReadBy::Auto).unwrap_err();
         assert!(error.to_string().contains("84 bytes"), "{error}");
     }
 
     #[test]
     fn other_errors_say_what_was_tried_on_what() {
-        let error = Snapshot::read(Path::new("/dev/null")).unwrap_err();
+        let error = Snapshot::read(Path::new("/dev/null"), ReadBy::Auto).unwrap_err();
         assert!(
             error.to_string().starts_with("listing /dev/null: "),
             "{error}"

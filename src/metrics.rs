@@ -25,7 +25,8 @@ use crate::{
         protocol, route, series_kind,
     },
     l7,
-    maps::{self, Snapshot},
+    maps::Snapshot,
+    records,
 };
 use lines::Lines;
 
@@ -385,11 +386,11 @@ const FAMILIES: &[Family] = &[
         rows: Rows::Snapshot(&["map"], |snapshot, lines| {
             let counters = &snapshot.counters;
             for (map, count) in [
-                (maps::METRICS, counters.metrics_overflow),
-                (maps::REQUESTS, counters.requests_overflow),
-                (maps::LATENCY, counters.latency_overflow),
-                (maps::HANDSHAKE, counters.handshake_overflow),
-                (maps::DNS, counters.dns_overflow),
+                (records::METRICS, counters.metrics_overflow),
+                (records::REQUESTS, counters.requests_overflow),
+                (records::LATENCY, counters.latency_overflow),
+                (records::HANDSHAKE, counters.handshake_overflow),
+                (records::DNS, counters.dns_overflow),
             ] {
                 lines.label(0, map);
                 lines.value(count as f64);
@@ -403,11 +404,11 @@ const FAMILIES: &[Family] = &[
         rows: Rows::Snapshot(&["map"], |snapshot, lines| {
             let entries = &snapshot.entries;
             for (map, count) in [
-                (maps::METRICS, entries.metrics),
-                (maps::REQUESTS, entries.requests),
-                (maps::LATENCY, entries.latency),
-                (maps::HANDSHAKE, entries.handshake),
-                (maps::DNS, entries.dns),
+                (records::METRICS, entries.metrics),
+                (records::REQUESTS, entries.requests),
+                (records::LATENCY, entries.latency),
+                (records::HANDSHAKE, entries.handshake),
+                (records::DNS, entries.dns),
             ] {
                 lines.label(0, map);
                 lines.value(count as f64);
@@ -421,11 +422,11 @@ const FAMILIES: &[Family] = &[
         rows: Rows::Snapshot(&["map"], |snapshot, lines| {
             let info = &snapshot.info;
             for (map, capacity) in [
-                (maps::METRICS, info.metrics_capacity),
-                (maps::REQUESTS, info.requests_capacity),
-                (maps::LATENCY, info.latency_capacity),
-                (maps::HANDSHAKE, info.handshake_capacity),
-                (maps::DNS, info.dns_capacity),
+                (records::METRICS, info.metrics_capacity),
+                (records::REQUESTS, info.requests_capacity),
+                (records::LATENCY, info.latency_capacity),
+                (records::HANDSHAKE, info.handshake_capacity),
+                (records::DNS, info.dns_capacity),
             ] {
                 lines.label(0, map);
                 lines.value(f64::from(capacity));
@@ -470,11 +471,14 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_kernel_info",
-        help: "The kernel that counts.",
+        help: "The kernel that counts, and how metricd reads its maps: by iterator or as text.",
         kind: GAUGE,
-        rows: Rows::Once(&["release"], |_, lines| {
+        rows: Rows::Once(&["release", "read"], |scrape, lines| {
             if let Some(release) = process::kernel_release() {
                 lines.label(0, &release);
+                if let Ok(snapshot) = &scrape.reading {
+                    lines.label(1, snapshot.way.label());
+                }
                 lines.value(1.0);
             }
         }),
@@ -888,6 +892,7 @@ mod tests {
             Entries,
             fixture::{info, peer, peers, v4},
         },
+        records::Way,
     };
 
     fn text(reading: Reading) -> String {
@@ -1094,6 +1099,7 @@ mod tests {
                 handshake: 2,
                 dns: 3,
             },
+            way: Way::Iterator,
             took: Duration::ZERO,
         }
     }

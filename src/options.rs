@@ -44,6 +44,18 @@ pub enum Way {
     Clsact,
 }
 
+/// How the maps are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReadBy {
+    /// By iterators where the kernel takes them, else as text.
+    #[default]
+    Auto,
+    /// By pinned iterators, which are programs of the type TRACING.
+    Iterator,
+    /// As the text that bpffs makes of pinned maps.
+    Text,
+}
+
 /// What can be asked of the maps. What is not given stays as it is where the programs run
 /// already; elsewhere it has its default.
 #[derive(Args, Clone, Debug, Default)]
@@ -143,7 +155,11 @@ pub struct Options {
     #[arg(long, env = "METRICD_ATTACH", value_enum, default_value_t = Way::Auto)]
     pub attach: Way,
 
-    /// Group that may read the iterators: the sidecar's [default: 65534]
+    /// How the maps are to be read: by iterators where the kernel takes them, else as text
+    #[arg(long, env = "METRICD_READ", value_enum, default_value_t = ReadBy::Auto)]
+    pub read: ReadBy,
+
+    /// Group that may read the maps: the sidecar's [default: 65534]
     #[arg(long, env = "METRICD_READER_GID", value_name = "GID")]
     pub reader_gid: Option<u32>,
 }
@@ -174,6 +190,7 @@ impl Options {
                 "attach",
                 (self.attach != Way::Auto).then(|| name(self.attach)),
             ),
+            ("read", (self.read != ReadBy::Auto).then(|| name(self.read))),
             ("reader-gid", self.reader_gid.map(number)),
         ];
         let given = flags
@@ -427,6 +444,7 @@ mod tests {
             "--ipv6=false",
             "--buckets=0.00025,1,2.5",
             "--attach=clsact",
+            "--read=text",
             "--reader-gid=11",
             "--loopback",
         ];

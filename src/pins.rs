@@ -274,10 +274,15 @@ pub fn reader(dir: &Path) -> Option<u32> {
     Some(fs::metadata(dir).ok()?.gid())
 }
 
-/// Lets a group read an iterator, and nobody else but root.
-pub fn let_read(path: &Path, gid: u32) -> Result<()> {
+/// Of an iterator that a group may read: nobody writes to it.
+pub const ITERATOR_MODE: u32 = 0o440;
+/// Of a map that a group may read: its owner writes to it, who need not be almighty in a container.
+pub const MAP_MODE: u32 = 0o640;
+
+/// Lets a group read a pin, and nobody else but root.
+pub fn let_read(path: &Path, gid: u32, mode: u32) -> Result<()> {
     chown(path, None, Some(gid))
-        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o440)))
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
         .with_context(|| format!("let group {gid} read {}", path.display()))
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::abi::direction;
 use crate::init;
 use crate::maps::Snapshot;
-use crate::options::Options;
+use crate::options::{Options, ReadBy};
 use crate::server::{self, Config, Server};
 
 /// Attaches, serves until it is told to stop, and detaches again.
@@ -30,13 +30,14 @@ fn serve(options: &Options, l7_file: Option<PathBuf>, listen: SocketAddr) -> Res
     server::runtime()?.block_on(async {
         let server = Server::bind(Config {
             pin_dir: options.pin_dir.clone(),
+            read: options.read,
             l7_file,
             listen,
         })?;
         let address = reachable(server.local_addr()?);
         println!("open http://{address}/metrics");
-        let pin_dir = options.pin_dir.clone();
-        let first = thread::spawn(move || match first_request(address, &pin_dir) {
+        let (pin_dir, read) = (options.pin_dir.clone(), options.read);
+        let first = thread::spawn(move || match first_request(address, &pin_dir, read) {
             Ok(line) => println!("{line}"),
             Err(e) => println!("no first request was measured: {e:#}"),
         });
@@ -60,9 +61,9 @@ fn reachable(mut listen: SocketAddr) -> SocketAddr {
 }
 
 /// Makes a request and waits for the programs to have counted it. Returns what they measured.
-fn first_request(address: SocketAddr, pin_dir: &Path) -> Result<String> {
+fn first_request(address: SocketAddr, pin_dir: &Path, read: ReadBy) -> Result<String> {
     let count = || -> Result<(u64, u64)> {
-        let snapshot = Snapshot::read(pin_dir).map_err(|e| anyhow::anyhow!("{e}"))?;
+        let snapshot = Snapshot::read(pin_dir, read).map_err(|e| anyhow::anyhow!("{e}"))?;
         let ours = |port, way| port == address.port() && way == direction::INBOUND;
         let responses = snapshot
             .requests

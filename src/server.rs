@@ -37,7 +37,8 @@ use tokio::{
 use crate::{
     diagnose::{BETWEEN, Tally, diagnose},
     metrics::{self, Exposition},
-    options, samples,
+    options::{self, ReadBy},
+    samples,
 };
 use l7::Proxy;
 use pins::Pins;
@@ -51,8 +52,10 @@ const CONNECTIONS: u32 = 64;
 /// What to serve, and where.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The directory with the pinned iterators. It may be empty as yet.
+    /// The directory with the pinned maps. It may be empty as yet.
     pub pin_dir: PathBuf,
+    /// How the maps are read.
+    pub read: ReadBy,
     /// What a proxy of this pod records into, if there is one.
     pub l7_file: Option<PathBuf>,
     pub listen: SocketAddr,
@@ -74,8 +77,8 @@ impl Server {
     pub fn bind(config: Config) -> Result<Self> {
         Ok(Self {
             listener: listen::bind(config.listen)?,
-            pins: Arc::new(Pins::new(config.pin_dir)),
-            proxy: Arc::new(Proxy::new(config.l7_file)),
+            pins: Arc::new(Pins::new(config.pin_dir, config.read)),
+            proxy: Arc::new(Proxy::new(config.l7_file, config.read)),
         })
     }
 

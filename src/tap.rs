@@ -27,8 +27,8 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use crate::abi::{Counters, Layout, RouteEntry};
 use crate::check::duration;
 use crate::loader;
-use crate::maps;
 use crate::options::PIN_DIR;
+use crate::records;
 use crate::remote::RemoteArgs;
 use crate::server;
 use crate::target;
@@ -261,7 +261,7 @@ struct Routes {
 impl Routes {
     fn new(pin_dir: &Path) -> Self {
         Self {
-            map: pin_dir.join(maps::ROUTES),
+            map: pin_dir.join(records::ROUTES),
             known: HashMap::new(),
         }
     }

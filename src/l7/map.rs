@@ -1,9 +1,10 @@
-//! A table in a pinned map (`linkerd_l7_map`), for processes that may call `bpf()`. Beside it lies an
-//! iterator, by which those that may not read it.
+//! A table in a pinned map (`linkerd_l7_map`), for processes that may call `bpf()`. Those that may not
+//! read it as text, or, where the kernel takes iterators, by one that is pinned beside it.
 
 use std::ffi::OsString;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -12,10 +13,14 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, OpenObject};
 
 use super::layout::{ELEMENT, ELEMENT_SIZE, Header};
+use crate::iterators::Iterators;
 use crate::l7_skel::{L7Skel, L7SkelBuilder};
 use crate::loader::log_libbpf;
-use crate::pins;
+use crate::pins::{self, MAP_MODE};
 use crate::sys::SharedWords;
+
+/// What the map is called in the kernel.
+pub const MAP: &str = "linkerd_l7_map";
 
 /// Where the iterator of the map at `path` is pinned.
 pub fn iter_path(path: &Path) -> PathBuf {
@@ -68,28 +73,33 @@ pub fn open(path: &Path) -> Result<(SharedWords, Header)> {
             path.display()
         );
     }
-    // Who made it may have been killed before it was done.
-    if !iter_path(path).exists() {
-        pin_iterator(map.as_fd(), path)?;
-    }
+    let_read(map.as_fd(), path)?;
     Ok((words, header))
 }
 
-/// Lets the group of the pins' folder read the map.
-fn pin_iterator(map: BorrowedFd, path: &Path) -> Result<()> {
-    let iter = iter_path(path);
-    let context = || format!("pin the iterator of {}", path.display());
-    let mut object = MaybeUninit::uninit();
-    let skel = load(&mut object, 1).with_context(context)?;
-    let mut link = skel.progs.iter_l7.attach_iter(map).with_context(context)?;
-    if let Err(error) = link.pin(&iter) {
-        return match iter.exists() {
-            true => Ok(()),
-            false => Err(error).with_context(context),
-        };
+/// Lets the group of the pins' folder read the map, unless it can already: who made the map may have
+/// been killed before it was done.
+fn let_read(map: BorrowedFd, path: &Path) -> Result<()> {
+    let reader = path.parent().and_then(pins::reader).unwrap_or_default();
+    let mode = path
+        .metadata()
+        .map(|metadata| metadata.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o777 != MAP_MODE) {
+        pins::let_read(path, reader, MAP_MODE)?;
     }
-    let reader = path.parent().and_then(pins::reader);
-    pins::let_read(&iter, reader.unwrap_or_default())
+    let iter = iter_path(path);
+    if !iter.exists()
+        && let Err(error) = pin_iterator(map, &iter, reader)
+        && !iter.exists()
+    {
+        tracing::debug!("{} is read as text: {error:#}", path.display());
+    }
+    Ok(())
+}
+
+fn pin_iterator(map: BorrowedFd, iter: &Path, reader: u32) -> Result<()> {
+    let mut object = MaybeUninit::uninit();
+    Iterators::load(&mut object)?.pin(MAP, map, iter, reader)
 }
 
 fn load(object: &mut MaybeUninit<OpenObject>, elements: usize) -> Result<L7Skel<'_>> {

@@ -166,6 +166,7 @@ mod tests {
 
     use super::*;
     use crate::l7::{Protocol, Snapshot};
+    use crate::options::ReadBy;
 
     fn request(status: u16) -> Request {
         Request {
@@ -192,7 +193,7 @@ mod tests {
             // The size is the first one's to say.
             let recorder = Recorder::open(&path, 10 * round).unwrap();
             recorder.record(&request(200));
-            let snapshot = Snapshot::read(&path).unwrap();
+            let snapshot = Snapshot::read(&path, ReadBy::Auto).unwrap();
             assert_eq!(total(&snapshot), round as u64);
             assert_eq!(snapshot.slots, 10);
         }
@@ -208,7 +209,7 @@ mod tests {
                 scope.spawn(|| Recorder::open(&path, 100).unwrap().record(&request(200)));
             }
         });
-        assert_eq!(total(&Snapshot::read(&path).unwrap()), 16);
+        assert_eq!(total(&Snapshot::read(&path, ReadBy::Auto).unwrap()), 16);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -232,7 +233,7 @@ mod tests {
         recorder.sync().unwrap();
         recorder.record(&request(200));
         recorder.sync().unwrap();
-        let snapshot = Snapshot::read(&path).unwrap();
+        let snapshot = Snapshot::read(&path, ReadBy::Auto).unwrap();
         assert_eq!((total(&snapshot), snapshot.missed), (1, 3));
     }
 
@@ -245,14 +246,14 @@ mod tests {
         fs::remove_file(&path).unwrap();
         recorder.sync().unwrap();
         recorder.record(&request(404));
-        let snapshot = Snapshot::read(&path).unwrap();
+        let snapshot = Snapshot::read(&path, ReadBy::Auto).unwrap();
         assert_eq!(snapshot.series[0].key.unwrap().status, 404);
         assert_eq!(total(&snapshot), 1);
         fs::rename(&path, folder.path().join("other")).unwrap();
         Recorder::open(&path, 10).unwrap().record(&request(503));
         recorder.sync().unwrap();
         recorder.record(&request(503));
-        assert_eq!(total(&Snapshot::read(&path).unwrap()), 2);
+        assert_eq!(total(&Snapshot::read(&path, ReadBy::Auto).unwrap()), 2);
     }
 
     #[test]
@@ -298,20 +299,20 @@ mod tests {
             fs::write(&path, content).unwrap();
             let error = format!("{:#}", Recorder::open(&path, 10).err().unwrap());
             assert!(error.contains(problem), "{error}");
-            let reason = Snapshot::read(&path).unwrap_err().reason();
+            let reason = Snapshot::read(&path, ReadBy::Auto).unwrap_err().reason();
             assert!(reason.contains(problem), "{reason}");
             assert_eq!(fs::read(&path).unwrap(), content);
         }
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(Recorder::open(&path, 10).is_err());
-        let reason = Snapshot::read(&path).unwrap_err().reason();
+        let reason = Snapshot::read(&path, ReadBy::Auto).unwrap_err().reason();
         assert_eq!(reason, "the proxy's file is not a file");
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
-        let reason = Snapshot::read(&pipe).unwrap_err().reason();
+        let reason = Snapshot::read(&pipe, ReadBy::Auto).unwrap_err().reason();
         assert_eq!(reason, "the proxy's file is not a file");
-        let reason = Snapshot::read(&folder.path().join("none"))
+        let reason = Snapshot::read(&folder.path().join("none"), ReadBy::Auto)
             .unwrap_err()
             .reason();
         assert_eq!(reason, "no proxy has recorded anything yet");

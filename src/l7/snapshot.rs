@@ -17,11 +17,13 @@ use nix::fcntl::OFlag;
 use super::layout::{ELEMENT, ELEMENT_SIZE, Header, Key, MAX_SLOTS, MISSED, slot};
 use super::map;
 use super::table::{CLAIMED, FREE};
-use crate::abi::{Histogram, Merge};
+use crate::abi::{Histogram, Layout, Merge};
+use crate::options::ReadBy;
 use crate::pins::is_bpffs;
+use crate::text::{self, Form, Shape};
 
 /// Bytes of a map's key, which an iterator writes before each element.
-const KEY: usize = 4;
+const KEY: usize = u32::SIZE;
 
 /// What a table held at one time.
 #[derive(Debug, Default)]
@@ -39,20 +41,53 @@ pub struct Snapshot {
     pub missed: u64,
 }
 
-/// Not more than the largest table has, in elements of so many bytes.
-fn read(path: &Path, element: usize) -> io::Result<Vec<u8>> {
+/// Opens a file, without waiting should it be a pipe.
+fn open(path: &Path) -> io::Result<File> {
     let file = File::options()
         .read(true)
-        // Without waiting, should it be a pipe.
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "is not a file"));
     }
-    let most = Header::new(MAX_SLOTS).elements() * element;
+    Ok(file)
+}
+
+/// The words of elements that have `before` bytes of something else before each, but not more than
+/// the largest table has.
+fn words_of_records(path: &Path, before: usize) -> io::Result<Vec<u64>> {
+    let record = before + ELEMENT_SIZE;
+    let most = Header::new(MAX_SLOTS).elements() * record;
     let mut bytes = Vec::new();
-    file.take(most as u64).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    open(path)?.take(most as u64).read_to_end(&mut bytes)?;
+    Ok(bytes
+        .chunks_exact(record)
+        .flat_map(|record| record[before..].as_chunks::<8>().0)
+        .map(|word| u64::from_ne_bytes(*word))
+        .collect())
+}
+
+/// The words of a map as text, whose lines are in the order of the elements.
+fn words_of_text(path: &Path) -> io::Result<Vec<u64>> {
+    let form = Form::new::<u32, [u64; ELEMENT]>(Shape::Plain, ELEMENT_SIZE, true);
+    let mut words = Vec::new();
+    let mut in_order = true;
+    let read = form.read(open(path)?, &mut vec![0; 64 << 10], |mut record| {
+        let number = u32::read(&mut record).unwrap_or_default();
+        in_order &= number as usize * ELEMENT == words.len();
+        let element = <[u64; ELEMENT]>::read(&mut record);
+        words.extend(element.into_iter().flatten());
+    });
+    let problem = match read {
+        Ok(()) if in_order => return Ok(words),
+        Ok(()) => "its elements are not in order".into(),
+        Err(text::Error::Io(error)) => return Err(error),
+        Err(error) => error.to_string(),
+    };
+    Err(io::Error::new(
+        ErrorKind::InvalidInput,
+        format!("is shown by the kernel in an unknown form: {problem}"),
+    ))
 }
 
 /// Requests with the same key.
@@ -77,26 +112,23 @@ pub struct DurationKey {
 }
 
 impl Snapshot {
-    /// Reads the file that a proxy has made, or by its iterator the pinned map.
+    /// Reads the file that a proxy has made, or the pinned map, in the way that `by` says.
     ///
     /// # Errors
     ///
     /// [`Unreadable`].
-    pub fn read(path: &Path) -> Result<Self, Unreadable> {
-        let unreadable = |error| Unreadable::new(path, error);
+    pub fn read(path: &Path, by: ReadBy) -> Result<Self, Unreadable> {
         let is_map = path
             .parent()
             .is_some_and(|folder| is_bpffs(folder).unwrap_or(false));
-        let bytes = match is_map {
-            true => read(&map::iter_path(path), KEY + ELEMENT_SIZE),
-            false => read(path, ELEMENT_SIZE),
+        let iter = map::iter_path(path);
+        let words = match by {
+            _ if !is_map => words_of_records(path, 0),
+            ReadBy::Auto if !iter.exists() => words_of_text(path),
+            ReadBy::Text => words_of_text(path),
+            ReadBy::Auto | ReadBy::Iterator => words_of_records(&iter, KEY),
         };
-        let bytes = bytes.map_err(unreadable)?;
-        let elements = bytes.chunks_exact(ELEMENT_SIZE + if is_map { KEY } else { 0 });
-        let words: Vec<u64> = elements
-            .flat_map(|element| element[element.len() - ELEMENT_SIZE..].as_chunks::<8>().0)
-            .map(|word| u64::from_ne_bytes(*word))
-            .collect();
+        let words = words.map_err(|error| Unreadable::new(path, error))?;
         Self::parse(&words).map_err(|problem| Unreadable::Foreign {
             path: path.to_owned(),
             problem,

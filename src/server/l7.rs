@@ -7,27 +7,29 @@ use std::{
 
 use tokio::task;
 
-use crate::{l7::Snapshot, metrics::Proxied};
+use crate::{l7::Snapshot, metrics::Proxied, options::ReadBy};
 
 /// Reads the proxy's file off the reactor.
 pub struct Proxy {
     file: Option<PathBuf>,
+    read: ReadBy,
     /// Why it was not readable last time: said once.
     reason: Mutex<Option<String>>,
 }
 
 impl Proxy {
-    pub fn new(file: Option<PathBuf>) -> Self {
+    pub fn new(file: Option<PathBuf>, read: ReadBy) -> Self {
         Self {
             file,
+            read,
             reason: Mutex::default(),
         }
     }
 
     /// What the file holds now.
     pub async fn read(&self) -> Proxied {
-        let file = self.file.clone()?;
-        let result = match task::spawn_blocking(move || Snapshot::read(&file)).await {
+        let (file, read) = (self.file.clone()?, self.read);
+        let result = match task::spawn_blocking(move || Snapshot::read(&file, read)).await {
             Ok(Ok(snapshot)) => Ok(snapshot),
             Ok(Err(error)) => Err((error.reason(), error.to_string())),
             Err(error) => Err(("reading the proxy's file failed".into(), error.to_string())),

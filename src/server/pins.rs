@@ -10,8 +10,10 @@ use tokio::{sync::Mutex, task};
 
 use crate::{
     abi::{Counters, Info},
-    maps::{self, Snapshot, Unreadable},
+    maps::{self, Snapshot},
     metrics::Reading,
+    options::ReadBy,
+    records::{self, Unreadable, Way},
 };
 
 /// From so many snapshots being sent at once, [`STALE`] ones will do: each is as large as the maps.
@@ -21,6 +23,7 @@ const STALE: Duration = Duration::from_secs(1);
 /// Reads the pins off the reactor, one reading at a time.
 pub struct Pins {
     dir: PathBuf,
+    read: ReadBy,
     state: Mutex<State>,
 }
 
@@ -33,9 +36,10 @@ struct State {
 }
 
 impl Pins {
-    pub fn new(dir: PathBuf) -> Self {
+    pub fn new(dir: PathBuf, read: ReadBy) -> Self {
         Self {
             dir,
+            read,
             state: Mutex::default(),
         }
     }
@@ -49,8 +53,8 @@ impl Pins {
             return Ok(snapshot);
         }
         let begun = Instant::now();
-        let dir = self.dir.clone();
-        let result = off_reactor(move || Snapshot::read(&dir)).await;
+        let (dir, read) = (self.dir.clone(), self.read);
+        let result = off_reactor(move || Snapshot::read(&dir, read)).await;
         state.log.result(&result);
         match result {
             Ok(snapshot) => {
@@ -68,8 +72,8 @@ impl Pins {
     ///
     /// Why not, and what to do about it.
     pub async fn probe(&self) -> Result<(), Unreadable> {
-        let dir = self.dir.clone();
-        off_reactor(move || maps::probe(&dir)).await
+        let (dir, read) = (self.dir.clone(), self.read);
+        off_reactor(move || maps::probe(&dir, read)).await
     }
 }
 
@@ -106,6 +110,8 @@ struct Log {
     overflow: [u64; 4],
     /// The layout of last time.
     layout: u32,
+    /// How the maps were read last time.
+    way: Option<Way>,
 }
 
 impl Log {
@@ -114,6 +120,9 @@ impl Log {
             Ok(snapshot) => {
                 if self.reason.take().is_some() {
                     tracing::info!("the pinned maps can be read now");
+                }
+                if self.way.replace(snapshot.way) != Some(snapshot.way) {
+                    tracing::info!(read = snapshot.way.label(), "reading the pinned maps");
                 }
                 let info = &snapshot.info;
                 if std::mem::replace(&mut self.layout, info.layout) != info.layout
@@ -138,10 +147,10 @@ impl Log {
     /// What to say when maps have overflowed since last time.
     fn overflow(&mut self, info: &Info, counters: &Counters) -> Option<String> {
         let now = [
-            (maps::METRICS, counters.metrics_overflow),
-            (maps::REQUESTS, counters.requests_overflow),
-            (maps::LATENCY, counters.latency_overflow),
-            (maps::HANDSHAKE, counters.handshake_overflow),
+            (records::METRICS, counters.metrics_overflow),
+            (records::REQUESTS, counters.requests_overflow),
+            (records::LATENCY, counters.latency_overflow),
+            (records::HANDSHAKE, counters.handshake_overflow),
         ];
         let before = std::mem::replace(&mut self.overflow, now.map(|(_, count)| count));
         let risen: Vec<&str> = now

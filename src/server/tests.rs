@@ -30,6 +30,7 @@ impl Running {
     fn listen(pins: &PinDir, listen: &str) -> Self {
         let config = Config {
             pin_dir: pins.to_path_buf(),
+            read: ReadBy::Auto,
             l7_file: None,
             listen: listen.parse().unwrap(),
         };
@@ -319,6 +320,7 @@ fn an_address_that_is_taken() {
     let server = Running::start(&pins);
     let config = Config {
         pin_dir: pins.to_path_buf(),
+        read: ReadBy::Auto,
         l7_file: None,
         listen: server.address,
     };

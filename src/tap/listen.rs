@@ -14,8 +14,8 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::abi::{Counters, read_grown};
 use crate::loader::{PERF, TAP};
-use crate::maps;
 use crate::pins;
+use crate::records;
 
 /// So long the programs go on once who listens has been killed…
 const AHEAD: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ impl Epoch {
             _lock: lock(&folder)?,
             perf: open(PERF)?,
             switch: open(TAP)?,
-            counters: open(maps::COUNTERS)?,
+            counters: open(records::COUNTERS)?,
         })
     }
 

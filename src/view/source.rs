@@ -14,6 +14,7 @@ use crate::cluster::{ClusterArgs, explain};
 use crate::l7;
 use crate::maps::Snapshot;
 use crate::metrics::Exposition;
+use crate::options::ReadBy;
 
 /// For a sidecar to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ pub struct SourceArgs {
     #[arg(long, conflicts_with = "pin_dir")]
     url: Option<String>,
 
-    /// Folder with the pinned iterators, read as the sidecar does
+    /// Folder with the pinned maps, read as the sidecar does
     #[arg(long, value_name = "DIR")]
     pin_dir: Option<PathBuf>,
 
@@ -148,8 +149,11 @@ fn why(error: kube::Error) -> String {
 }
 
 fn of_pins(dir: &Path, l7_file: Option<&Path>) -> String {
-    let reading = Snapshot::read(dir).map(Arc::new).map_err(|e| e.to_string());
-    let proxied = l7_file.map(|file| l7::Snapshot::read(file).map_err(|e| e.to_string()));
+    let read = ReadBy::Auto;
+    let reading = Snapshot::read(dir, read)
+        .map(Arc::new)
+        .map_err(|e| e.to_string());
+    let proxied = l7_file.map(|file| l7::Snapshot::read(file, read).map_err(|e| e.to_string()));
     let text = Exposition::new(reading, proxied).flatten().collect();
     String::from_utf8(text).expect("labels and names are")
 }

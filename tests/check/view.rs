@@ -104,7 +104,7 @@ fn a_diagnosis_ends_with_what_it_says() {
 fn what_is_wrong_is_said() {
     let mut plain = injected("plain", "example.org/metricd:1", true);
     plain["spec"]["initContainers"] = serde_json::json!([]);
-    let down = "linkerd_ebpf_up{reason=\"no permission to read the pinned iterators\"} 0\n";
+    let down = "linkerd_ebpf_up{reason=\"no permission to read the pinned maps\"} 0\n";
     for (text, words, why) in [
         (
             METRICS,

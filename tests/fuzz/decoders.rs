@@ -1,5 +1,5 @@
-//! What user space decodes: the records that iterators write, the text that is made of them, and
-//! what clients say to the server.
+//! What user space decodes: the records that iterators write, the text that the kernel makes of maps,
+//! the exposition of both, and what clients say to the server.
 
 use std::fmt;
 use std::fs;
@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metricd::abi::{
-    Counters, DnsKey, DnsValue, HandshakeKey, HandshakeValue, Info, LatencyKey, LatencyValue,
-    Layout, MetricKey, MetricValue, RequestKey, RequestValue, RouteEntry, decode,
+    Counters, Declared, DnsKey, DnsValue, HandshakeKey, HandshakeValue, Info, LatencyKey,
+    LatencyValue, Layout, MetricKey, MetricValue, PROOF, RequestKey, RequestValue, RouteEntry,
+    decode, key_check, series_kind,
 };
-use metricd::maps::{self, Snapshot};
+use metricd::maps::Snapshot;
 use metricd::metrics::Exposition;
+use metricd::options::ReadBy;
 use metricd::pins;
+use metricd::records;
 use metricd::server::{self, Config, Server};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
@@ -25,14 +28,17 @@ use crate::mutate::{self, below, one_in, pick};
 
 /// The iterators, with the sizes of their records.
 const FILES: [(&str, usize); 8] = [
-    (maps::INFO, 4 + Info::SIZE),
-    (maps::COUNTERS, 4 + Counters::SIZE),
-    (maps::METRICS, MetricKey::SIZE + MetricValue::SIZE),
-    (maps::REQUESTS, RequestKey::SIZE + RequestValue::SIZE),
-    (maps::ROUTES, 4 + RouteEntry::SIZE),
-    (maps::LATENCY, LatencyKey::SIZE + LatencyValue::SIZE),
-    (maps::HANDSHAKE, HandshakeKey::SIZE + HandshakeValue::SIZE),
-    (maps::DNS, DnsKey::SIZE + DnsValue::SIZE),
+    (records::INFO, 4 + Info::SIZE),
+    (records::COUNTERS, 4 + Counters::SIZE),
+    (records::METRICS, MetricKey::SIZE + MetricValue::SIZE),
+    (records::REQUESTS, RequestKey::SIZE + RequestValue::SIZE),
+    (records::ROUTES, 4 + RouteEntry::SIZE),
+    (records::LATENCY, LatencyKey::SIZE + LatencyValue::SIZE),
+    (
+        records::HANDSHAKE,
+        HandshakeKey::SIZE + HandshakeValue::SIZE,
+    ),
+    (records::DNS, DnsKey::SIZE + DnsValue::SIZE),
 ];
 
 /// Bytes of [`Info`] that say which layout it is, and how long records are.
@@ -41,23 +47,29 @@ const SIZES: usize = 8 * 4;
 /// What is read.
 #[derive(Clone, Debug)]
 pub enum Text {
-    /// By the number in FILES.
+    /// What iterators write, by the number in FILES.
     Files(Vec<Vec<u8>>),
+    /// What bpffs shows of the maps, likewise.
+    Shown(Vec<Vec<u8>>),
     /// What a client says to the server.
     Said(Vec<u8>),
 }
 
 impl Text {
     pub fn parse(text: &str) -> Self {
-        let mut files = Vec::new();
+        let (mut files, mut shown) = (Vec::new(), Vec::new());
         for line in text.lines() {
             match line.split_once(' ') {
                 Some(("file", bytes)) => files.push(unescape(bytes)),
+                Some(("shown", bytes)) => shown.push(unescape(bytes)),
                 Some(("said", bytes)) => return Self::Said(unescape(bytes)),
                 _ => {}
             }
         }
-        Self::Files(files)
+        match shown.is_empty() {
+            true => Self::Files(files),
+            false => Self::Shown(shown),
+        }
     }
 }
 
@@ -67,6 +79,9 @@ impl fmt::Display for Text {
             Self::Files(files) => files
                 .iter()
                 .try_for_each(|bytes| writeln!(f, "file {}", escape(bytes))),
+            Self::Shown(files) => files
+                .iter()
+                .try_for_each(|bytes| writeln!(f, "shown {}", escape(bytes))),
             Self::Said(bytes) => writeln!(f, "said {}", escape(bytes)),
         }
     }
@@ -128,7 +143,117 @@ pub fn text(rng: &mut TestRng) -> Text {
             files[0][place] = files[0][place].wrapping_add(pick(rng, &[1, 8, 0xf8, 0x80]));
         }
     }
+    if one_in(rng, 2) {
+        return shown(rng, &mut files);
+    }
     Text::Files(files)
+}
+
+/// The integers of something, as they stand in a struct.
+fn integers<T: Declared>(bytes: &mut &[u8]) -> String {
+    let mut widths = Vec::new();
+    T::widths(&mut widths);
+    let mut text = String::new();
+    for width in widths {
+        let mut word = [0; 8];
+        let (integer, rest) = bytes.split_at(width);
+        word[..width].copy_from_slice(integer);
+        *bytes = rest;
+        text += &format!("{},", u64::from_le_bytes(word));
+    }
+    text
+}
+
+/// An element that is found by its key.
+fn plain<K: Declared, V: Declared>(_: usize, mut record: &[u8]) -> String {
+    let key = match K::SIZE {
+        4 => integers::<K>(&mut record).trim_end_matches(',').to_owned(),
+        _ => format!("{{{}}}", integers::<K>(&mut record)),
+    };
+    format!("{key}: {{{}}}\n", integers::<V>(&mut record))
+}
+
+/// An element that is found by number, with `between` and `behind` before the check of its key.
+fn entry<K: Declared, V: Declared>(
+    number: usize,
+    mut record: &[u8],
+    between: &str,
+    behind: &str,
+) -> String {
+    let check = match number % 4 {
+        3 => 0,
+        _ => key_check(&record[..K::SIZE]),
+    };
+    let (key, value) = (integers::<K>(&mut record), integers::<V>(&mut record));
+    match behind {
+        "" => format!("{number}: {{{{{key}}},{between}{check},{{{value}}},}}\n"),
+        behind => format!("{number}: {{{{{key}}},{{{value}}},{behind}{check},}}\n"),
+    }
+}
+
+/// What bpffs would show of maps with such records, in the order of FILES; some of it changed.
+fn shown(rng: &mut TestRng, files: &mut [Vec<u8>]) -> Text {
+    if let Some(proof) = files[0].get_mut(4 + Info::SIZE - PROOF.to_bytes().len()..4 + Info::SIZE) {
+        proof.copy_from_slice(&PROOF.to_bytes());
+    }
+    let lines: [fn(usize, &[u8]) -> String; FILES.len()] = [
+        plain::<u32, Info>,
+        plain::<u32, Counters>,
+        |n, r| entry::<MetricKey, MetricValue>(n, r, "", "0,0,"),
+        |n, r| entry::<RequestKey, RequestValue>(n, r, "7,", ""),
+        plain::<u32, RouteEntry>,
+        |n, r| entry::<LatencyKey, LatencyValue>(n, r, "0,", ""),
+        plain::<HandshakeKey, HandshakeValue>,
+        plain::<DnsKey, DnsValue>,
+    ];
+    let mut texts = Vec::new();
+    for ((line, bytes), (_, size)) in lines.iter().zip(files).zip(FILES) {
+        let records = bytes.chunks_exact(size).enumerate();
+        let mut text = String::from("# WARNING!! The output is for debug purpose only\n");
+        text.extend(records.map(|(number, record)| line(number, record)));
+        texts.push(text.into_bytes());
+    }
+    if one_in(rng, 2) {
+        let at = below(rng, texts.len());
+        let other = pick(
+            rng,
+            &[
+                &b"0x1,"[..],
+                b"18446744073709551616,",
+                b"{},",
+                b"\n0: {1,}\n",
+            ],
+        );
+        mutate::bytes(rng, &mut texts[at], other);
+    }
+    Text::Shown(texts)
+}
+
+/// No number is read that is not there: what was read of series, by a reading of the text that knows
+/// nothing of its form but digits.
+fn check_shown(text: &[u8], snapshot: &Snapshot) {
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let shown: Vec<Vec<u64>> = lines
+        .map(|line| {
+            let numbers = line.split(|c: char| !c.is_ascii_digit());
+            numbers.filter_map(|number| number.parse().ok()).collect()
+        })
+        .collect();
+    for (key, value) in &snapshot.metrics {
+        let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| key.src[at + i]));
+        let (opened, midstream) = (value.opened, value.lost.midstream);
+        let is_there = shown.iter().any(|numbers| {
+            numbers.get(1..3) == Some(&[word(0), word(8)])
+                && numbers.get(11) == Some(&opened)
+                && numbers.get(43) == Some(&midstream)
+        });
+        // What did not fit is added up.
+        assert!(
+            is_there || key.kind == series_kind::OTHER,
+            "{key:?} {value:?} was not there"
+        );
+    }
 }
 
 /// A server, with files where the iterators would be.
@@ -144,6 +269,7 @@ impl Decoders {
         let config = Config {
             pin_dir: dir.clone(),
             listen: "127.0.0.1:0".parse().expect("an address"),
+            read: ReadBy::Auto,
             l7_file: None,
         };
         let (send, address) = std::sync::mpsc::channel();
@@ -163,30 +289,39 @@ impl Decoders {
         match text {
             Text::Files(files) => {
                 for ((map, _), bytes) in FILES.iter().zip(files) {
-                    fs::write(maps::iter_path(&pins::epoch(&self.dir, 1), map), bytes)
+                    fs::write(records::iter_path(&pins::epoch(&self.dir, 1), map), bytes)
                         .expect("write a file");
                 }
                 // Routes are only read where there are any, and of DNS the size is anything.
                 let whole = FILES.iter().zip(files).all(|(f, bytes)| {
-                    bytes.len() % f.1 == 0 || [maps::ROUTES, maps::DNS].contains(&f.0)
+                    bytes.len() % f.1 == 0 || [records::ROUTES, records::DNS].contains(&f.0)
                 });
-                let snapshot = Snapshot::read(&self.dir);
+                let snapshot = Snapshot::read(&self.dir, ReadBy::Iterator);
                 let ours = Info::current().to_bytes();
                 if snapshot.is_ok() && files[0].get(4..4 + SIZES) == Some(&ours[..SIZES]) {
                     assert!(whole, "records that are not whole were read");
                 }
-                let reading = snapshot
-                    .map(Arc::new)
-                    .map_err(|e| format!("{e}\n{}", e.reason()));
-                check(
-                    &Exposition::new(reading, None)
-                        .flatten()
-                        .collect::<Vec<u8>>(),
-                );
+                expose(snapshot);
                 for bytes in files {
                     let _ = decode::<MetricKey, MetricValue>(bytes);
                     let _ = decode::<u32, Info>(bytes);
                 }
+            }
+            Text::Shown(files) => {
+                let epoch = pins::epoch(&self.dir, 1);
+                for map in records::EXPORTED {
+                    let at = FILES.iter().position(|(name, _)| *name == map);
+                    let text = at.map_or(&[][..], |at| &files[at]);
+                    fs::write(records::text_path(&epoch, map), text).expect("write a file");
+                }
+                let snapshot = Snapshot::read(&self.dir, ReadBy::Text);
+                // Of a value that is shorter, the rest is 0.
+                if let Ok(snapshot) = &snapshot
+                    && snapshot.info.metrics_size as usize >= MetricValue::SIZE
+                {
+                    check_shown(&files[2], snapshot);
+                }
+                expose(snapshot);
             }
             Text::Said(said) => {
                 self.say(said, true);
@@ -233,6 +368,15 @@ impl Drop for Decoders {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// Shows what was read, or why it could not be.
+fn expose(snapshot: Result<Snapshot, records::Unreadable>) {
+    let reading = snapshot
+        .map(Arc::new)
+        .map_err(|e| format!("{e}\n{}", e.reason()));
+    let text: Vec<u8> = Exposition::new(reading, None).flatten().collect();
+    check(&text);
 }
 
 /// Is it the text format of Prometheus?

@@ -12,7 +12,8 @@
 //! came, and counted; the identities; nothing is open when all is closed, and all elements of maps
 //! are back on their free lists; what is said in packets that a network could make counts as if it
 //! were said in large ones; and conversations with sense are counted exactly, whatever came before.
-//! `decoders.rs` does the same for what iterators write, the text made of it, and the server.
+//! `decoders.rs` does the same for what iterators write and bpffs shows, the exposition of it, and the
+//! server.
 //!
 //! On a finding the input is made smaller, written to a file of lines that can be read and changed,
 //! and the test fails.
