@@ -49,17 +49,18 @@ test: setup setup-test setup-python setup-helm build bpffs ## All tests, with ev
 	tests/manifests/prometheus $(PYTHON)/bin/python
 	cargo build --locked --example proxy
 	$(SUDO) $(PYTHON)/bin/python tests/view/run $(BIN) target/debug/examples/proxy
-	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest
+	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest 5.10+nobtf newest+text
 
 test-long: setup setup-test setup-python build bpffs ## The tests at a larger size, and all kernels
 	$(SUDO) env METRICD_TEST_REQUESTS=1000000 METRICD_TEST_PAIRS=1000000 PROPTEST_CASES=10000 \
 		METRICD_TEST_UPGRADES=20 METRICD_TEST_KILLS=all METRICD_TEST_RANDOM_KILLS=300 METRICD_TEST_PODS=1000 \
 		METRICD_TEST_L7_KILLS=1000 \
 		cargo test --locked -- --include-ignored
-	BIN_DIR=$(BIN) tests/kernels/run 5.10 6.1 6.12 newest
+	BIN_DIR=$(BIN) tests/kernels/run 5.10 6.1 6.12 newest {5.10,6.1,6.12,newest}+{text,nobtf}
 
 test-kernels: setup setup-test build ## The binaries on other kernels, under QEMU: KERNELS="5.10 6.1 6.12 newest"
 	cargo build --locked --example proxy
+	cargo test --locked --test reading --no-run
 	BIN_DIR=$(BIN) tests/kernels/run $(KERNELS)
 
 test-manifests: setup setup-test setup-python setup-helm build ## The chart, install and the rules for Prometheus

@@ -178,8 +178,8 @@ struct request_value {
 /* An element of linkerd_requests_map. */
 struct request_entry {
 	struct request_key key;
-	__u32 latency; /* in linkerd_latency_map */
-	__u32 check;   /* as in struct metric_entry */
+	__u32 latency;		    /* in linkerd_latency_map */
+	__u32 check;		    /* as in struct metric_entry */
 	struct request_value value; /* of requests, if the key's status is STATUS_REQUESTS */
 };
 

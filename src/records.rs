@@ -307,7 +307,8 @@ impl<'a> Reader<'a> {
     /// in its life, within nanoseconds, and the kernel reads it within microseconds.
     const TRIES: usize = 16;
 
-    /// Lets `read` have an epoch's maps, and once more if metricd-init was changing the way meanwhile.
+    /// Lets `read` have an epoch's maps. If metricd-init takes away the iterators meanwhile, it has them
+    /// once more as text, which they always can be read as.
     ///
     /// # Errors
     /// As `read`.
@@ -326,8 +327,14 @@ impl<'a> Reader<'a> {
         let way = Way::of(epoch, by);
         let has_iterators = || iter_path(epoch, INFO).exists();
         match with(way) {
-            Err(Unreadable::Waiting { .. }) if Way::of(epoch, by) != way => {
-                with(Way::of(epoch, by))
+            Err(gone @ Unreadable::Waiting { .. })
+                if by == ReadBy::Auto && way == Way::Iterator =>
+            {
+                match with(Way::Text) {
+                    // Of an earlier version, or not whole.
+                    Err(Unreadable::NoText { .. } | Unreadable::Waiting { .. }) => Err(gone),
+                    result => result,
+                }
             }
             // Of an earlier version, whose maps can't be read as text: it always has iterators.
             Err(Unreadable::NoText { .. }) if has_iterators() => with(Way::Iterator),

@@ -106,7 +106,7 @@ class Metricd(Contestant):
         run(*init, "--detail", self.name, *self.flags)
         self.programs = [pins / "linkerd_ingress", pins / "linkerd_egress"]
         listen = f"[::]:{self.PORT}"
-        # As in a pod: nobody, of the group that may read the iterators.
+        # As in a pod: nobody, of the group that may read the maps.
         self.process = self.pod.start(self.bin / "metricd", "--pin-dir", pins, "--listen", listen, user=65534)
         wait_for_port(self.pod, self.PORT)
 

@@ -45,7 +45,7 @@ pub struct Config {
     /// The sidecar's user. It has no capability in any case, but a bpffs as systemd mounts it can be
     /// searched by root alone; where it has another mode, nobody (65534) will do.
     pub sidecar_uid: u32,
-    /// The sidecar's group, which may read the iterators.
+    /// The sidecar's group, which may read the maps.
     pub sidecar_gid: u32,
     /// To the memory of both, that of the maps is added.
     pub init_resources: Resources,

@@ -27,7 +27,9 @@ pub struct Filled {
 
 /// How much there is to be.
 pub struct Size {
-    /// Series, each with one status; that is 10 lines of metrics.
+    /// For how many more series there is to be room.
+    pub room: u32,
+    /// Series, each with one status.
     pub series: u32,
     /// Routes, each with requests.
     pub routes: u32,
@@ -70,7 +72,7 @@ impl Filled {
         let mut filled = Self {
             pin_dir: pin_dir.to_owned(),
             wanted: Wanted {
-                map_size: Some(size.series + size.routes),
+                map_size: Some(size.series + size.routes + size.room),
                 routes: Some(size.routes),
                 ..Wanted::default()
             },
@@ -110,11 +112,21 @@ impl Filled {
         MapHandle::from_pinned_path(text_path(&self.epoch(), name)).expect("a pinned map")
     }
 
+    /// Series, from the first element that is in nobody's use: 0 is what does not fit.
+    pub fn metrics(&self) -> Elements {
+        Elements::open(self, records::METRICS, records::METRICS_MORE, 1)
+    }
+
+    /// Responses and requests, from the first element that is in nobody's use: 0 and 1 are what does
+    /// not fit.
+    pub fn requests(&self) -> Elements {
+        Elements::open(self, records::REQUESTS, records::REQUESTS_MORE, 2)
+    }
+
     fn fill(&mut self, size: &Size) {
         let mut numbers = Numbers(1);
-        // Element 0 is `other`, also 1 of the requests, which metricd-init has made.
-        let mut metrics = Elements::open(self, records::METRICS, records::METRICS_MORE, 1);
-        let mut requests = Elements::open(self, records::REQUESTS, records::REQUESTS_MORE, 2);
+        let mut metrics = self.metrics();
+        let mut requests = self.requests();
         let mut latency = Elements::open(self, records::LATENCY, records::LATENCY_MORE, 1);
         let [routes, handshake, dns, counters] = [
             records::ROUTES,
@@ -127,12 +139,7 @@ impl Filled {
         for number in 0..size.series {
             let key = series(number);
             let value: MetricValue = numbers.some();
-            metrics.put(&MetricEntry {
-                key,
-                value,
-                check: key_check(&key.to_bytes()),
-                ..MetricEntry::default()
-            });
+            metrics.put(&metric(key, value));
             written.metrics.push((key, value));
             let key = RequestKey {
                 series: key,
@@ -271,7 +278,18 @@ pub fn series(number: u32) -> MetricKey {
     }
 }
 
-fn request(key: RequestKey, value: RequestValue) -> RequestEntry {
+/// The element of a series.
+pub fn metric(key: MetricKey, value: MetricValue) -> MetricEntry {
+    MetricEntry {
+        key,
+        value,
+        check: key_check(&key.to_bytes()),
+        ..MetricEntry::default()
+    }
+}
+
+/// The element of responses, or requests.
+pub fn request(key: RequestKey, value: RequestValue) -> RequestEntry {
     RequestEntry {
         key,
         latency: 1,
@@ -287,7 +305,7 @@ pub fn put<K: Layout, V: Layout>(map: &MapHandle, key: &K, value: &V) {
 }
 
 /// A map in two parts: elements go on in the second where the first has no more.
-struct Elements {
+pub struct Elements {
     first: MapHandle,
     more: MapHandle,
     next: u32,
@@ -302,7 +320,8 @@ impl Elements {
         }
     }
 
-    fn put<T: Layout>(&mut self, entry: &T) {
+    /// Fills the next element.
+    pub fn put<T: Layout>(&mut self, entry: &T) {
         let map = match self.next < self.first.max_entries() {
             true => &self.first,
             false => &self.more,
