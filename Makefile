@@ -83,7 +83,7 @@ fuzz: setup ## Fuzz what is fed to the programs and what user space decodes: FUZ
 		cargo test --locked --profile fuzz --test fuzz
 
 lint: setup ## Formatting and lints of both languages
-	clang-format --dry-run --Werror bpf/*.h bpf/*.c bpf/*/*.h
+	clang-format --dry-run --Werror $(shell find bpf benches -name "*.[ch]")
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 

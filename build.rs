@@ -58,6 +58,7 @@ fn builder(source: &str) -> Result<SkeletonBuilder> {
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
     let include = format!("-I/usr/include/{arch}-linux-gnu");
     let cross = format!("-I/usr/{arch}-linux-gnu/include");
+    let bpf = format!("-I{}/bpf", env::var("CARGO_MANIFEST_DIR")?);
     let mut builder = SkeletonBuilder::new();
     let next_layout = env::var_os("CARGO_FEATURE_NEXT_LAYOUT").is_some();
     let layout = if next_layout {
@@ -69,7 +70,7 @@ fn builder(source: &str) -> Result<SkeletonBuilder> {
         "-mcpu=v3", // 5.10 knows it; newer clangs would choose a newer one
         // Keeps the head of a loop on its top: 5.10 and 6.1 refuse an instruction that falls through
         // into it from below. Given this way, it comes behind the -O2 of libbpf-cargo.
-        "-Xclang", "-Os", "-Wall", "-Wextra", "-Werror", &include, &cross, layout,
+        "-Xclang", "-Os", "-Wall", "-Wextra", "-Werror", &bpf, &include, &cross, layout,
     ]);
     Ok(builder)
 }

@@ -211,7 +211,7 @@ fn main() {
         b.response(ACK, response, REPEAT)
     });
 
-    // What the bounds of bpf/http1.h allow one packet to cost at the most.
+    // What the bounds of bpf/http/http1 allow one packet to cost at the most.
     bench.open();
     measure(
         &mut bench,

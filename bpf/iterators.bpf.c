@@ -9,8 +9,8 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "abi.h"
-#include "l7.h"
+#include "layout/abi.h"
+#include "layout/l7.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 

@@ -6,7 +6,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "l7.h"
+#include "layout/l7.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

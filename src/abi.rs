@@ -1,4 +1,4 @@
-//! The layout shared with the kernel side: bpf/abi.h, under the same names.
+//! The layout shared with the kernel side: bpf/layout/abi.h, under the same names.
 //!
 //! The kernel writes these structs as they lie in its memory, so a record is read field by field in
 //! native byte order. No struct has padding (asserted below), which is what makes that reading, and
@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-/// Of bpf/abi.h: a reader finds what it knows in every layout from [`FIRST_LAYOUT`] on.
+/// Of bpf/layout/abi.h: a reader finds what it knows in every layout from [`FIRST_LAYOUT`] on.
 pub const LAYOUT_VERSION: u32 = if NEXT_LAYOUT { 8 } else { 7 };
 /// Built as another version would be, for tests of an upgrade to that.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
@@ -18,7 +18,7 @@ pub const FIRST_LAYOUT: u32 = 4;
 pub const FIRST_WITH_MORE: u32 = 6;
 /// The first whose maps can be read as text: it has no arrays of bytes, and [`PROOF`].
 pub const FIRST_AS_TEXT: u32 = 7;
-/// Of bpf/abi.h: programs of the same version take connections over from each other.
+/// Of bpf/layout/abi.h: programs of the same version take connections over from each other.
 pub const STATE_VERSION: u32 = 5;
 /// Slots of a [`Histogram`].
 pub const BUCKETS: usize = 32;
@@ -117,7 +117,7 @@ pub trait Layout: Sized {
     }
 }
 
-/// Something of which bpf/abi.h declares each integer, so that it can be told from others in text.
+/// Something of which bpf/layout/abi.h declares each integer, so that it can be told from others in text.
 pub trait Declared: Layout {
     /// Appends how many bytes each integer has, in the order of their declaration.
     fn widths(out: &mut Vec<usize>);
@@ -210,7 +210,7 @@ impl<T: Merge, const N: usize> Merge for [T; N] {
     }
 }
 
-/// A struct of bpf/abi.h with its size there.
+/// A struct of bpf/layout/abi.h with its size there.
 macro_rules! layout {
     (
         $(#[$meta:meta])*
@@ -248,7 +248,7 @@ macro_rules! layout {
     };
 }
 
-/// A struct of bpf/abi.h whose fields all add up.
+/// A struct of bpf/layout/abi.h whose fields all add up.
 macro_rules! counters {
     (
         $(#[$meta:meta])*
@@ -814,7 +814,7 @@ impl Info {
     }
 }
 
-/// What the programs write behind a key when it is whole, never 0: key_check() of bpf/series.h. Its
+/// What the programs write behind a key when it is whole, never 0: key_check() of bpf/count/series.h. Its
 /// size is a multiple of 8 bytes.
 pub fn key_check(key: &[u8]) -> u32 {
     let mut hash = 0;

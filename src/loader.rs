@@ -22,7 +22,7 @@ const ROUTE_CACHE: u32 = 4096;
 
 /// Directions of connections whose bytes can be kept at a time until those before them come.
 const EARLY: u32 = 16;
-/// Pieces that those of one direction are kept in: of bpf/state.h.
+/// Pieces that those of one direction are kept in: of bpf/net/state.h.
 const EARLY_PIECES: u32 = 64;
 /// Pieces in all.
 pub const EARLY_ENTRIES: u32 = EARLY * EARLY_PIECES;

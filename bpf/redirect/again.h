@@ -9,7 +9,7 @@
 #ifndef REDIRECT_AGAIN_H
 #define REDIRECT_AGAIN_H
 
-#include "socket.h"
+#include "redirect/socket.h"
 
 /* As much of the kernel's as is read: its own layout is looked up at load. */
 #define KERNELS __attribute__((preserve_access_index))

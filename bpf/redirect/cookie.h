@@ -8,7 +8,7 @@
 #ifndef REDIRECT_COOKIE_H
 #define REDIRECT_COOKIE_H
 
-#include "socket.h"
+#include "redirect/socket.h"
 
 /* MAX_SYNCOOKIE_AGE of the kernel's net/tcp.h, in minutes that it rounds up. */
 #define COOKIE_AGE_NS (3 * 60 * 1000000000ULL)

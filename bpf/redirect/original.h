@@ -8,7 +8,7 @@
 
 #include <linux/in.h>
 
-#include "config.h"
+#include "redirect/config.h"
 
 #define SO_ORIGINAL_DST 80 /* linux/netfilter_ipv4.h, and IP6T_SO_ORIGINAL_DST */
 #define AF_INET 2

@@ -3,21 +3,9 @@
 #ifndef REDIRECT_SEGMENT_H
 #define REDIRECT_SEGMENT_H
 
-#include <linux/if_ether.h>
-#include <linux/in.h>
+#include "net/protocols.h"
+#include "redirect/config.h"
 
-#include "config.h"
-
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
-
-#define IPV4_LEN 20
-#define IPV6_LEN 40
-#define IPV6_HOPOPTS 0
-#define IPV6_ROUTING 43
-#define IPV6_DSTOPTS 60
 #define EXTENSIONS 4 /* IPv6 extension headers followed */
 
 struct segment {

@@ -3,7 +3,7 @@
 #ifndef REDIRECT_SOCKET_H
 #define REDIRECT_SOCKET_H
 
-#include "segment.h"
+#include "redirect/segment.h"
 
 /* What the kernel finds for a segment so addressed, to be released. */
 static __always_inline struct bpf_sock *socket_find(struct __sk_buff *skb,

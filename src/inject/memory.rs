@@ -25,9 +25,9 @@ const HANDSHAKE: u64 = 1024;
 /// 3,128 bytes of `linkerd_early_bytes_map`.
 const EARLY_PIECE: u64 = 4096;
 
-/// A slot, bpf/state.h, and up to four words of the cache in front of it.
+/// A slot, bpf/net/state.h, and up to four words of the cache in front of it.
 const CONNECTION: u64 = 576 + 4 * 8;
-/// bpf/state.h.
+/// bpf/net/state.h.
 const HTTP2: u64 = 5056;
 /// `ROUTE_CACHE` in src/loader.rs, if there are routes: all of it is there from the start.
 const ROUTE_CACHE: u64 = 4096 * (HASHED + BUCKETS + FREE);

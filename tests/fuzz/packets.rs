@@ -292,7 +292,7 @@ fn flush(kernel: &Kernel) {
     elements_are_back(kernel);
 }
 
-/// Whether a slot's connection is closed some time, by its struct conn_key of bpf/state.h: fragments,
+/// Whether a slot's connection is closed some time, by its struct conn_key of bpf/net/state.h: fragments,
 /// and what is no TCP, have no end.
 fn has_end(slot: &Slot) -> bool {
     let (ports, proto) = (&slot.key[32..36], slot.key[39]);

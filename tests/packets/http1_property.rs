@@ -241,7 +241,7 @@ fn script() -> impl Strategy<Value = Script> {
                 v6,
                 end,
             };
-            // RUNS of bpf/http1.h: no more are outstanding, even if none is answered.
+            // RUNS of bpf/net/state.h: no more are outstanding, even if none is answered.
             let mut left = 8;
             for (group, ..) in &mut script.groups {
                 group.truncate(left);

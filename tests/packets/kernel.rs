@@ -354,7 +354,7 @@ impl Kernel {
     }
 }
 
-/// What matters of struct conn of bpf/state.h.
+/// What matters of struct conn of bpf/net/state.h.
 #[derive(Debug)]
 pub struct Slot {
     pub state: u8,

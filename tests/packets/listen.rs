@@ -14,7 +14,7 @@ use crate::http2::wire::{END_STREAM, PADDED, RST_STREAM, WITH_PRIORITY, frame, h
 use crate::http2::{answer, start};
 use crate::kernel::{Kernel, Shared};
 
-/// Bytes of a head that are shown: TAP_DATA of bpf/abi.h.
+/// Bytes of a head that are shown: TAP_DATA of bpf/layout/abi.h.
 const SHOWN: usize = 256;
 
 fn until(kernel: &Kernel) -> u64 {

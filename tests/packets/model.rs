@@ -234,7 +234,7 @@ enum Event {
     Switch,
 }
 
-/// Of bpf/state.h.
+/// Of bpf/net/state.h.
 pub const EARLY_RANGES: usize = 8;
 
 /// What is known of one stream.

@@ -11,7 +11,7 @@ use crate::http2::wire::{END_STREAM, headers};
 use crate::http2::{answer, get, start};
 use crate::kernel::{Kernel, Shared};
 
-/// Of bpf/route.h and bpf/abi.h: bytes of a path as it comes, and of what is made of it.
+/// Of bpf/http/route.h and bpf/layout/abi.h: bytes of a path as it comes, and of what is made of it.
 const RAW: usize = 256;
 const TEXT: usize = 128;
 

@@ -1,4 +1,4 @@
-//! The bounds of bpf/http1.h, each at the bound and one beyond.
+//! The bounds of bpf/http/http1, each at the bound and one beyond.
 
 use super::{GET, OK, assert_l7, lost, with};
 use crate::flow::{Client, Flow, Server};

@@ -7,7 +7,7 @@ use crate::kernel::Way;
 use crate::model::L7;
 use crate::tap::{feed, with_flow as with};
 
-/// The first and STEPS of bpf/parser.h: messages, chunks and blocks of a head in one packet.
+/// The first and PARSER_STEPS of bpf/http/parser.h: messages, chunks and blocks of a head in one packet.
 const STEPS: usize = 1 + 4096;
 
 #[test]

@@ -109,7 +109,7 @@ fn more_gaps_than_are_kept() {
     }
 }
 
-/// Of bpf/state.h.
+/// Of bpf/net/state.h.
 const EARLY_BYTES: usize = 1 << 17;
 const EARLY_PIECE: usize = 2048;
 

@@ -1,4 +1,4 @@
-//! The bounds of bpf/http2.h, each at the bound and one beyond.
+//! The bounds of bpf/http/http2, each at the bound and one beyond.
 
 use super::block::plain;
 use super::wire::{END_STREAM, data, headers};
@@ -7,7 +7,7 @@ use crate::flow::{Client, Flow, Server, ends};
 use crate::kernel::{Kernel, Shared};
 use crate::model::L7;
 
-/// HTTP2_STREAMS of bpf/state.h: streams with a place of their own.
+/// HTTP2_STREAMS of bpf/http/state.h: streams with a place of their own.
 const STREAMS: u32 = 128;
 
 #[test]

@@ -57,7 +57,7 @@ fn at_once_100() {
 
 #[test]
 fn at_once_as_many_as_have_a_place() {
-    // HTTP2_STREAMS of bpf/state.h, and one more.
+    // HTTP2_STREAMS of bpf/http/state.h, and one more.
     with(|f| at_once(f, 128, |i| 127 - i));
     with(|f| at_once(f, 129, |i| 128 - i));
     with(|f| at_once(f, 129, |i| i));

@@ -11,7 +11,7 @@ use crate::flow::{Client, Flow, Server};
 use crate::kernel::Answer;
 use crate::model::L7;
 
-/// HPACK_ENTRIES of bpf/state.h: fields whose meaning is remembered.
+/// HPACK_ENTRIES of bpf/http/state.h: fields whose meaning is remembered.
 const DEPTH: usize = 128;
 
 fn kept(status: &str) -> Vec<u8> {

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Durations, into buckets whose bounds are inclusive, as Prometheus has them. */
+#ifndef METRICD_COUNT_HISTOGRAM_H
+#define METRICD_COUNT_HISTOGRAM_H
+
+#include "count/series.h"
+#include "net/clock.h"
+
+static __always_inline __u32 histogram_bucket(__u64 ns)
+{
+	__u32 i = 0;
+
+	/* The first bound that is not below ns; the last of the 32 never is. */
+#pragma unroll
+	for (int step = BUCKETS / 2; step; step /= 2) {
+		if (config.bounds_ns[(i + step - 1) & (BUCKETS - 1)] < ns)
+			i += step;
+	}
+	return i;
+}
+
+/* A whole response: its duration, and the time to its first byte. */
+static __always_inline void histogram_response(__u32 latency, __u64 duration, __u64 ttfb)
+{
+	struct latency_entry *e = latency_element(latency);
+	__u32 i = histogram_bucket(duration), j = i;
+
+	if (!e)
+		return;
+	if (ttfb != duration)
+		j = histogram_bucket(ttfb);
+	bounded(i, 31);
+	bounded(j, 31);
+	add(&e->value.buckets[i].duration, 1);
+	add(&e->value.buckets[j].ttfb, 1);
+	add(&e->value.sum_ns.duration, duration);
+	add(&e->value.sum_ns.ttfb, ttfb);
+}
+
+/* The range of times that falls into the same bucket as `ns`. */
+static __always_inline struct range histogram_range(__u64 ns)
+{
+	__u32 i = histogram_bucket(ns);
+	struct range r = {.bucket = i};
+
+	bounded(i, 31);
+	r.from = i ? config.bounds_ns[(i - 1) & (BUCKETS - 1)] + 1 : 0;
+	r.width = config.bounds_ns[i] - r.from;
+	return r;
+}
+
+enum histogram_what {
+	HANDSHAKE_RTT,
+	HANDSHAKE_DURATION,
+};
+
+/* Too large for the stack. */
+static const struct handshake_value zero_handshake;
+static const struct handshake_key other_handshake = {.kind = SERIES_OTHER};
+
+/* Adds to the histogram of a connection's series: `key` and `flags` as in series_key. */
+static __always_inline void histogram_handshake(__u32 series, const struct conn_key *conn,
+						__u8 flags, enum histogram_what what, __u64 ns)
+{
+	struct handshake_key key = {};
+	struct handshake_value *v;
+	struct histogram *h;
+	struct metric_key s;
+	__u32 i;
+
+	if (likely(series != ELEMENT_OTHER)) {
+		series_key(&s, conn, flags);
+		series_peer(key.peer, &s);
+		key.port = s.dst_port;
+		key.direction = s.direction;
+	} else {
+		key.kind = SERIES_OTHER;
+	}
+	v = bpf_map_lookup_elem(&linkerd_handshake_map, &key);
+	if (unlikely(!v)) {
+		bpf_map_update_elem(&linkerd_handshake_map, &key, &zero_handshake, BPF_NOEXIST);
+		v = bpf_map_lookup_elem(&linkerd_handshake_map, &key);
+	}
+	if (unlikely(!v)) {
+		counters_add(handshake_overflow);
+		v = bpf_map_lookup_elem(&linkerd_handshake_map, &other_handshake);
+	}
+	if (!v)
+		return;
+	h = what == HANDSHAKE_RTT ? &v->rtt : &v->duration;
+	i = histogram_bucket(ns);
+	bounded(i, 31);
+	add(&h->buckets[i], 1);
+	add(&h->sum_ns, ns);
+}
+
+#endif

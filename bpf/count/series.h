@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The maps that metricd exports: finding an element, making one, and `other` for what does not fit.
+ */
+#ifndef METRICD_COUNT_SERIES_H
+#define METRICD_COUNT_SERIES_H
+
+#include "layout/maps.h"
+
+/* Element 0 of each array. metricd-init has made it before the programs are attached. */
+#define ELEMENT_OTHER 0
+#define ELEMENT_OTHER_REQUESTS 1 /* of linkerd_requests_map: STATUS_REQUESTS */
+
+/*
+ * The maps that metricd exports can be replaced while connections last: by larger ones, or ones of
+ * another layout. Each set of them is an epoch. Those of an earlier one stay as they are, and
+ * metricd adds up what all epochs hold: no counter is ever copied.
+ *
+ * What a connection keeps is an element's number with the epoch in its upper byte. With the
+ * program's own epoch taken out again it is the number, or, of another epoch, one that no map has:
+ * then the element is found by its key, in this epoch.
+ */
+#define EPOCH_SHIFT 24
+
+static __always_inline __u32 epoch_tag(__u32 number)
+{
+	return number ^ config.epoch << EPOCH_SHIFT;
+}
+
+static __always_inline __u32 epoch_number(__u32 tagged)
+{
+	return tagged ^ config.epoch << EPOCH_SHIFT;
+}
+
+static __always_inline bool epoch_is_other(__u32 number)
+{
+	return number >> EPOCH_SHIFT;
+}
+
+static __always_inline void address_copy(void *to, const void *from)
+{
+	((__u64 *)to)[0] = ((__u64 *)from)[0];
+	((__u64 *)to)[1] = ((__u64 *)from)[1];
+}
+
+/* What shows that a key is whole, in struct metric_entry and its like; never 0. BYTES is a multiple
+ * of 8. */
+static __always_inline __u32 key_check(const void *key, __u32 bytes)
+{
+	__u64 hash = 0;
+
+#pragma unroll
+	for (__u32 i = 0; i < bytes / 8; i++) {
+		hash = (hash ^ ((const __u64 *)key)[i]) * 0x9e3779b97f4a7c15ULL;
+		hash ^= hash >> 29;
+	}
+	return (__u32)hash | 1;
+}
+
+/*
+ * Makes the element of KEY in linkerd_WHAT_map, and returns its number, or another CPU's. No
+ * element is ever given up, so that a total misses nothing when there is no room (E2BIG) or no
+ * memory (ENOMEM): it is counted then as an overflow, and OTHER. PREPARE fills what must be there
+ * before others find the element. The key and its check show the element to metricd; the CPU that
+ * made the element writes them.
+ */
+#define element_make(WHAT, KEY, PREPARE)                                                           \
+	({                                                                                         \
+		__u32 i_ = ELEMENT_OTHER, *found_;                                                 \
+		typeof(KEY) key_ = (KEY);                                                          \
+		typeof(WHAT##_grown(0)) new_;                                                      \
+		if (!bpf_map_pop_elem(&linkerd_##WHAT##_free_map, &i_) &&                          \
+		    (new_ = WHAT##_grown(i_))) {                                                   \
+			PREPARE(new_);                                                             \
+			if (!bpf_map_update_elem(&linkerd_##WHAT##_index_map, key_, &i_,           \
+						 BPF_NOEXIST)) {                                   \
+				new_->key = *key_;                                                 \
+				barrier();                                                         \
+				new_->check = key_check(key_, sizeof(*key_));                      \
+			} else {                                                                   \
+				bpf_map_push_elem(&linkerd_##WHAT##_free_map, &i_, 0);             \
+				found_ = bpf_map_lookup_elem(&linkerd_##WHAT##_index_map, key_);   \
+				i_ = found_ ? *found_ : ELEMENT_OTHER;                             \
+			}                                                                          \
+		} else {                                                                           \
+			i_ = ELEMENT_OTHER;                                                        \
+		}                                                                                  \
+		if (i_ == ELEMENT_OTHER)                                                           \
+			counters_add(WHAT##_overflow);                                             \
+		i_;                                                                                \
+	})
+
+#define ELEMENT_AS_IS(e) (void)(e)
+
+/* The series of a connection, at the configured detail. */
+static __always_inline void series_key(struct metric_key *s, const struct conn_key *k, __u8 flags)
+{
+	__u64 *words = (__u64 *)s;
+	bool client_local = flags & CONN_CLIENT_LOCAL;
+	bool outbound = client_local && k->ifindex != config.loopback_ifindex;
+
+	words[0] = words[1] = words[2] = words[3] = words[4] = 0;
+	s->proto = k->proto;
+	s->direction = outbound ? DIRECTION_OUTBOUND : DIRECTION_INBOUND;
+	s->dst_port = client_local ? k->remote_port : k->local_port;
+	if (config.detail != DETAIL_POD) {
+		address_copy(s->src, client_local ? k->local : k->remote);
+		address_copy(s->dst, client_local ? k->remote : k->local);
+	}
+	if (unlikely(config.detail == DETAIL_FULL))
+		s->src_port = client_local ? k->local_port : k->remote_port;
+}
+
+/* The number of the packet's series, which is made if need be; or of that whose key is in the
+ * scratch. */
+__noinline __u32 series_find(struct __sk_buff *skb, bool by_key)
+{
+	struct scratch *s = scratch();
+	struct metric_key *key;
+	struct packet *p;
+	__u32 *found;
+
+	if (!s || !skb->len)
+		return ELEMENT_OTHER;
+	p = &s->packet;
+	key = &s->series;
+	if (by_key) {
+		/* There it is. */
+	} else if (likely(p->kind == SERIES_IP)) {
+		series_key(key, &p->key, p->flags);
+	} else {
+		__builtin_memset(key, 0, sizeof(*key));
+		key->kind = p->kind;
+	}
+	found = bpf_map_lookup_elem(&linkerd_metrics_index_map, key);
+	if (likely(found))
+		return *found;
+	return element_make(metrics, key, ELEMENT_AS_IS);
+}
+
+static __always_inline struct metric_value *series_value(__u32 series)
+{
+	struct metric_entry *e = metrics_element(series);
+
+	return e ? &e->value : NULL;
+}
+
+/* The other end's address, for a histogram's key: only where --detail full asks for it. */
+static __always_inline void series_peer(__u64 *peer, const struct metric_key *s)
+{
+	if (unlikely(config.detail == DETAIL_FULL))
+		address_copy(peer, s->direction == DIRECTION_OUTBOUND ? s->dst : s->src);
+}
+
+static __always_inline void series_add_aborted(struct metric_value *v, __u32 reason, __u64 n)
+{
+	bounded(reason, 7);
+	if (reason < ABORT_MAX)
+		add((__u64 *)&v->aborted + reason, n);
+	add(&v->ended, n);
+}
+
+static __always_inline void series_add_closed(struct metric_value *v, __u32 reason)
+{
+	if (reason < CLOSE_MAX)
+		add((__u64 *)&v->closed + reason, 1);
+	add(&v->active, -1);
+}
+
+static __always_inline __u32 abort_reason(__u32 close_reason)
+{
+	switch (close_reason) {
+	case CLOSE_FIN:
+		return ABORT_FIN;
+	case CLOSE_IDLE:
+		return ABORT_IDLE;
+	case CLOSE_EVICTED:
+		return ABORT_EVICTED;
+	default:
+		return ABORT_RST;
+	}
+}
+
+/* Adds the packet, and what it brought about, to its series. */
+static __always_inline void series_add_packet(struct metric_value *v, struct packet *p)
+{
+	struct io_value *io = p->sent ? &v->sent : &v->recv;
+	struct delta *d = &p->delta;
+
+	add(&io->packets, p->segments);
+	add(&io->bytes, p->wire_bytes);
+	if (d->requests)
+		add(&v->requests.http1, d->requests);
+	if (d->answered)
+		add(&v->ended, d->answered);
+	if (d->http2)
+		add(&v->requests.http2, d->http2);
+	if (d->grpc)
+		add(&v->requests.grpc, d->grpc);
+	if (likely(!(d->opened | d->closed | d->tls | d->lost | d->retransmits | d->untimed)))
+		return;
+	if (d->retransmits)
+		add(&io->retransmits, d->retransmits);
+	if (d->untimed)
+		add(&v->untimed, d->untimed);
+	if (d->opened) {
+		add(&v->opened, d->opened);
+		add(&v->active, d->opened);
+	}
+	if (d->tls)
+		add(&v->tls, d->tls);
+	if (d->lost && d->lost <= LOST_MAX)
+		add((__u64 *)&v->lost + (d->lost - 1), 1);
+	if (d->closed) {
+		series_add_closed(v, d->closed - 1);
+		if (d->aborted)
+			series_add_aborted(v, abort_reason(d->closed - 1), d->aborted);
+	}
+}
+
+/* The number of a response's histograms, which are made if need be. */
+static __always_inline __u32 responses_latency(const struct request_key *r)
+{
+	struct latency_key key = {};
+	__u32 *found;
+
+	series_peer(key.peer, &r->series);
+	key.port = r->series.dst_port;
+	key.direction = r->series.direction;
+	key.protocol = r->protocol;
+	key.status_class = r->status / 100;
+	key.route = r->route;
+	found = bpf_map_lookup_elem(&linkerd_latency_index_map, &key);
+	if (found)
+		return *found;
+	return element_make(latency, (&key), ELEMENT_AS_IS);
+}
+
+/* What tells responses of one series apart. */
+union response {
+	__u32 word;
+	struct {
+		__u16 status;
+		__u8 protocol;
+		__u8 grpc_status;
+	};
+};
+
+/* The number of the element that counts such responses (union response), to requests of this
+ * route, for the packet's connection. */
+__noinline __u32 responses_find(struct __sk_buff *skb, __u32 response, __u32 route)
+{
+	union response what = {.word = response};
+	struct scratch *s = scratch();
+	struct request_key *key;
+	__u32 *found, latency;
+
+	if (!s || !skb->len)
+		return ELEMENT_OTHER;
+	if (unlikely(s->packet.series == ELEMENT_OTHER))
+		return ELEMENT_OTHER;
+	key = &s->response;
+	series_key(&key->series, &s->packet.key, s->packet.flags);
+	key->status = what.status;
+	key->protocol = what.protocol;
+	key->grpc_status = what.grpc_status;
+	key->route = route;
+	key->pad = 0;
+	found = bpf_map_lookup_elem(&linkerd_requests_index_map, key);
+	if (found)
+		return *found;
+	latency = what.status == STATUS_REQUESTS ? ELEMENT_OTHER : responses_latency(key);
+#define ELEMENT_WITH_LATENCY(e) ((e)->latency = latency)
+	return element_make(requests, key, ELEMENT_WITH_LATENCY);
+#undef ELEMENT_WITH_LATENCY
+}
+
+/* `n` answers whose status is not known, and will not be. */
+static __always_inline void responses_add_unknown(struct __sk_buff *skb, __u8 protocol, __u64 n)
+{
+	union response what = {.protocol = protocol, .grpc_status = GRPC_STATUS_NONE};
+	__u32 at = responses_find(skb, what.word, config.routes ? ROUTE_UNKNOWN : ROUTE_NONE);
+	struct request_entry *e = requests_element(at);
+
+	if (e)
+		add(&e->value.responses, n);
+}
+
+#endif

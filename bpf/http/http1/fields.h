@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The header fields that matter: how long a body is, and what the connection goes on with. */
+#ifndef METRICD_HTTP_HTTP1_FIELDS_H
+#define METRICD_HTTP_HTTP1_FIELDS_H
+
+#include "http/http1/message.h"
+
+/* The length of the line of `len` bytes at `at`, without the carriage return at its end. */
+static __always_inline __u32 http1_text(struct scratch *s, __u32 at, __u32 len)
+{
+	return len && buffer_byte(s, at + len - 1) == '\r' ? len - 1 : len;
+}
+
+/*
+ * The decimal number of which the `n` digits, one to seven, are behind the first character of
+ * `*text`. Eight characters are worked on at once: neighbours become numbers of two digits, those
+ * of four, and those of eight.
+ */
+static __always_inline bool http1_digits(__u64 *text, __u32 n)
+{
+	__u64 w = *text >> 8 << (64 - 8 * n) | BYTES('0') >> 8 * n;
+
+	if (((w & BYTES(0xf0)) | ((w + BYTES(6)) & BYTES(0xf0)) >> 4) != BYTES(0x33))
+		return false;
+	w = (w & BYTES(0x0f)) * (10 * (1 << 8) + 1) >> 8;
+	w = (w & 0x00ff00ff00ff00ffULL) * (100 * (1 << 16) + 1) >> 16;
+	*text = (w & 0x0000ffff0000ffffULL) * (10000 * (1ULL << 32) + 1) >> 32;
+	return true;
+}
+
+#define LENGTH_LINE 63 /* bytes of a content-length line */
+
+/* The value of a content-length line, `len` bytes at `at`. Returns false if it is no number. */
+static __always_inline bool http1_number(struct scratch *s, __u32 at, __u32 len, __u64 *value)
+{
+	volatile struct scan *scan = &s->scan;
+
+	*value = buffer_word(s, at + 15);
+	if (likely((*value & 0xff) == ' ' && len - 17 < 7 && http1_digits(value, len - 16)))
+		return true;
+	scan->number = 0;
+	scan->digits = scan->ended = 0;
+	for (__u32 i = 15; i < LENGTH_LINE; i++) {
+		__u32 b;
+
+		if (i >= len)
+			break;
+		b = buffer_byte(s, at + i);
+		if (b == ' ' || b == '\t') {
+			scan->ended = scan->digits;
+			continue;
+		}
+		b -= '0';
+		if (unlikely(b > 9 || scan->ended || scan->digits == 18))
+			return false;
+		if (scan->number || !scan->digits)
+			scan->digits++;
+		scan->number = scan->number * 10 + b;
+	}
+	*value = scan->number;
+	return scan->digits && len <= LENGTH_LINE;
+}
+
+/*
+ * "content-length:" and its value, `len` bytes at `at`, of which the name has been seen. RFC 9112
+ * section 6.3.
+ */
+static __always_inline int http1_content_length(struct __sk_buff *skb, struct scratch *s,
+						struct parser *h, __u32 at, __u32 len)
+{
+	__u64 value;
+
+	if (unlikely(!http1_number(s, at, len, &value) ||
+		     ((h->framing & FRAMING_LENGTH) && h->length != value)))
+		return parser_lost(skb, LOST_MALFORMED);
+	h->framing |= FRAMING_LENGTH;
+	h->length = value;
+	return GO_ON;
+}
+
+/* The end of a transfer-encoding line: is chunked the last coding? RFC 9112 section 6.1. */
+static __always_inline void http1_coding(struct scratch *s, struct parser *h, __u32 end)
+{
+	__u64 w;
+	__u8 b;
+
+	for (int i = 0; i < 9; i++) {
+		b = buffer_byte(s, end - 1);
+		if (b != ' ' && b != '\t' && (i || b != '\r'))
+			break;
+		end--;
+	}
+	w = buffer_word(s, end - 8);
+	b = w;
+	h->framing &= ~(FRAMING_CHUNKED | FRAMING_CODING);
+	if (((w | BYTES(0x20)) >> 8) == CHARS('c', 'h', 'u', 'n', 'k', 'e', 'd', 0) &&
+	    (b == ' ' || b == ',' || b == ':' || b == '\t'))
+		h->framing |= FRAMING_CHUNKED;
+	else
+		h->framing |= FRAMING_CODING;
+}
+
+static __always_inline bool http1_blank(struct scratch *s, __u32 at)
+{
+	__u8 b = buffer_byte(s, at);
+
+	return b == ' ' || b == '\t';
+}
+
+/* "upgrade:" and its value, `len` bytes at `at`: is it h2c, RFC 7540 section 3.2? */
+__noinline int http1_upgrade(struct __sk_buff *skb, __u32 at, __u32 len)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+
+	if (!c)
+		return 0;
+	len = http1_text(s, at, len);
+	at += 8;
+	len -= 8;
+	for (int i = 0; i < 8 && len && http1_blank(s, at); i++, len--)
+		at++;
+	for (int i = 0; i < 8 && len && http1_blank(s, at + len - 1); i++)
+		len--;
+	if (len == 3 &&
+	    ((buffer_word(s, at) | BYTES(0x20)) & 0xffffff) == CHARS('h', '2', 'c', 0, 0, 0, 0, 0))
+		parser_mine(s, c)->framing |= FRAMING_H2C;
+	return 0;
+}
+
+#endif

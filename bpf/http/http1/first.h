@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The first bytes of a connection: are they HTTP/1.1, HTTP/2, or something else? */
+#ifndef METRICD_HTTP_HTTP1_FIRST_H
+#define METRICD_HTTP_HTTP1_FIRST_H
+
+#include "http/http1/cut.h"
+
+/* What the first bytes of a connection have told. */
+enum first {
+	FIRST_HTTP1,
+	FIRST_OTHER,
+	FIRST_SHORT, /* there are too few to tell */
+	FIRST_TAKEN, /* they are not HTTP/1's, and what is to be done has been done */
+};
+
+/* The first bytes that the client sends: `total` of the buffer. Returns enum first. */
+__noinline int http1_first_client(struct __sk_buff *skb, __u32 total)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct parser *h;
+	__u64 w;
+	__u8 b;
+
+	if (!c)
+		return FIRST_OTHER;
+	h = parser_mine(s, c);
+	/* Behind it nothing else can begin any more, as if it had come in the same packet. */
+	if (h->framing & FRAMING_EMPTY)
+		return FIRST_HTTP1;
+	w = buffer_word(s, 0);
+	b = w;
+	if (unlikely(b == 0x16)) {
+		if (total < 6)
+			return FIRST_SHORT;
+		/* A handshake record with a ClientHello: RFC 8446 sections 4 and 5.1. */
+		if ((w >> 8 & 0xff) == 3 && (w >> 40 & 0xff) == 1)
+			s->packet.delta.tls = 1;
+		return FIRST_OTHER;
+	}
+	if (unlikely(b == 'P' && http2_preface(s, total))) {
+		if (total < PREFACE_LEN)
+			return FIRST_SHORT;
+		if (http2_open(skb))
+			return FIRST_OTHER;
+		s->packet.pos += PREFACE_LEN - h->carry_len;
+		h->carry_len = 0;
+		return FIRST_TAKEN;
+	}
+	/* What was carried over began as the preface, and its first line is that of no request. */
+	if (unlikely(h->carry_len >= 16))
+		return FIRST_OTHER;
+	return (b >= 'A' && b <= 'Z') || b == '\r' || b == '\n' ? FIRST_HTTP1 : FIRST_OTHER;
+}
+
+/*
+ * The first bytes of a server that speaks before the client: HTTP/2 allows it to send frames about
+ * the connection, RFC 9113 section 3.4. They are passed over; the client's preface decides.
+ */
+__noinline int http1_first_server(struct __sk_buff *skb, __u32 total)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct parser *h;
+	__u32 len, type;
+	__u64 w;
+
+	if (!c)
+		return FIRST_OTHER;
+	h = parser_mine(s, c);
+	w = bpf_be64_to_cpu(buffer_word(s, 0));
+	len = w >> 40;
+	type = w >> 32 & 0xff;
+	if (total < FRAME_HEADER)
+		return w >> 56 ? FIRST_OTHER : FIRST_SHORT;
+	if (len > 16384 ||
+	    (type != FRAME_SETTINGS && type != FRAME_PING && type != FRAME_WINDOW_UPDATE) ||
+	    (w & 0xffffff) || buffer_byte(s, 8))
+		return FIRST_OTHER;
+	h->left = FRAME_HEADER + len - h->carry_len;
+	h->carry_len = 0;
+	h->phase = HTTP2_SKIP;
+	return FIRST_TAKEN;
+}
+
+#endif

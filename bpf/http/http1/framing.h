@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Where a body begins and ends, RFC 9112 section 6. */
+#ifndef METRICD_HTTP_HTTP1_FRAMING_H
+#define METRICD_HTTP_HTTP1_FRAMING_H
+
+#include "http/http1/fields.h"
+
+/* The empty line: what follows the head? RFC 9112 section 6.3. */
+static __always_inline int http1_head_end(struct __sk_buff *skb, struct scratch *s, struct conn *c)
+{
+	struct parser *h = parser_mine(s, c);
+
+	h->left = 0;
+	if (s->packet.role == ROLE_SERVER) {
+		if (unlikely(h->status < 200 && h->status != 101)) {
+			h->phase = PHASE_START;
+			return GO_ON;
+		}
+		if (unlikely(!http1_pop(c)))
+			return parser_lost(skb, LOST_UNSOLICITED);
+		if (unlikely(h->status == 101 && (h->framing & FRAMING_H2C) &&
+			     !http2_upgrade(skb))) {
+			h->phase = PHASE_START;
+			return GO_ON;
+		}
+		if (unlikely(h->status == 101 ||
+			     (h->method == METHOD_CONNECT && h->status / 100 == 2))) {
+			h->phase = HTTP1_END;
+			c->brief.l7 = L7_OPAQUE;
+			return GO_ON;
+		}
+		if (unlikely(h->method == METHOD_HEAD || h->status == 204 || h->status == 304)) {
+			h->phase = HTTP1_END;
+			return GO_ON;
+		}
+		if (unlikely(!(h->framing & (FRAMING_CHUNKED | FRAMING_LENGTH)) ||
+			     (h->framing & FRAMING_CODING))) {
+			h->phase = HTTP1_CLOSE;
+			h->left = ~0ULL;
+			return GO_ON;
+		}
+	} else if (unlikely(h->framing & FRAMING_CODING)) {
+		return parser_lost(skb, LOST_MALFORMED);
+	}
+	if (h->framing & FRAMING_CHUNKED) {
+		h->phase = HTTP1_CHUNK_SIZE;
+		h->length = 0; /* digits */
+	} else if ((h->framing & FRAMING_LENGTH) && h->length) {
+		h->phase = HTTP1_BODY;
+		h->left = h->length;
+	} else {
+		h->phase = HTTP1_END;
+	}
+	return GO_ON;
+}
+
+#define CHUNK_LINE 32
+
+/* A chunk's size, or what there is of it, RFC 9112 section 7.1. */
+__noinline int http1_chunk_size(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct parser *h;
+	__u32 i, n;
+
+	if (unlikely(!c))
+		return STOP;
+	h = parser_mine(s, c);
+	n = s->packet.end - s->packet.pos;
+	n = (n < CHUNK_LINE ? n : CHUNK_LINE) - 1;
+	bounded(n, (CHUNK_LINE - 1));
+	n++;
+	if (early_or_packet(skb, s, 0, n))
+		return parser_lost(skb, LOST_GAP);
+	for (i = 0; i < CHUNK_LINE; i++) {
+		__u32 b, digit;
+
+		if (i >= n)
+			break;
+		b = s->buffer[i];
+		if (b == '\n') {
+			s->packet.pos += i + 1;
+			if (!h->length)
+				return parser_lost(skb, LOST_MALFORMED);
+			if (h->left) {
+				h->phase = HTTP1_CHUNK_DATA;
+				h->left += 2;
+			} else {
+				h->phase = HTTP1_TRAILER;
+				h->line = HTTP1_LINE_NEW;
+				h->carry_len = 0;
+			}
+			return GO_ON;
+		}
+		if (h->phase == HTTP1_CHUNK_EXT)
+			continue;
+		digit = b - '0';
+		if (digit > 9) {
+			digit = (b | 0x20) - 'a' + 10;
+			if (digit < 10 || digit > 15) {
+				if (b != '\r' && b != ';' && b != ' ' && b != '\t')
+					return parser_lost(skb, LOST_MALFORMED);
+				h->phase = HTTP1_CHUNK_EXT;
+				continue;
+			}
+		}
+		if (h->left >> 56)
+			return parser_lost(skb, LOST_MALFORMED);
+		h->left = h->left << 4 | digit;
+		h->length++;
+	}
+	s->packet.pos += n;
+	return GO_ON;
+}
+
+#endif

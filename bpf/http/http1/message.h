@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Where a request or a response begins, and where it ends. */
+#ifndef METRICD_HTTP_HTTP1_MESSAGE_H
+#define METRICD_HTTP_HTTP1_MESSAGE_H
+
+#include "http/http1/runs.h"
+#include "http/http2/open.h"
+
+/* The last byte of a final response has come. */
+static __always_inline void http1_response(struct __sk_buff *skb, struct conn *c, struct packet *p)
+{
+	struct side *side = conn_side(c, ROLE_SERVER);
+	struct parser *h = &side->parser;
+	union response what = {.protocol = PROTOCOL_HTTP1, .grpc_status = GRPC_STATUS_NONE};
+
+	h->phase = PHASE_START;
+	what.status = h->status;
+	responses_add(skb, side, p, what, side->route, h->request_ns, h->start_ns, side->begun - 1);
+}
+
+/* The end of a message of either side. */
+static __always_inline void http1_end(struct __sk_buff *skb, struct scratch *s, struct conn *c)
+{
+	if (s->packet.role == ROLE_SERVER)
+		http1_response(skb, c, &s->packet);
+	else
+		conn_side(c, ROLE_CLIENT)->parser.phase = PHASE_START;
+}
+
+/* A method is a token (RFC 9110 section 9.1), by custom in capitals. */
+static __always_inline bool http1_method(struct scratch *s, struct parser *h, __u32 at)
+{
+	__u64 w = buffer_word(s, at);
+
+	h->method = METHOD_ANY;
+	if ((w & 0xffffffff) == CHARS('G', 'E', 'T', ' ', 0, 0, 0, 0))
+		return true;
+	if ((w & 0xffffffffffULL) == CHARS('H', 'E', 'A', 'D', ' ', 0, 0, 0)) {
+		h->method = METHOD_HEAD;
+		return true;
+	}
+	if (w == CHARS('C', 'O', 'N', 'N', 'E', 'C', 'T', ' ')) {
+		h->method = METHOD_CONNECT;
+		return true;
+	}
+	for (int i = 0; i < 24; i++) {
+		__u8 b = buffer_byte(s, at + i);
+
+		if (b == ' ')
+			return i > 0;
+		if ((b < 'A' || b > 'Z') && b != '-' && b != '_')
+			return false;
+	}
+	return false;
+}
+
+/* The route of the request line of `len` bytes at `at`, of which the request is counted. */
+__noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 route = ROUTE_UNKNOWN, skip = 0;
+
+	if (!c)
+		return ROUTE_UNKNOWN;
+	/* Else only its end is there. */
+	if (parser_mine(s, c)->line == HTTP1_LINE_NEW) {
+		for (int i = 0; i < 24; i++) {
+			if (buffer_byte(s, at + skip++) == ' ')
+				break;
+		}
+		if (len > skip + 9)
+			route = route_of(skb, at + skip, len - 9 - skip, 0);
+	}
+	route_request(skb, PROTOCOL_HTTP1, route, 1);
+	return route;
+}
+
+/*
+ * A request line, or what there is of it, at `at`. Whole: `len` bytes of it, of which the last nine
+ * are the version. Counts the request. RFC 9112 section 3.
+ */
+static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *s, struct conn *c,
+					 __u32 at, __u32 len)
+{
+	struct parser *h = &conn_side(c, ROLE_CLIENT)->parser;
+	struct packet *p = &s->packet;
+	__u64 version = buffer_word(s, at + len - 8);
+	__u32 route = ROUTE_NONE;
+
+	if (unlikely((h->line == HTTP1_LINE_NEW && !http1_method(s, h, at)) || len < 12 ||
+		     buffer_byte(s, at + len - 9) != ' ' ||
+		     (version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '1') &&
+		      version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '0')))) {
+		if (c->brief.l7 == L7_UNDECIDED)
+			return parser_opaque(c);
+		return parser_lost(skb, LOST_MALFORMED);
+	}
+	if (unlikely(c->brief.l7 == L7_UNDECIDED))
+		c->brief.l7 = L7_HTTP1;
+	if (unlikely(config.routes))
+		route = http1_route(skb, at, len);
+	if (TAPPED)
+		tap_http1(skb, at, len, true);
+	if (unlikely(p->run_count && (p->run_start_ns != h->start_ns ||
+				      p->run_method != h->method || p->run_route != route))) {
+		if (http1_push_early(skb))
+			return STOP;
+	}
+	p->run_start_ns = h->start_ns;
+	p->run_method = h->method;
+	p->run_route = route;
+	p->run_count++;
+	p->delta.requests++;
+	return GO_ON;
+}
+
+/* A status line, or its first 12 bytes, at `at`. RFC 9112 section 4. */
+static __always_inline int http1_status(struct __sk_buff *skb, struct scratch *s, struct conn *c,
+					__u32 at, __u32 len)
+{
+	__u64 version = buffer_word(s, at), rest = buffer_word(s, at + 8);
+	__u32 hundreds = (rest >> 8 & 0xff) - '0', tens = (rest >> 16 & 0xff) - '0',
+	      ones = (rest >> 24 & 0xff) - '0';
+
+	if (unlikely(len < 12 ||
+		     (version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '1') &&
+		      version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '0')) ||
+		     (rest & 0xff) != ' ' || hundreds < 1 || hundreds > 9 || tens > 9 || ones > 9 ||
+		     (len > 12 && (rest >> 32 & 0xff) != ' ')))
+		return parser_lost(skb, LOST_MALFORMED);
+	conn_side(c, ROLE_SERVER)->parser.status = hundreds * 100 + tens * 10 + ones;
+	return GO_ON;
+}
+
+/* The start line of either side. */
+static __always_inline int http1_first(struct __sk_buff *skb, struct scratch *s, struct conn *c,
+				       __u32 at, __u32 len)
+{
+	struct parser *h = parser_mine(s, c);
+
+	h->phase = HTTP1_HEAD;
+	h->framing = 0;
+	return s->packet.role == ROLE_SERVER ? http1_status(skb, s, c, at, len)
+					     : http1_request(skb, s, c, at, len);
+}
+
+#endif

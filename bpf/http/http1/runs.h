@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Outstanding requests of a connection, pipelined ones too. The client's side writes them, the
+ * server's side reads them, and nothing else passes from one to the other.
+ */
+#ifndef METRICD_HTTP_HTTP1_RUNS_H
+#define METRICD_HTTP_HTTP1_RUNS_H
+
+#include "http/http1/words.h"
+
+/* Is the place of the client's next run known to be free? */
+static __always_inline bool http1_has_room(const struct side *side)
+{
+	return (__u8)(side->run_head - side->tail_seen) < RUNS;
+}
+
+/*
+ * The server's CPU has the line that the client's next run is to be written to. A store to its free
+ * place brings it here while the request is read; the next atomic add would wait for it.
+ */
+static __always_inline void http1_fetch_run(struct conn *c)
+{
+	struct side *side = conn_side(c, ROLE_CLIENT);
+	__u32 at = side->run_head;
+
+	if (!http1_has_room(side))
+		return;
+	bounded(at, (RUNS - 1));
+	WRITE_ONCE(c->runs[at].start_ns, 0);
+}
+
+/*
+ * Remembers the packet's requests. The client's side writes and the server's reads, without a lock:
+ * a run is written before its numbers are, which are looked for when an answer comes, and written
+ * over when the server's side is past it.
+ */
+static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, struct packet *p)
+{
+	struct side *side = conn_side(c, ROLE_CLIENT);
+	union run_part part;
+	__u32 at = side->run_head, n = p->run_count;
+
+	p->run_count = 0;
+	if (unlikely(!http1_has_room(side)))
+		side->tail_seen = READ_ONCE(conn_side(c, ROLE_SERVER)->run_tail);
+	if (likely(http1_has_room(side))) {
+		bounded(at, (RUNS - 1));
+		part.first = side->requests;
+		part.count = n;
+		part.method = p->run_method;
+		part.route = p->run_route;
+		WRITE_ONCE(c->runs[at].start_ns, p->run_start_ns);
+		WRITE_ONCE(c->runs[at].part.word, part.word);
+		side->run_head++;
+		side->requests += n;
+	} else {
+		at--;
+		bounded(at, (RUNS - 1));
+		part.word = c->runs[at].part.word;
+		side->requests += n;
+		if (part.method != p->run_method || part.count + n >= 1 << 16)
+			return parser_lost(skb, LOST_PIPELINE);
+		if (part.route != p->run_route)
+			part.route = ROUTE_UNKNOWN;
+		part.count += n;
+		WRITE_ONCE(c->runs[at].start_ns, 0);
+		WRITE_ONCE(c->runs[at].part.word, part.word);
+	}
+	if (unlikely(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST)) {
+		conn_side(c, ROLE_SERVER)->answered += n;
+		p->unknown += n;
+	}
+	return GO_ON;
+}
+
+/* The same in the middle of a packet, when its next request is of another run. */
+__noinline int http1_push_early(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+
+	return c ? http1_push(skb, c, &s->packet) : STOP;
+}
+
+/* The request whose answer begins: its start and method go into the server's parser. */
+static __always_inline bool http1_pop(struct conn *c)
+{
+	struct side *side = conn_side(c, ROLE_SERVER);
+	union run_part part;
+	__u32 at = side->run_tail;
+
+	bounded(at, (RUNS - 1));
+	part.word = READ_ONCE(c->runs[at].part.word);
+	if (side->begun - part.first >= part.count) {
+		/* That run is done: it must be in the next one. */
+		at = side->run_tail + 1;
+		bounded(at, (RUNS - 1));
+		part.word = READ_ONCE(c->runs[at].part.word);
+		if (unlikely(side->begun - part.first >= part.count))
+			return false;
+		WRITE_ONCE(side->run_tail, side->run_tail + 1);
+	}
+	side->parser.request_ns = READ_ONCE(c->runs[at].start_ns);
+	side->parser.method = part.method;
+	side->route = part.route;
+	side->begun++;
+	return true;
+}
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* How HTTP/1.1 is read: eight bytes of a head at a time. */
+#ifndef METRICD_HTTP_HTTP1_WORDS_H
+#define METRICD_HTTP_HTTP1_WORDS_H
+
+#include "http/parser.h"
+
+/* Words and lines looked at in one step: a whole block where it is the usual one, and less where it
+ * is not, which is less for the verifier to walk through. */
+#define HTTP1_EVENTS 176
+#define HTTP1_EVENTS_RARE 48
+#define START_LINE 16384
+
+#define FRAMING_LENGTH (1 << 0)
+#define FRAMING_CHUNKED (1 << 1)
+#define FRAMING_CODING (1 << 2) /* a transfer coding that is not chunked */
+#define FRAMING_H2C (1 << 3)	/* no framing, but noted alike: an upgrade to HTTP/2 */
+#define FRAMING_EMPTY (1 << 4)	/* likewise, between messages: an empty line has come */
+
+enum method {
+	METHOD_ANY = 0,
+	METHOD_HEAD = 1,
+	METHOD_CONNECT = 2,
+};
+
+/* 0x80 in each byte of `w` that is a line feed, and in no other. */
+static __always_inline __u64 http1_line_feeds(__u64 w)
+{
+	w ^= BYTES('\n');
+	return ~(((w & BYTES(0x7f)) + BYTES(0x7f)) | w | BYTES(0x7f));
+}
+
+/* Which byte the lowest of line_feeds is. */
+static __always_inline __u32 http1_lowest_byte(__u64 marks)
+{
+	return (((marks & -marks) >> 7) * 0x0001020304050607ULL) >> 56;
+}
+
+#endif

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* A stream ends: its answer is whole, or it never will be. */
+#ifndef METRICD_HTTP_HTTP2_ENDED_H
+#define METRICD_HTTP_HTTP2_ENDED_H
+
+#include "count/answers.h"
+#include "http/http2/requests.h"
+
+/* The whole answer of a stream has come. The caller holds the server's side. */
+static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s, struct conn *c,
+					struct http2 *x, __u32 stream)
+{
+	struct http2_stream *r = http2_find(x, stream);
+	struct packet *p = &s->packet;
+	struct answers *a = &p->answers;
+	union response what;
+	__u64 duration = TIME_UNKNOWN, ttfb = TIME_UNKNOWN;
+
+	if (!r)
+		return;
+	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
+	what.status = r->status;
+	what.protocol = r->protocol;
+	what.grpc_status = r->grpc_status;
+	conn_side(c, ROLE_SERVER)->answered++;
+	p->delta.answered++;
+	if (TAPPED)
+		tap_answered(skb, what, r->route, r->first_ns ? r->start_ns : 0, r->first_ns,
+			     stream);
+	if (likely(r->start_ns && r->first_ns)) {
+		duration = packet_now(p) - r->start_ns;
+		ttfb = r->first_ns - r->start_ns;
+	}
+	if (likely(a->count && a->what == what.word && a->route == r->route &&
+		   duration != TIME_UNKNOWN && duration - a->duration.from <= a->duration.width &&
+		   ttfb - a->ttfb.from <= a->ttfb.width)) {
+		a->count++;
+		a->duration_ns += duration;
+		a->ttfb_ns += ttfb;
+	} else {
+		answers_begin(skb, what.word, r->route, duration, ttfb);
+	}
+}
+
+/* The same as a function of its own. */
+__noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+
+	if (x)
+		http2_whole(skb, s, c, x, stream);
+	return 0;
+}
+
+/* For who listens: a stream has ended without its whole answer. */
+static __always_inline void http2_tap_aborted(struct __sk_buff *skb, struct http2_stream *r,
+					      __u32 stream, __u32 reason)
+{
+	union tap_what what = {.route = r->route, .aborted = reason + 1};
+
+	what.response.status = r->status;
+	what.response.protocol = r->protocol;
+	what.response.grpc_status = r->grpc_status;
+	tap_end(skb, what.word, r->start_ns, r->first_ns, stream);
+}
+
+/* A stream ends without its whole answer. The caller holds the server's side. */
+__noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+	struct http2_stream *r = x ? http2_find(x, stream) : NULL;
+	struct metric_value *v;
+
+	if (!r)
+		return 0;
+	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
+	conn_side(c, ROLE_SERVER)->answered++;
+	v = series_value(s->packet.series);
+	if (v)
+		series_add_aborted(v, reason, 1);
+	if (TAPPED)
+		http2_tap_aborted(skb, r, stream, reason);
+	return 0;
+}
+
+/* One of the requests of http2_infer. */
+__noinline int http2_infer_one(struct __sk_buff *skb, __u32 stream, __u32 protocol)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+	struct http2_stream *r;
+	struct packet *p;
+
+	if (!x)
+		return 0;
+	p = &s->packet;
+	r = http2_place(x, stream);
+	if (protocol == PROTOCOL_GRPC)
+		p->delta.grpc++;
+	else
+		p->delta.http2++;
+	if (http2_taken(r)) {
+		p->unknown += protocol != PROTOCOL_GRPC;
+		p->unknown_grpc += protocol == PROTOCOL_GRPC;
+		return 0;
+	}
+	r->protocol = protocol;
+	r->route = config.routes ? ROUTE_UNKNOWN : ROUTE_NONE;
+	r->start_ns = 0;
+	WRITE_ONCE(r->stream, stream);
+	conn_side(c, ROLE_CLIENT)->requests++;
+	return 0;
+}
+
+/*
+ * The client's side is lost, and the server answers a stream that was never seen: it and all before
+ * it were requests (RFC 9113 section 5.1.1), of which nothing else is known. Returns how many. The
+ * caller holds the server's side; the client's writes nothing more.
+ */
+__noinline int http2_infer(struct __sk_buff *skb, __u32 stream, __u32 protocol)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct http2 *x = c ? http2_of(c) : NULL;
+	__u32 last, n;
+
+	if (!x)
+		return 0;
+	last = x->side[ROLE_CLIENT].last;
+	if (last < x->side[ROLE_SERVER].last)
+		last = x->side[ROLE_SERVER].last;
+	for (n = 0; n < HTTP2_STREAMS && last < stream; n++) {
+		last += 2;
+		http2_infer_one(skb, last, protocol);
+	}
+	x->side[ROLE_SERVER].last = stream;
+	return n;
+}
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What ends streams before their time: RST_STREAM, GOAWAY, and a side that can't be followed any
+ * more.
+ */
+#ifndef METRICD_HTTP_HTTP2_RESET_H
+#define METRICD_HTTP_HTTP2_RESET_H
+
+#include "http/http2/block.h"
+
+/* The client cancels a stream: that is the server's side to note, which is taken for it. */
+__noinline int http2_cancel(struct __sk_buff *skb, __u32 stream)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	bool mine = false;
+
+	if (!c)
+		return 0;
+	for (int i = 0; i < PARSER_WAIT_ROUNDS && !mine; i++) {
+		parser_wait(skb, ROLE_SERVER);
+		if (!config.ordered)
+			bpf_spin_lock(&c->lock);
+		mine = conn_busy(c, ROLE_SERVER);
+		if (!config.ordered)
+			bpf_spin_unlock(&c->lock);
+	}
+	/* Else it counts as in flight until the connection ends. */
+	if (!mine) {
+		counters_add(contended);
+		return 0;
+	}
+	/* What was lost is answered. */
+	if (!(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
+		http2_abort(skb, stream, ABORT_CANCELLED);
+	if (!config.ordered)
+		bpf_spin_lock(&c->lock);
+	conn_done(c, ROLE_SERVER);
+	if (!config.ordered)
+		bpf_spin_unlock(&c->lock);
+	return 0;
+}
+
+/* RST_STREAM, RFC 9113 section 6.4: `error` is its code. */
+static __always_inline void http2_rst(struct __sk_buff *skb, __u32 role, __u32 stream, __u32 error)
+{
+	__u32 reason = ABORT_RESET;
+
+	if (!(stream & 1))
+		return;
+	if (role == ROLE_CLIENT) {
+		http2_cancel(skb, stream);
+		return;
+	}
+	if (error == HTTP2_ERROR_REFUSED_STREAM)
+		reason = ABORT_REFUSED;
+	else if (error == HTTP2_ERROR_CANCEL)
+		reason = ABORT_CANCELLED;
+	http2_abort(skb, stream, reason);
+}
+
+/* Ends the streams of an element that are above `last`. */
+__noinline int http2_refuse(struct __sk_buff *skb, __u32 at, __u32 last)
+{
+	struct http2 *x = http2_element(at);
+
+	if (!x || !skb->len)
+		return 0;
+	for (int i = 0; i < HTTP2_STREAMS; i++) {
+		__u32 stream = READ_ONCE(x->streams[i].stream);
+
+		if (stream > last)
+			http2_abort(skb, stream, ABORT_REFUSED);
+	}
+	return READ_ONCE(x->next);
+}
+
+/* GOAWAY of the server, RFC 9113 section 6.8: streams above `last` are not processed. */
+__noinline int http2_goaway(struct __sk_buff *skb, __u32 last)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 at;
+
+	if (!c)
+		return 0;
+	at = c->http2 + 1;
+	for (int i = 0; i < HTTP2_PAGES && at; i++)
+		at = http2_refuse(skb, at - 1, last);
+	return 0;
+}
+
+/* The protocol of those among an element's open streams that will have no answer. */
+__noinline int http2_forget(struct __sk_buff *skb, __u32 at)
+{
+	struct http2 *x = http2_element(at);
+	struct scratch *s = scratch();
+
+	if (!x || !s || !skb->len)
+		return 0;
+	for (int i = 0; i < HTTP2_STREAMS; i++) {
+		struct http2_stream *r = &x->streams[i];
+
+		if (!http2_taken(r))
+			continue;
+		WRITE_ONCE(r->answer, r->stream | STREAM_ENDED);
+		if (r->protocol == PROTOCOL_GRPC && s->packet.unknown) {
+			s->packet.unknown--;
+			s->packet.unknown_grpc++;
+		}
+	}
+	return READ_ONCE(x->next);
+}
+
+/* The server's side is lost, and p->unknown has its streams: tells them apart by protocol. */
+__noinline int http2_lost(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 at;
+
+	if (!c)
+		return 0;
+	at = c->http2 + 1;
+	for (int i = 0; i < HTTP2_PAGES && at; i++)
+		at = http2_forget(skb, at - 1);
+	return 0;
+}
+
+#endif

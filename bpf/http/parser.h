@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the parsers of all protocols share. */
+#ifndef METRICD_HTTP_PARSER_H
+#define METRICD_HTTP_PARSER_H
+
+#include "count/responses.h"
+#include "net/tcp.h"
+
+#define PARSER_STEPS 4096 /* of a parser in one packet */
+#define PARSER_SOME 64	  /* of them */
+
+#define STOP 1
+#define GO_ON 0
+
+#define BYTES(c) (0x0101010101010101ULL * (c))
+
+/* Eight characters as they are read from memory by a little-endian machine. */
+#define CHARS(a, b, c, d, e, f, g, h)                                                              \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 |   \
+	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
+
+static __always_inline __u64 buffer_word(struct scratch *s, __u32 at)
+{
+	bounded(at, 1023);
+	return *(__u64 *)(s->buffer + at);
+}
+
+static __always_inline __u8 buffer_byte(struct scratch *s, __u32 at)
+{
+	bounded(at, 1023);
+	return s->buffer[at];
+}
+
+/* How a global function comes by what its caller had: the scratch, and the packet's connection. */
+static __always_inline struct conn *parser_enter(struct __sk_buff *skb, struct scratch **s)
+{
+	*s = scratch();
+	/* The verifier wants an argument to be used. */
+	return *s && skb->len ? conn_slot((*s)->packet.slot) : NULL;
+}
+
+static __always_inline struct parser *parser_mine(struct scratch *s, struct conn *c)
+{
+	__u32 role = s->packet.role;
+
+	bounded(role, 1);
+	return &conn_side(c, role)->parser;
+}
+
+/*
+ * This direction can't be followed any more. Of the server's, the answers still
+ * to come are unknown, now and for good; of the client's, no more requests are
+ * counted.
+ */
+__noinline int parser_lost(struct __sk_buff *skb, __u32 reason)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct packet *p;
+	__u32 n = 0;
+
+	if (unlikely(!c))
+		return STOP;
+	p = &s->packet;
+	parser_mine(s, c)->phase = PHASE_LOST;
+	if (!p->delta.lost)
+		p->delta.lost = reason + 1;
+	if (p->role == ROLE_SERVER) {
+		bpf_spin_lock(&c->lock);
+		c->brief.flags |= CONN_ANSWERS_LOST;
+		n = conn_outstanding(c);
+		bpf_spin_unlock(&c->lock);
+		p->unknown += n;
+	}
+	return STOP;
+}
+
+/* Nothing that is followed: whatever it is, it is counted as L4 from here on. */
+static __always_inline int parser_opaque(struct conn *c)
+{
+	c->brief.l7 = L7_OPAQUE;
+	return STOP;
+}
+
+/* Rounds of PARSER_WAIT_READS looks: together longer than the largest packet takes to follow. */
+#define PARSER_WAIT_ROUNDS 512
+#define PARSER_WAIT_READS 1024
+
+/* One round of waiting for the CPU that follows one direction of the packet's connection. */
+__noinline int parser_wait(struct __sk_buff *skb, __u32 role)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+
+	if (unlikely(!c))
+		return 0;
+	bounded(role, 1);
+	for (int i = 0; i < PARSER_WAIT_READS; i++) {
+		if (!READ_ONCE(conn_side(c, role)->busy))
+			break;
+	}
+	return 0;
+}
+
+/* Skips up to `n` bytes of a part of known length. */
+static __always_inline void parser_skip(struct scratch *s, struct parser *h, __u64 n)
+{
+	if (n < h->left) {
+		if (h->phase != HTTP1_CLOSE)
+			h->left -= n;
+		s->packet.pos += n;
+		return;
+	}
+	s->packet.pos += h->left;
+	h->left = 0;
+	if (h->phase == HTTP1_CHUNK_DATA) {
+		h->phase = HTTP1_CHUNK_SIZE;
+		h->length = 0;
+	} else if (h->phase == HTTP2_SKIP) {
+		h->phase = PHASE_START;
+	} else {
+		h->phase = HTTP1_END;
+	}
+}
+
+#endif

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Which method: the path of a request without its query, with `{id}` for segments that look like
+ * one, as a number of linkerd_route_map. Opt-in (--routes), and at most so many; the rest is
+ * ROUTE_OTHER. What this costs is only paid for paths that are new: linkerd_route_cache_map has the
+ * others by a hash of their bytes as they came.
+ *
+ * The bounds: ROUTE_RAW bytes of a path as it came, and ROUTE_TEXT of what is made of it, beyond
+ * which it is ROUTE_OTHER. A path that is not in one packet is ROUTE_UNKNOWN.
+ */
+#ifndef METRICD_HTTP_ROUTE_H
+#define METRICD_HTTP_ROUTE_H
+
+#include "http/huffman.h"
+
+#define ROUTE_RAW 256
+#define ID CHARS('{', 'i', 'd', '}', 0, 0, 0, 0)
+
+/* The segment at hand is at its end: is it an identifier? Digits; hexadecimal digits, eight at
+ * least, of which one is a letter and one is none; or a UUID. */
+static __always_inline void route_segment(struct route *route)
+{
+	__u32 n = route->len - route->segment, at = route->segment;
+
+	if (!n || route->others)
+		return;
+	if (!(route->dashes == 0 && (!route->letters || (route->digits && n >= 8))) &&
+	    !(route->dashes == 4 && n == 36))
+		return;
+	bounded(at, (ROUTE_TEXT - 1));
+	*(__u32 *)(route->text + at) = (__u32)ID;
+	route->len = at + 4;
+}
+
+/* Takes one more character of the path. Returns STOP at its end, or if it is too long. */
+static __always_inline int route_add(struct route *route, __u8 b)
+{
+	__u32 at;
+
+	if (b == '?' || b == '#')
+		return STOP;
+	if (b == '/')
+		route_segment(route);
+	at = route->len;
+	if (at >= ROUTE_TEXT) {
+		route->too_long = 1;
+		return STOP;
+	}
+	bounded(at, (ROUTE_TEXT - 1));
+	route->text[at] = b;
+	route->len = at + 1;
+	if (b == '/') {
+		route->segment = at + 1;
+		route->digits = route->letters = route->dashes = route->others = 0;
+	} else if (b - '0' <= 9U) {
+		route->digits = 1;
+	} else if ((b | 0x20) - 'a' <= 5U) {
+		route->letters = 1;
+	} else if (b == '-') {
+		route->dashes++;
+	} else {
+		route->others = 1;
+	}
+	return GO_ON;
+}
+
+/* Reads one character of the path. Returns STOP behind the last one. */
+__noinline int route_step(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct route *route;
+	__u32 found, bits, left, at;
+	__u64 w;
+
+	if (!s || !skb->len)
+		return STOP;
+	route = &s->route;
+	at = route->at;
+	left = route->end - at;
+	if (!left)
+		return STOP;
+	if (!route->huffman) {
+		route->at = at + 8;
+		return route_add(route, buffer_byte(s, at >> 3));
+	}
+	w = bpf_be64_to_cpu(buffer_word(s, at >> 3)) << (at & 7);
+	found = huffman_decode(w);
+	bits = found >> 8;
+	if (!bits || bits > left) {
+		/* Less than a byte is left, all ones: the end. */
+		if (left >= 8)
+			route->too_long = 1;
+		return STOP;
+	}
+	route->at = at + bits;
+	return route_add(route, found);
+}
+
+/* A hash of `n` bytes at `at` of the buffer. A function of its own for the loop. */
+__noinline __u64 route_hash(struct __sk_buff *skb, __u32 at, __u32 n, __u64 h)
+{
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return 0;
+	for (__u32 i = 0; i < ROUTE_RAW; i += 8) {
+		__u64 w;
+
+		if (i >= n)
+			break;
+		w = buffer_word(s, at + i);
+		if (n - i < 8)
+			w &= ~(~0ULL << 8 * (n - i));
+		h = (h ^ w) * 0x9e3779b97f4a7c15ULL;
+		h ^= h >> 29;
+	}
+	return h;
+}
+
+/* The number of the route whose text is in s->route, which is made if need be and there is room. */
+__noinline __u32 route_number(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct route_entry *e;
+	__u32 number = 0, *found, len;
+	struct route *route;
+	__u64 hash = 0;
+
+	if (!s || !skb->len)
+		return ROUTE_OTHER;
+	route = &s->route;
+	len = route->len;
+	/* What was written beyond the text's end goes; without a branch, for the verifier. */
+#pragma unroll
+	for (int i = 0; i < ROUTE_TEXT; i += 8) {
+		__u32 at = len + i;
+
+		bounded(at, (2 * ROUTE_TEXT - 1));
+		*(__u64 *)(route->text + at) = 0;
+	}
+#pragma unroll
+	for (int i = 0; i < ROUTE_TEXT; i += 8) {
+		hash = (hash ^ *(__u64 *)(route->text + i)) * 0xff51afd7ed558ccdULL;
+		hash ^= hash >> 31;
+	}
+	found = bpf_map_lookup_elem(&linkerd_route_index_map, &hash);
+	if (found)
+		return *found;
+	if (bpf_map_pop_elem(&linkerd_route_free_map, &number))
+		return ROUTE_OTHER;
+	e = bpf_map_lookup_elem(&linkerd_route_map, &number);
+	if (!e)
+		return ROUTE_OTHER;
+	if (!bpf_map_update_elem(&linkerd_route_index_map, &hash, &number, BPF_NOEXIST)) {
+		__builtin_memcpy(e->text, route->text, ROUTE_TEXT);
+		return number;
+	}
+	bpf_map_push_elem(&linkerd_route_free_map, &number, 0);
+	found = bpf_map_lookup_elem(&linkerd_route_index_map, &hash);
+	return found ? *found : ROUTE_OTHER;
+}
+
+/* The route of the path of `len` bytes at `at` of the buffer. */
+__noinline __u32 route_of(struct __sk_buff *skb, __u32 at, __u32 len, __u32 huffman)
+{
+	struct scratch *s = scratch();
+	__u32 number, *found;
+	struct route *route;
+	__u64 hash;
+
+	if (!s || !skb->len)
+		return ROUTE_UNKNOWN;
+	if (len > ROUTE_RAW)
+		len = ROUTE_RAW;
+	hash = route_hash(skb, at, len, huffman + len);
+	found = bpf_map_lookup_elem(&linkerd_route_cache_map, &hash);
+	if (found)
+		return *found;
+	route = &s->route;
+	__builtin_memset(route, 0, offsetof(struct route, text));
+	route->huffman = !!huffman;
+	route->at = at * 8;
+	route->end = (at + len) * 8;
+	for (int i = 0; i < ROUTE_RAW * 8 / 5; i++) {
+		if (route_step(skb))
+			break;
+	}
+	if (route->at == route->end && len == ROUTE_RAW)
+		route->too_long = 1;
+	route_segment(route);
+	number = route->too_long ? ROUTE_OTHER : route_number(skb);
+	bpf_map_update_elem(&linkerd_route_cache_map, &hash, &number, BPF_ANY);
+	return number;
+}
+
+/* Where the buffer has no bytes of a packet. */
+#define ROUTE_ASIDE 1000
+
+/* The routes that HPACK's static table has. */
+__noinline __u32 route_static(struct __sk_buff *skb, __u32 route)
+{
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return ROUTE_UNKNOWN;
+	*(__u64 *)(s->buffer + ROUTE_ASIDE) = CHARS('/', 'i', 'n', 'd', 'e', 'x', '.', 'h');
+	*(__u64 *)(s->buffer + ROUTE_ASIDE + 8) = CHARS('t', 'm', 'l', 0, 0, 0, 0, 0);
+	return route_of(skb, ROUTE_ASIDE, route == ROUTE_ROOT ? 1 : 11, 0);
+}
+
+/* Counts `n` requests of the packet's connection, which have this protocol and route. */
+__noinline int route_request(struct __sk_buff *skb, __u32 protocol, __u32 route, __u32 n)
+{
+	union response what = {
+	    .status = STATUS_REQUESTS, .protocol = protocol, .grpc_status = GRPC_STATUS_NONE};
+	__u32 at = responses_find(skb, what.word, route);
+	struct request_entry *e;
+
+	if (at == ELEMENT_OTHER)
+		at = ELEMENT_OTHER_REQUESTS;
+	e = requests_element(at);
+	if (e)
+		add(&e->value.responses, n);
+	return 0;
+}
+
+#endif

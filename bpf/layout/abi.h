@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The layout that the kernel side shares with user space. src/abi.rs mirrors
+ * it, under the same names; both sides assert the sizes. A change here is a
+ * change of LAYOUT_VERSION.
+ *
+ * Exported maps are also read as the text that bpffs makes of them, where each
+ * integer is a decimal number. An array of bytes would be shown as characters up
+ * to the first zero, so addresses and texts in exported maps are arrays of
+ * __u64, which src/abi.rs reads as the bytes that they are.
+ */
+#ifndef METRICD_ABI_H
+#define METRICD_ABI_H
+
+#ifdef NEXT_LAYOUT /* for tests of an upgrade to another layout: one more field at an end */
+#define LAYOUT_VERSION 8
+#else
+#define LAYOUT_VERSION 7
+#endif
+
+/* Of what the kernel side keeps to itself, net/state.h: programs of the same version take the state
+ * of connections over from each other. */
+#define STATE_VERSION 5
+
+/* Histogram slots: the configured bounds, then +Inf, then unused. A power of
+ * two for the search. */
+#define BUCKETS 32
+
+/* What a series is about, when it is not an ordinary 5-tuple. */
+enum series_kind {
+	SERIES_IP = 0,
+	SERIES_NON_IP = 1,   /* ARP and the like */
+	SERIES_IPV6_OFF = 2, /* IPv6 while --ipv6=false */
+	SERIES_OTHER = 3,    /* what did not fit */
+};
+
+enum direction {
+	DIRECTION_NONE = 0,
+	DIRECTION_INBOUND = 1,	/* the pod is the server */
+	DIRECTION_OUTBOUND = 2, /* the pod is the client */
+};
+
+enum protocol {
+	PROTOCOL_UNKNOWN = 0,
+	PROTOCOL_HTTP1 = 1,
+	PROTOCOL_HTTP2 = 2,
+	PROTOCOL_GRPC = 3,
+	PROTOCOL_MAX = 4,
+};
+
+enum close_reason {
+	CLOSE_FIN = 0,
+	CLOSE_RST = 1,
+	CLOSE_REFUSED = 2, /* RST in answer to the SYN */
+	CLOSE_IDLE = 3,	   /* silent for longer than the idle time, or replaced by a new SYN */
+	CLOSE_EVICTED = 4, /* its place was needed */
+	CLOSE_MAX = 5,
+};
+
+/* Why a request never got its whole response. */
+enum abort_reason {
+	ABORT_FIN = 0, /* the connection ended in order, without the rest */
+	ABORT_RST = 1,
+	ABORT_IDLE = 2,
+	ABORT_EVICTED = 3,
+	/* HTTP/2 ends a request without ending its connection, RFC 9113 sections 6.4, 6.8 and 7. */
+	ABORT_CANCELLED = 4, /* by the client, or by the server with CANCEL */
+	ABORT_REFUSED = 5,   /* not processed: REFUSED_STREAM, or above GOAWAY's last stream */
+	ABORT_RESET = 6,     /* by the server for another reason */
+	ABORT_MAX = 7,
+};
+
+/* Why the requests of a connection could not be followed any further. */
+enum lost_reason {
+	LOST_GAP = 0,	      /* bytes that the parser needed were never seen in order */
+	LOST_MALFORMED = 1,   /* not what RFC 9112, 9113 or 7541 allow */
+	LOST_BOUND = 2,	      /* beyond what the parsers or the maps hold */
+	LOST_PIPELINE = 3,    /* more outstanding requests than are remembered */
+	LOST_UNSOLICITED = 4, /* a response that no request asked for */
+	LOST_MIDSTREAM = 5,   /* the connection was older than the programs */
+	LOST_MAX = 6,
+};
+
+/* A series: who talks to whom. src is the client, dst the server; ports in host
+ * order. */
+struct metric_key {
+	__u64 src[2]; /* IPv4 as ::ffff:a.b.c.d */
+	__u64 dst[2];
+	__u16 src_port; /* 0 unless --detail full */
+	__u16 dst_port;
+	__u8 proto;	/* IANA protocol number */
+	__u8 direction; /* enum direction */
+	__u8 kind;	/* enum series_kind */
+	__u8 pad;
+};
+
+struct io_value {
+	__u64 packets;	   /* as on the wire: GSO segments */
+	__u64 bytes;	   /* as on the wire, with the L2 header */
+	__u64 retransmits; /* TCP segments whose bytes had been seen before */
+};
+
+struct closed_value {
+	__u64 fin, rst, refused, idle, evicted; /* by enum close_reason */
+};
+
+struct aborted_value {
+	__u64 fin, rst, idle, evicted, cancelled, refused, reset; /* by enum abort_reason */
+};
+
+struct lost_value {
+	__u64 gap, malformed, bound, pipeline, unsolicited, midstream; /* by enum lost_reason */
+};
+
+struct requests_value {
+	__u64 unknown, http1, http2, grpc; /* by enum protocol */
+};
+
+/*
+ * The counters of a series; active is a gauge, and so is requests - ended. Behind a metric_key it
+ * fills whole cache lines: what an inbound connection's ingress writes is not in the line that its
+ * egress writes.
+ */
+struct metric_value {
+	__u64 opened;
+	__u64 active;
+	__u64 tls;
+
+	struct io_value recv; /* as the pod sees it */
+	struct requests_value requests;
+	__u64 untimed; /* responses whose duration could not be known */
+
+	struct io_value sent;
+	__u64 ended; /* requests, in whatever way */
+	struct aborted_value aborted;
+
+	struct closed_value closed;
+	struct lost_value lost;
+#ifdef NEXT_LAYOUT
+	__u64 next;
+#endif
+};
+
+/*
+ * An element of linkerd_metrics_map, or of the map behind it. `check` is made of the key by
+ * key_check() and written last. It is 0 in elements that are unused. A reader that sees another
+ * check than the key's has read the key while it was being written.
+ */
+struct metric_entry {
+	struct metric_key key;
+	struct metric_value value;
+#ifndef NEXT_LAYOUT
+	__u64 pad;
+#endif
+	__u32 pad2;
+	__u32 check;
+};
+
+/* status: 0 is unknown, STATUS_OTHER what did not fit. STATUS_REQUESTS is none: the element counts
+ * requests that began, where they are told apart by route. */
+#define STATUS_OTHER 0xffff
+#define STATUS_REQUESTS 0xfffe
+#define GRPC_STATUS_NONE 0xff
+
+struct request_key {
+	struct metric_key series;
+	__u16 status;
+	__u8 protocol; /* enum protocol */
+	__u8 grpc_status;
+	__u16 route; /* ROUTE_… */
+	__u16 pad;
+};
+
+struct request_value {
+	__u64 responses;
+};
+
+/* An element of linkerd_requests_map. */
+struct request_entry {
+	struct request_key key;
+	__u32 latency;		    /* in linkerd_latency_map */
+	__u32 check;		    /* as in struct metric_entry */
+	struct request_value value; /* of requests, if the key's status is STATUS_REQUESTS */
+};
+
+/* Routes: numbers of linkerd_route_map, of 14 bits, or one of these. */
+#define ROUTE_NONE 0	   /* they are not told apart */
+#define ROUTE_ROOT 0x3ffc  /* kernel side only: "/", by HPACK's static table */
+#define ROUTE_INDEX 0x3ffd /* kernel side only: "/index.html", likewise */
+#define ROUTE_UNKNOWN 0x3ffe
+#define ROUTE_OTHER 0x3fff /* more than --routes, or too long */
+#define ROUTE_MAX 0x3ff0
+#define ROUTE_TEXT 128
+
+/* An element of linkerd_route_map: the bytes of a path, filled up with NUL. */
+struct route_entry {
+	__u64 text[ROUTE_TEXT / 8];
+};
+
+struct histogram {
+	__u64 buckets[BUCKETS]; /* not cumulative */
+	__u64 sum_ns;
+};
+
+struct latency_key {
+	__u64 peer[2]; /* zero unless --detail full */
+	__u16 port;    /* the server's */
+	__u8 direction;
+	__u8 protocol;	   /* enum protocol */
+	__u8 status_class; /* 1 to 5, 0 is unknown */
+	__u8 kind;	   /* enum series_kind */
+	__u16 route;	   /* ROUTE_… */
+};
+
+/* Two histograms, side by side: most responses fall into the same bucket of both. */
+struct latency_pair {
+	__u64 duration;
+	__u64 ttfb;
+};
+
+struct latency_value {
+	struct latency_pair buckets[BUCKETS]; /* not cumulative */
+	struct latency_pair sum_ns;
+};
+
+/* An element of linkerd_latency_map. */
+struct latency_entry {
+	struct latency_key key;
+	__u32 pad;
+	__u32 check; /* as in struct metric_entry */
+	struct latency_value value;
+};
+
+/* Aligned to 4 bytes, which keeps it at 20. */
+struct handshake_key {
+	__u64 peer[2];
+	__u16 port;
+	__u8 direction;
+	__u8 kind;
+} __attribute__((packed, aligned(4)));
+
+struct handshake_value {
+	struct histogram duration; /* of the connection */
+	struct histogram rtt;
+};
+
+/* DNS over UDP: whom is asked. */
+struct dns_key {
+	__u64 server[2]; /* zero with --detail pod */
+	__u8 direction;	 /* enum direction */
+	__u8 kind;	 /* enum series_kind */
+	__u16 pad[3];
+};
+
+#define DNS_RCODES 32 /* of RFC 6895 section 2.3; the last are those above, too */
+
+/* Queries without an answer, and why none is waited for. */
+struct dns_unanswered {
+	__u64 timeout;
+	__u64 retried; /* the same was asked again */
+	__u64 evicted; /* its place was needed */
+};
+
+struct dns_value {
+	__u64 queries;
+	__u64 answers[DNS_RCODES];
+	struct dns_unanswered unanswered;
+	__u64 unsolicited; /* answers that no query waits for */
+	__u64 truncated;   /* answers with the TC bit */
+	struct histogram duration;
+};
+
+/* What the programs count about themselves, in linkerd_counters_map. */
+struct counters {
+	__u64 metrics_overflow; /* series that did not fit */
+	__u64 requests_overflow;
+	__u64 latency_overflow;
+	__u64 handshake_overflow;
+	__u64 untracked;      /* new connections for which there was no slot */
+	__u64 contended;      /* packets that waited in vain for another of their direction */
+	__u64 truncated;      /* headers that could not be read */
+	__u64 events_dropped; /* ends of requests for which linkerd_perf_map had no room */
+	__u64 heads_dropped;  /* heads of requests, likewise */
+	__u64 dns_overflow;   /* servers that did not fit */
+};
+
+/*
+ * What linkerd_perf_map holds while somebody listens: of each request its head, as it came, and
+ * when it has ended, how. A connection is told by when it was opened, and its slot; a request of
+ * it by its stream, or of HTTP/1 by its number.
+ */
+enum tap_kind {
+	TAP_HEAD = 1, /* struct tap_head, likewise below: a request line, or HEADERS of HTTP/2 */
+	TAP_REST = 2, /* what came of that in a later packet */
+	TAP_END = 3,  /* struct tap_end */
+};
+
+#define TAP_DATA 256 /* bytes of a head, at most */
+
+struct tap_head {
+	__u8 kind;
+	__u8 protocol; /* enum protocol; of HTTP/2 gRPC is not told */
+	__u8 flags;    /* of a frame of HTTP/2, RFC 9113 section 6.2 */
+	__u8 is_new;   /* a request's, not trailers */
+	__u32 request;
+	__u64 opened_ns;
+	__u32 slot;
+	__u32 inserted; /* into HPACK's dynamic table before this, RFC 7541 section 2.3.3 */
+	__u32 len;	/* of the line, or of the frame's payload; 0 if the line goes on */
+	__u32 there; /* bytes of it in the packet, of which as many as there is room for follow */
+	__u8 data[TAP_DATA];
+};
+
+struct tap_end {
+	__u8 kind;
+	__u8 protocol;	/* enum protocol */
+	__u8 direction; /* enum direction */
+	__u8 aborted;	/* enum abort_reason plus one; 0 is answered */
+	__u16 status;	/* 0 is unknown */
+	__u8 grpc_status;
+	__u8 pad;
+	__u64 opened_ns;
+	__u32 slot;
+	__u32 request; /* the first of them; of HTTP/2 0 if it is not known which */
+	__u8 src[16];  /* the client: as in struct metric_key */
+	__u8 dst[16];
+	__u16 src_port;
+	__u16 dst_port;
+	__u16 route; /* ROUTE_… */
+	__u16 pad2;
+	__u32 count; /* requests of one connection that ended in the same way at once */
+	__u32 pad3;
+	__u64 end_ns;	   /* CLOCK_MONOTONIC */
+	__u64 duration_ns; /* 0 is unknown, likewise below */
+	__u64 ttfb_ns;
+};
+
+enum detail {
+	DETAIL_POD = 0,
+	DETAIL_SERVICE = 1,
+	DETAIL_FULL = 2,
+};
+
+/*
+ * Known values (PROOF of src/abi.rs) in every form that exported maps have: integers of each size,
+ * the least, the greatest, and ones whose digits are others in another base; an array of integers,
+ * and one of structs. Who reads maps as text finds these values in their places, or the kernel
+ * writes another form of text than the reader knows.
+ */
+struct proof {
+	__u8 byte;
+	__u8 most_byte;
+	__u16 half;
+	__u32 word;
+	__u64 zero;
+	__u64 most;
+	__u64 words[2];
+	struct latency_pair pairs[2];
+	__u16 most_half;
+	__u16 zero_half;
+	__u32 most_word;
+};
+
+/*
+ * What metricd must know to read the maps of an epoch; written by metricd-init into
+ * linkerd_info_map. Values of exported maps, and this struct, grow at their end only, so that a
+ * reader of another version finds what it knows.
+ */
+struct info {
+	__u32 layout; /* LAYOUT_VERSION */
+	__u32 state;  /* STATE_VERSION */
+	/* Bytes of a value of each map. */
+	__u32 info_size;
+	__u32 metrics_size;
+	__u32 requests_size;
+	__u32 latency_size;
+	__u32 handshake_size;
+	__u32 counters_size;
+	__u32 detail; /* enum detail */
+	__u32 ipv6;   /* 1 if it is looked into */
+	__u32 metrics_capacity;
+	__u32 requests_capacity;
+	__u32 latency_capacity;
+	__u32 handshake_capacity;
+	__u32 connections_capacity;
+	__u32 http2_capacity;
+	__u32 bounds;		  /* how many of bounds_ns are set */
+	__u32 routes;		  /* 0 if they are not told apart */
+	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
+	__u64 version[4];	  /* of metricd-init: text, NUL-terminated */
+	__u64 object;		  /* a hash of the programs; 0 until they run */
+	__u32 perf_buffer_size;	  /* of linkerd_perf_map, as it was asked for */
+	__u32 dns_size;
+	__u32 dns_capacity;
+	__u32 pad;
+	struct proof proof;
+};
+
+/* What metricd-init has attached, in linkerd_attachment_map. */
+struct attachment_key {
+	__u32 ifindex;
+	__u32 egress;
+};
+
+struct attachment_value {
+	__u64 netns;	  /* inode of the network namespace: another's may have the same indexes */
+	__u32 priority;	  /* of the clsact filter; 0 is TCX */
+	__u32 made_qdisc; /* the clsact qdisc is ours too */
+};
+
+_Static_assert(sizeof(struct metric_key) == 40, "metric_key");
+#ifndef NEXT_LAYOUT
+_Static_assert(sizeof(struct metric_value) == 264, "metric_value");
+#endif
+_Static_assert(sizeof(struct metric_entry) == 320, "metric_entry");
+_Static_assert(sizeof(struct request_key) == 48, "request_key");
+_Static_assert(sizeof(struct route_entry) == 128, "route_entry");
+_Static_assert(sizeof(struct request_entry) == 64, "request_entry");
+_Static_assert(sizeof(struct latency_key) == 24, "latency_key");
+_Static_assert(sizeof(struct latency_value) == 528, "latency_value");
+_Static_assert(sizeof(struct latency_entry) == 560, "latency_entry");
+_Static_assert(sizeof(struct handshake_key) == 20, "handshake_key");
+_Static_assert(sizeof(struct handshake_value) == 528, "handshake_value");
+_Static_assert(sizeof(struct dns_key) == 24, "dns_key");
+_Static_assert(sizeof(struct dns_value) == 568, "dns_value");
+_Static_assert(sizeof(struct counters) == 80, "counters");
+_Static_assert(sizeof(struct proof) == 80, "proof");
+_Static_assert(sizeof(struct info) == 464, "info");
+_Static_assert(sizeof(struct tap_head) == 32 + TAP_DATA, "tap_head");
+_Static_assert(sizeof(struct tap_end) == 96, "tap_end");
+
+#endif

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Every map, and why it has the size that it has. Sizes of 1 are set by metricd-init. */
+#ifndef METRICD_LAYOUT_MAPS_H
+#define METRICD_LAYOUT_MAPS_H
+
+#include "layout/scratch.h"
+
+#define MAP(NAME, TYPE, FLAGS, KEY, VALUE)                                                         \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_##TYPE);                                                 \
+		__uint(map_flags, FLAGS);                                                          \
+		__uint(max_entries, 1);                                                            \
+		__type(key, KEY);                                                                  \
+		__type(value, VALUE);                                                              \
+	} NAME SEC(".maps")
+
+/* NO_PREALLOC: a pod with ten peers pays for ten. */
+#define GROWING_HASH(NAME, KEY, VALUE) MAP(NAME, HASH, BPF_F_NO_PREALLOC, KEY, VALUE)
+
+/* MMAPABLE, because the elements of such an array begin at a page: their lines are cache lines. */
+#define ALIGNED_ARRAY(NAME, VALUE) MAP(NAME, ARRAY, BPF_F_MMAPABLE, __u32, VALUE)
+
+#define FREE_LIST(NAME, TYPE)                                                                      \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_##TYPE);                                                 \
+		__uint(max_entries, 1);                                                            \
+		__uint(value_size, sizeof(__u32));                                                 \
+	} NAME SEC(".maps")
+
+/*
+ * What metricd exports. An array is entered by a number, which takes no call; the number is found
+ * by key once, and kept where it is used: a connection has its series', a series' status its
+ * histograms'. Element 0 is `other`. The free lists hold the numbers in nobody's use, the lowest
+ * first. An array is as long as most pods need; what is beyond it is in a hash, at the price of a
+ * call, and takes memory only where there is something.
+ */
+ALIGNED_ARRAY(linkerd_metrics_map, struct metric_entry); /* both: --map-size */
+GROWING_HASH(linkerd_metrics_more_map, __u32, struct metric_entry);
+GROWING_HASH(linkerd_metrics_index_map, struct metric_key, __u32);
+FREE_LIST(linkerd_metrics_free_map, QUEUE);
+
+/* As many: most see few statuses. */
+ALIGNED_ARRAY(linkerd_requests_map, struct request_entry);
+GROWING_HASH(linkerd_requests_more_map, __u32, struct request_entry);
+GROWING_HASH(linkerd_requests_index_map, struct request_key, __u32);
+FREE_LIST(linkerd_requests_free_map, QUEUE);
+
+/* --routes, by number. */
+MAP(linkerd_route_map, ARRAY, 0, __u32, struct route_entry);
+GROWING_HASH(linkerd_route_index_map, __u64, __u32); /* by a hash of the text */
+FREE_LIST(linkerd_route_free_map, QUEUE);
+MAP(linkerd_route_cache_map, LRU_HASH, 0, __u64, __u32); /* by a hash of the path as it came */
+
+/* By server port, not by peer: few, unless --detail full. */
+ALIGNED_ARRAY(linkerd_latency_map, struct latency_entry);
+GROWING_HASH(linkerd_latency_more_map, __u32, struct latency_entry);
+GROWING_HASH(linkerd_latency_index_map, struct latency_key, __u32);
+FREE_LIST(linkerd_latency_free_map, QUEUE);
+
+/* Once a connection: a hash will do. */
+GROWING_HASH(linkerd_handshake_map, struct handshake_key, struct handshake_value);
+
+/* --connections. An array, so that a stale pointer still points at a slot: see CONCURRENCY.md. */
+ALIGNED_ARRAY(linkerd_connection_map, struct conn);
+GROWING_HASH(linkerd_connection_index_map, struct conn_key, union conn_ref);
+FREE_LIST(linkerd_connection_free_map, QUEUE);
+
+/* In front of the index, by a hash of the key: a guess that the slot itself confirms. */
+ALIGNED_ARRAY(linkerd_connection_cache_map, union conn_ref);
+
+/*
+ * --http2-connections: those that speak HTTP/2 have an element here, by conn.http2. The last that
+ * was given back is the first to be taken, so that no more are made than are used at a time.
+ */
+ALIGNED_ARRAY(linkerd_http2_map, struct http2);
+GROWING_HASH(linkerd_http2_more_map, __u32, struct http2);
+FREE_LIST(linkerd_http2_free_map, STACK);
+
+/*
+ * For the few directions that something is missing in, and not for longer than it is. The bytes are
+ * in pieces, EARLY_PIECES for each element, which come with their first use and stay: most pods
+ * never need one. As with HTTP/2, the last element that was given back is the first to be taken.
+ */
+MAP(linkerd_early_map, ARRAY, 0, __u32, struct early);
+GROWING_HASH(linkerd_early_bytes_map, __u32, struct early_bytes);
+FREE_LIST(linkerd_early_free_map, STACK);
+
+/* Servers of DNS: few, unless the pod is a resolver. */
+GROWING_HASH(linkerd_dns_map, struct dns_key, struct dns_value);
+
+/* Queries without an answer yet: 32 KB, for 512 at most. */
+#define DNS_SETS 64 /* a power of two */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DNS_SETS);
+	__type(key, __u32);
+	__type(value, struct dns_set);
+} linkerd_dns_query_map SEC(".maps");
+
+/* --perf-buffer-size: written to while somebody listens, see tap/tap.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} linkerd_perf_map SEC(".maps");
+
+MAP(linkerd_counters_map, ARRAY, 0, __u32, struct counters);
+MAP(linkerd_info_map, ARRAY, 0, __u32, struct info);
+
+/* Not for the programs: metricd-init keeps here what --detach must know. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct attachment_key);
+	__type(value, struct attachment_value);
+} linkerd_attachment_map SEC(".maps");
+
+/*
+ * By the CPU's number. A per-CPU map would do the same, and take another look-up: from 6.10 on the
+ * number is had without a call.
+ */
+ALIGNED_ARRAY(linkerd_scratch_map, struct scratch);
+
+static __always_inline struct scratch *scratch(void)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&linkerd_scratch_map, &cpu);
+}
+
+static __always_inline struct counters *counters(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&linkerd_counters_map, &zero);
+}
+
+static __always_inline struct conn *conn_slot(__u32 slot)
+{
+	return bpf_map_lookup_elem(&linkerd_connection_map, &slot);
+}
+
+/* Counts one event in the named field of struct counters. */
+#define counters_add(FIELD) counters_add_many(FIELD, 1)
+
+#define counters_add_many(FIELD, N)                                                                \
+	({                                                                                         \
+		struct counters *counters_ = counters();                                           \
+		if (counters_)                                                                     \
+			add(&counters_->FIELD, N);                                                 \
+	})
+
+/*
+ * Maps in two parts: an array, and a hash behind it for the numbers that it does not have, whose
+ * elements come with the first use of their number and stay. WHAT_element gives an element or NULL;
+ * WHAT_grown makes it if need be, for who has taken its number from the free list, where the number
+ * goes back to if there is no memory.
+ */
+#define TWO_PARTS(WHAT, ENTRY)                                                                     \
+	static const struct ENTRY zero_##WHAT; /* too large for the stack */                       \
+                                                                                                   \
+	static __always_inline struct ENTRY *WHAT##_element(__u32 at)                              \
+	{                                                                                          \
+		struct ENTRY *e = bpf_map_lookup_elem(&linkerd_##WHAT##_map, &at);                 \
+                                                                                                   \
+		if (unlikely(!e))                                                                  \
+			e = bpf_map_lookup_elem(&linkerd_##WHAT##_more_map, &at);                  \
+		return e;                                                                          \
+	}                                                                                          \
+                                                                                                   \
+	static __always_inline struct ENTRY *WHAT##_grown(__u32 at)                                \
+	{                                                                                          \
+		struct ENTRY *e = WHAT##_element(at);                                              \
+                                                                                                   \
+		if (e)                                                                             \
+			return e;                                                                  \
+		bpf_map_update_elem(&linkerd_##WHAT##_more_map, &at, &zero_##WHAT, BPF_NOEXIST);   \
+		e = bpf_map_lookup_elem(&linkerd_##WHAT##_more_map, &at);                          \
+		if (!e)                                                                            \
+			bpf_map_push_elem(&linkerd_##WHAT##_free_map, &at, 0);                     \
+		return e;                                                                          \
+	}
+
+TWO_PARTS(metrics, metric_entry)
+TWO_PARTS(requests, request_entry)
+TWO_PARTS(latency, latency_entry)
+TWO_PARTS(http2, http2)
+
+#endif

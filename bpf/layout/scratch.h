@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What a program knows of the packet at hand, in a map and not on the stack, which has 512 bytes.
+ * Each CPU has one, since a program runs to its end before another one begins there.
+ */
+#ifndef METRICD_LAYOUT_SCRATCH_H
+#define METRICD_LAYOUT_SCRATCH_H
+
+#include "dns/state.h"
+#include "net/state.h"
+
+struct scratch {
+	struct packet packet;
+	struct tcp_result result;
+	struct scan scan;
+	struct window window;
+	struct hpack_memo block; /* the block at hand, if it is short */
+	struct route route;
+	__u8 buffer[BUFFER + 48];
+	struct metric_key series;      /* where a series is looked for by its key */
+	struct request_key response;   /* likewise responses */
+	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for net/conn.h */
+	__u32 silent;		       /* jiffies: conn_sweep's second result */
+	__u32 cursor;		       /* where net/conn.h looks next for idle connections */
+	struct tap_head tap_head;      /* on their way to linkerd_perf_map */
+	struct tap_end tap_end;
+	struct dns dns;
+} __attribute__((aligned(128))); /* neither a line nor its neighbour is another CPU's */
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The time of the packet at hand, in nanoseconds of CLOCK_MONOTONIC. */
+#ifndef METRICD_NET_CLOCK_H
+#define METRICD_NET_CLOCK_H
+
+#include "layout/maps.h"
+
+/* The packet's time: one reading of the clock, and none for most packets. */
+static __always_inline __u64 packet_now(struct packet *p)
+{
+	if (!p->now)
+		p->now = bpf_ktime_get_ns();
+	return p->now;
+}
+
+#define CLOCK_HOUR (3600 * SECOND)
+
+/*
+ * The same for a message of a connection that was last seen `since` then. TCP notes on a packet
+ * when it leaves, on the same clock (EDT, kernel 4.20); it is taken for that if it is believable,
+ * and spares a reading.
+ */
+static __always_inline __u64 packet_leaves(struct __sk_buff *skb, struct packet *p, __u64 since)
+{
+	__u64 leaves = skb->tstamp;
+
+	if (!p->now && p->egress && since && leaves - since < CLOCK_HOUR)
+		p->now = leaves;
+	return packet_now(p);
+}
+
+#endif

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The table of connections: TCP's, and for other protocols whoever spoke first with whom.
+ *
+ * There is no timer and no helper in user space. Every new connection looks at CONN_SWEEP slots in
+ * turn, closes what has been idle, and gives back what has been closed. When no slot is free it
+ * takes one of those: a closed one, else the one that has been silent the longest.
+ */
+#ifndef METRICD_NET_CONN_H
+#define METRICD_NET_CONN_H
+
+#include "count/histogram.h"
+#include "net/clock.h"
+#include "net/early.h"
+#include "net/packet.h"
+#include "tap/tap.h"
+
+#define CONN_SWEEP 4
+#define CLOSED_KEPT_NS (10 * SECOND)
+#define NO_SLOT (~0U)
+#define NO_HTTP2 (~0U) /* of conn.http2 */
+
+static __always_inline bool conn_key_equal(const struct conn_key *one, const struct conn_key *other)
+{
+	const __u64 *a = (const __u64 *)one, *b = (const __u64 *)other;
+
+	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3] && a[4] == b[4];
+}
+
+static __always_inline void conn_key_copy(struct conn_key *to, const struct conn_key *from)
+{
+	__u64 *a = (__u64 *)to;
+	const __u64 *b = (const __u64 *)from;
+
+	a[0] = b[0], a[1] = b[1], a[2] = b[2], a[3] = b[3], a[4] = b[4];
+}
+
+/*
+ * Where the cache has the connection, if it has. Those between the same two, whose ports follow one
+ * another, are side by side: in the lines, and the pages, that the last packets have brought.
+ */
+static __always_inline __u32 conn_cache_place(const struct conn_key *key)
+{
+	const __u64 *k = (const __u64 *)key;
+	__u64 h = (k[0] ^ k[2]) + (k[1] ^ k[3]) * 0x9e3779b97f4a7c15ULL;
+
+	h = (h ^ key->rest) * 0xff51afd7ed558ccdULL >> 32;
+	return (h + (key->ports & 0xffff) + (key->ports >> 16)) & config.cache_mask;
+}
+
+/*
+ * Finds the packet's connection, and notes where it is. The cache's guess needs no call: if the
+ * slot is of that generation, its key is that generation's.
+ */
+static __always_inline struct conn *conn_find(struct packet *p)
+{
+	__u32 place = conn_cache_place(&p->key);
+	union conn_ref *cached = bpf_map_lookup_elem(&linkerd_connection_cache_map, &place);
+	union conn_ref ref, *found;
+	struct conn *c;
+
+	if (likely(cached)) {
+		ref.word = READ_ONCE(cached->word);
+		p->slot = ref.slot;
+		p->generation = ref.generation;
+		c = conn_slot(ref.slot);
+		if (likely(c && READ_ONCE(c->brief.generation) == ref.generation &&
+			   conn_key_equal(&c->key, &p->key)))
+			return c;
+	}
+	found = bpf_map_lookup_elem(&linkerd_connection_index_map, &p->key);
+	if (!found)
+		return NULL;
+	ref.word = found->word;
+	p->slot = ref.slot;
+	p->generation = ref.generation;
+	if (cached)
+		WRITE_ONCE(cached->word, ref.word);
+	return conn_slot(ref.slot);
+}
+
+/* Under the slot's lock, or by its owner: a new connection begins with this packet. */
+static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 flags)
+{
+	c->closing = 0;
+	c->brief.flags = flags;
+	c->brief.seen = 0;
+	c->brief.l7 =
+	    p->key.proto != IPPROTO_TCP || (flags & CONN_ADOPTED) ? L7_OPAQUE : L7_UNDECIDED;
+	c->opened_ns = p->now;
+	c->handshake_ns = 0;
+	c->http2 = NO_HTTP2;
+#pragma unroll
+	for (int role = ROLE_CLIENT; role <= ROLE_SERVER; role++) {
+		struct side *side = conn_side(c, role);
+		struct stream *stream = &c->stream[role];
+
+		side->end.word = side->skip.word = 0;
+		side->response = ELEMENT_OTHER;
+		side->requests = side->answered = 0;
+		side->run_head = side->tail_seen = 0; /* and run_tail */
+		side->seen_jiffies = p->jiffies;
+		side->parser.phase = PHASE_START;
+		side->parser.line = HTTP1_LINE_NEW;
+		side->parser.carry_len = 0;
+		side->parser.framing = 0;
+		side->parser.early = 0;
+		side->parser.ahead_lo = side->parser.ahead_hi = 0;
+		stream->hole_lo = stream->hole_hi = 0;
+	}
+#pragma unroll
+	for (int i = 0; i < RUNS; i++)
+		c->runs[i].part.word = 0;
+	p->delta.opened++;
+	if (flags & CONN_ADOPTED)
+		p->delta.lost = LOST_MIDSTREAM + 1;
+}
+
+/* When nobody is busy: its requests without an answer, which it will not get
+ * any more. */
+static __always_inline __u32 conn_outstanding(struct conn *c)
+{
+	__u32 n = conn_side(c, ROLE_CLIENT)->requests - conn_side(c, ROLE_SERVER)->answered;
+
+	conn_side(c, ROLE_SERVER)->answered = conn_side(c, ROLE_CLIENT)->requests;
+	return n;
+}
+
+/* Tries to become the one who follows the role's bytes. */
+static __always_inline bool conn_busy(struct conn *c, __u32 role)
+{
+	bounded(role, 1);
+	add32(&conn_side(c, role)->busy, 1);
+	if (likely(READ_ONCE(conn_side(c, role)->busy) == 1))
+		return true;
+	add32(&conn_side(c, role)->busy, -1);
+	return false;
+}
+
+/* Undoes conn_busy. */
+static __always_inline void conn_done(struct conn *c, __u32 role)
+{
+	bounded(role, 1);
+	add32(&conn_side(c, role)->busy, -1);
+}
+
+/* Is anybody busy? What was stored before is seen by whoever becomes so after. */
+static __always_inline bool conn_is_busy(struct conn *c)
+{
+	__u32 nothing = 0;
+
+	/* An atomic add, of a zero that the compiler can't see, for a barrier. */
+	asm volatile("" : "+r"(nothing));
+	add32(&conn_side(c, ROLE_CLIENT)->busy, nothing);
+	return READ_ONCE(conn_side(c, ROLE_CLIENT)->busy) |
+	       READ_ONCE(conn_side(c, ROLE_SERVER)->busy);
+}
+
+/* Gives back what a connection had in other maps. */
+static __always_inline void conn_free(__u32 http2, __u32 early_client, __u32 early_server)
+{
+	for (int i = 0; i < HTTP2_PAGES; i++) {
+		struct http2 *x = http2_element(http2);
+		__u32 next;
+
+		if (!x)
+			break;
+		next = x->next;
+		bpf_map_push_elem(&linkerd_http2_free_map, &http2, 0);
+		http2 = next - 1;
+	}
+	early_free(early_client);
+	early_free(early_server);
+}
+
+/*
+ * Takes the slot's connection out of the table, and accounts for its end if
+ * that has not been done. Returns 0 if the slot is now the caller's
+ * (SLOT_OWNED).
+ */
+__noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
+{
+	struct conn *c = conn_slot(slot);
+	struct metric_value *v;
+	struct conn_key key;
+	__u64 opened = 0, now;
+	__u32 aborted = 0, series = ELEMENT_OTHER, http2 = NO_HTTP2, early[2] = {};
+	__u8 flags = 0, state;
+	bool taken = false;
+
+	if (!c || !skb->len)
+		return -1;
+	now = bpf_ktime_get_ns();
+	bpf_spin_lock(&c->lock);
+	state = c->brief.state;
+	if (state == SLOT_LIVE || state == SLOT_CLOSED) {
+		c->brief.state = SLOT_OWNED;
+		if (conn_is_busy(c)) {
+			c->brief.state = state;
+		} else {
+			taken = true;
+			c->brief.generation++;
+			conn_key_copy(&key, &c->key);
+			series = epoch_number(c->series);
+			http2 = c->http2;
+			c->http2 = NO_HTTP2;
+			early[ROLE_CLIENT] = conn_side(c, ROLE_CLIENT)->parser.early;
+			early[ROLE_SERVER] = conn_side(c, ROLE_SERVER)->parser.early;
+			conn_side(c, ROLE_CLIENT)->parser.early =
+			    conn_side(c, ROLE_SERVER)->parser.early = 0;
+			aborted = conn_outstanding(c);
+			opened = c->opened_ns;
+			flags = c->brief.flags;
+			/* Both FINs, and only the last ACK was never seen: an end in order. */
+			if ((c->brief.seen & SEEN_ANY_FIN) == SEEN_ANY_FIN)
+				reason = CLOSE_FIN;
+			if (c->closing)
+				reason = c->closing - 1;
+		}
+	}
+	bpf_spin_unlock(&c->lock);
+	if (!taken)
+		return -1;
+
+	bpf_map_delete_elem(&linkerd_connection_index_map, &key);
+	conn_free(http2, early[ROLE_CLIENT], early[ROLE_SERVER]);
+	if (state != SLOT_LIVE)
+		return 0;
+	if (unlikely(epoch_is_other(series))) {
+		struct scratch *s = scratch();
+
+		if (s)
+			series_key(&s->series, &key, flags);
+		series = series_find(skb, true);
+	}
+	v = series_value(series);
+	if (v) {
+		series_add_closed(v, reason);
+		if (aborted) {
+			series_add_aborted(v, abort_reason(reason), aborted);
+			if (TAPPED)
+				tap_aborted(skb, slot, abort_reason(reason), aborted);
+		}
+	}
+	if (key.proto == IPPROTO_TCP && !(flags & CONN_ADOPTED))
+		histogram_handshake(series, &key, flags, HANDSHAKE_DURATION, now - opened);
+	return 0;
+}
+
+/* Gives a slot back that is the caller's. */
+static __always_inline void conn_free_slot(__u32 slot)
+{
+	struct conn *c = conn_slot(slot);
+
+	if (!c)
+		return;
+	c->brief.state = SLOT_FREE;
+	if (bpf_map_push_elem(&linkerd_connection_free_map, &slot, 0)) {
+		/*
+		 * Newer kernels may refuse under contention: the sweep takes it up as
+		 * closed. Its key may be another slot's by then, and must not be deleted
+		 * for this one.
+		 */
+		bpf_spin_lock(&c->lock);
+		c->key.local[0] = c->key.local[1] = c->key.remote[0] = c->key.remote[1] = 0;
+		c->brief.state = SLOT_CLOSED;
+		bpf_spin_unlock(&c->lock);
+	}
+}
+
+/* Notes that the role has sent this packet. */
+static __always_inline void conn_seen(struct conn *c, __u32 role, const struct packet *p)
+{
+	struct side *side;
+
+	bounded(role, 1);
+	side = conn_side(c, role);
+	if (side->seen_jiffies != p->jiffies)
+		WRITE_ONCE(side->seen_jiffies, p->jiffies);
+}
+
+/* For how many jiffies the role has sent nothing; after half of what 32 bits hold, for none again.
+ */
+static __always_inline __u32 conn_silent(struct conn *c, __u32 role, __u64 jiffies)
+{
+	__s32 silent = (__u32)jiffies - READ_ONCE(conn_side(c, role)->seen_jiffies);
+
+	return silent < 0 ? 0 : silent;
+}
+
+/*
+ * Looks at one slot of the sweep. Returns 0 if it is now the caller's, 1 if it
+ * could be evicted, with its time of silence in the scratch, else 2.
+ */
+__noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
+{
+	struct scratch *s = scratch();
+	struct conn *c = conn_slot(slot);
+	__u64 jiffies, now, idle = 0, limit;
+	__u32 idle_jiffies, other_jiffies;
+	__u8 state, seen, proto;
+
+	if (!s || !c)
+		return 2;
+	jiffies = bpf_jiffies64();
+	now = packet_now(&s->packet);
+	/* The length of a jiffy is known to no program before 5.11: measure it. */
+	if (!s->clock_ns) {
+		s->clock_ns = now;
+		s->clock_jiffies = jiffies;
+	}
+	/* Only to choose by: conn_retire looks again. */
+	state = c->brief.state;
+	seen = c->brief.seen;
+	proto = c->key.proto;
+	idle_jiffies = conn_silent(c, ROLE_CLIENT, jiffies);
+	other_jiffies = conn_silent(c, ROLE_SERVER, jiffies);
+	if (idle_jiffies > other_jiffies)
+		idle_jiffies = other_jiffies;
+	if (state != SLOT_LIVE && state != SLOT_CLOSED)
+		return 2;
+	if (jiffies - s->clock_jiffies >= 10)
+		idle = (__u64)idle_jiffies * ((now - s->clock_ns) / (jiffies - s->clock_jiffies));
+	if (state == SLOT_CLOSED) {
+		if (idle > CLOSED_KEPT_NS)
+			return conn_retire(skb, slot, CLOSE_IDLE) ? 2 : 0;
+		s->silent = ~0U;
+		return 1;
+	}
+	limit =
+	    proto == IPPROTO_TCP && (seen & SEEN_ACK) ? config.idle_tcp_ns : config.idle_other_ns;
+	if (idle > limit)
+		return conn_retire(skb, slot, CLOSE_IDLE) ? 2 : 0;
+	s->silent = idle_jiffies;
+	return 1;
+}
+
+/* A slot that is the caller's, or NO_SLOT. */
+__noinline __u32 conn_take(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	__u32 slot = NO_SLOT, candidate = NO_SLOT, silent = 0;
+
+	if (!s || !skb->len)
+		return NO_SLOT;
+	if (bpf_map_pop_elem(&linkerd_connection_free_map, &slot))
+		slot = NO_SLOT;
+	for (int i = 0; i < CONN_SWEEP; i++) {
+		__u32 at = s->cursor;
+		int r;
+
+		if (at >= config.connections)
+			at = 0;
+		s->cursor = at + 1;
+		r = conn_sweep(skb, at);
+		if (r == 0) {
+			if (slot == NO_SLOT)
+				slot = at;
+			else
+				conn_free_slot(at);
+		} else if (r == 1 && (candidate == NO_SLOT || s->silent > silent)) {
+			candidate = at;
+			silent = s->silent;
+		}
+	}
+	if (slot == NO_SLOT && candidate != NO_SLOT && !conn_retire(skb, candidate, CLOSE_EVICTED))
+		slot = candidate;
+	return slot;
+}
+
+/* Who is the client, when no SYN tells: the end with the higher port. */
+static __always_inline bool conn_guess_client_local(const struct packet *p)
+{
+	return p->key.local_port > p->key.remote_port;
+}
+
+/* The flags of a connection that begins with this packet. */
+static __always_inline __u8 conn_flags(const struct packet *p)
+{
+	if (p->key.proto == IPPROTO_TCP && !p->fragment) {
+		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
+			return (p->to_local ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED;
+		if (!(p->tcp_flags & TCP_SYN))
+			return (conn_guess_client_local(p) ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED;
+	}
+	return p->to_local ? 0 : CONN_CLIENT_LOCAL;
+}
+
+/*
+ * Opens the packet's connection. Returns 0 with the slot in the packet, or -1
+ * if there is none to be had.
+ */
+__noinline int conn_open(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct packet *p;
+	struct conn *c;
+	union conn_ref ref;
+	__u32 slot;
+
+	if (!s)
+		return -1;
+	p = &s->packet;
+	packet_now(p);
+	slot = conn_take(skb);
+	c = conn_slot(slot);
+	if (!c) {
+		counters_add(untracked);
+		return -1;
+	}
+	conn_key_copy(&c->key, &p->key);
+	/* Settled now, for good: gauges must come down where they went up. */
+	p->flags = conn_flags(p);
+	c->series = epoch_tag(series_find(skb, false));
+	conn_begin(c, p, p->flags);
+	/* Never 0, which is what words of no generation have. */
+	if (!++c->brief.generation)
+		c->brief.generation = 1;
+	ref.slot = slot;
+	ref.generation = c->brief.generation;
+	if (!bpf_map_update_elem(&linkerd_connection_index_map, &p->key, &ref, BPF_NOEXIST)) {
+		/* Whoever finds it before this takes it for untracked. */
+		WRITE_ONCE(c->brief.state, SLOT_LIVE);
+		p->slot = slot;
+		p->generation = ref.generation;
+		return 0;
+	}
+	/* Another CPU was faster, or there is no memory. */
+	p->delta.opened = 0;
+	p->delta.lost = 0;
+	conn_free_slot(slot);
+	if (conn_find(p))
+		return 0;
+	counters_add(untracked);
+	return -1;
+}
+
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What is remembered of a connection, and of the packet at hand. metricd never reads it.
+ *
+ * Who may write what, and when, is in CONCURRENCY.md.
+ *
+ * The rule for layout. A cache line that two CPUs write in turn costs more than all the arithmetic
+ * of a packet. So each direction has lines of its own; what both read is in a line that hardly
+ * ever changes; and what passes from one to the other is one line. A CPU fetches the neighbour of
+ * a line, too. So between two lines that two CPUs write, and behind the one that both read, there
+ * is a line that hardly anybody needs.
+ */
+#ifndef METRICD_NET_STATE_H
+#define METRICD_NET_STATE_H
+
+#include "count/state.h"
+#include "http/state.h"
+
+/* Local is the pod's end; on the loopback, where both are, the end with the lower port. */
+struct conn_key {
+	__u64 local[2];
+	__u64 remote[2];
+	union {
+		__u32 ports;
+		struct {
+			__u16 local_port; /* host order; 0 where there are no ports */
+			__u16 remote_port;
+		};
+	};
+	union {
+		__u32 rest;
+		struct {
+			__u32 ifindex : 24; /* a connection seen on two interfaces is two */
+			__u32 proto : 8;
+		};
+	};
+};
+
+/* Written as they are read, in words: the load of a word waits for stores of its parts. */
+static __always_inline __u32 conn_ports(__u32 local_port, __u32 remote_port)
+{
+	return local_port | remote_port << 16;
+}
+
+static __always_inline __u32 conn_rest(__u32 ifindex, __u32 proto)
+{
+	return (ifindex & 0xffffff) | proto << 24;
+}
+
+enum role {
+	ROLE_CLIENT = 0,
+	ROLE_SERVER = 1,
+};
+
+enum slot_state {
+	SLOT_FREE = 0, /* in linkerd_connection_free_map */
+	SLOT_LIVE = 1,
+	SLOT_CLOSED = 2, /* accounted for; kept so that late packets find their series */
+	SLOT_OWNED = 3,	 /* taken out by one CPU, on its way to live or to free */
+};
+
+/* Where a connection is: what linkerd_connection_index_map has of it. */
+union conn_ref {
+	__u64 word;
+	struct {
+		__u32 slot;
+		__u32 generation;
+	};
+};
+
+/* What a packet must know of its connection, to be read at once. */
+union brief {
+	__u64 word;
+	struct {
+		__u32 generation;
+		__u8 state; /* enum slot_state */
+		__u8 flags; /* CONN_… */
+		__u8 seen;  /* SEEN_… */
+		__u8 l7;    /* enum l7 */
+	};
+};
+
+/* A sequence number that is only good in one generation. */
+union tagged_seq {
+	__u64 word;
+	struct {
+		__u32 generation;
+		__u32 seq;
+	};
+};
+
+#define CONN_CLIENT_LOCAL (1 << 0)
+#define CONN_TWICE (1 << 2)	   /* SYN or SYN-ACK was sent again: no RTT sample */
+#define CONN_ADOPTED (1 << 3)	   /* older than the programs */
+#define CONN_ANSWERS_LOST (1 << 4) /* the server's side can't be followed: answers are unknown */
+
+#define SEEN_SYN (1 << 0)
+#define SEEN_SYNACK (1 << 1)
+#define SEEN_ACK (1 << 2) /* the handshake has ended */
+#define SEEN_FIN(role) (1 << (3 + (role)))
+#define SEEN_FIN_ACKED(role) (1 << (5 + (role)))
+#define SEEN_ANY_FIN (SEEN_FIN(ROLE_CLIENT) | SEEN_FIN(ROLE_SERVER))
+#define SEEN_BOTH_FINS_ACKED (SEEN_FIN_ACKED(ROLE_CLIENT) | SEEN_FIN_ACKED(ROLE_SERVER))
+
+/* What one direction writes: two lines. */
+struct side {
+	union tagged_seq end;  /* highest sequence number seen, plus one */
+	union tagged_seq skip; /* payload before it need not be looked at */
+	__u32 busy;
+	__u32 response; /* the server's: of linkerd_requests_map, where it last added; likewise */
+	struct parser parser;
+	__u32 seen_jiffies; /* when it last sent, the lower half */
+	union {
+		struct {		/* the client's */
+			__u32 requests; /* so far */
+			__u8 run_head;	/* the next run's place, of all so far */
+			__u8 tail_seen; /* run_tail when last looked at: no line changes hands for
+					   it */
+			__u16 pad;
+		};
+		struct {	       /* the server's */
+			__u32 begun;   /* answers, so far */
+			__u8 run_tail; /* where the last request was found that an answer has begun
+					  to */
+			__u8 pad2;
+			__u16 route; /* of the request that the answer at hand is to */
+		};
+	};
+	__u32 answered; /* the server's */
+};
+
+/* Bytes of one direction that came before others that they follow, until those come. */
+#define EARLY_BYTES (1 << 17) /* from the first that is missing */
+#define EARLY_RANGES 8
+#define EARLY_PIECE 2048 /* of them in one element of linkerd_early_bytes_map */
+#define EARLY_PIECES (EARLY_BYTES / EARLY_PIECE)
+#define EARLY_LOAD 1024 /* taken from the packet at once */
+
+struct early {
+	struct {
+		__u32 lo, hi; /* sequence numbers; none if they are the same */
+	} ranges[EARLY_RANGES];
+};
+
+/* As many in a row, from a sequence number on that is a multiple of EARLY_PIECE. */
+struct early_bytes {
+	__u8 data[EARLY_PIECE + EARLY_LOAD]; /* what is behind the piece only the verifier needs */
+};
+
+/* What tells bytes that are new from bytes that were passed over or are sent again. */
+struct stream {
+	__u32 hole_lo, hole_hi; /* hull of what was passed over, if they differ */
+	__u32 fin_end;		/* of the FIN, if seen */
+};
+
+struct conn {
+	/* What every packet reads and few write. */
+	struct conn_key key;
+	union brief brief;
+	__u32 series;  /* in linkerd_metrics_map, with its epoch: see count/series.h */
+	__u32 closing; /* enum close_reason plus one */
+	__u64 opened_ns;
+	/* What its beginning and end need. */
+	struct bpf_spin_lock lock;
+	__u32 http2;	    /* in linkerd_http2_map; NO_HTTP2 */
+	__u64 handshake_ns; /* the SYN (outbound) or SYN-ACK (inbound) */
+	struct stream stream[2];
+	__u64 pad[3];
+	struct side client;
+	struct run runs[RUNS]; /* a ring; the client's */
+	__u64 pad2[8];
+	struct side server;
+	/* An odd number of lines, or slots would share cache sets. */
+};
+
+#define SIDES_APART 320
+
+/* The side of a role, which the verifier must know to be 0 or 1. */
+static __always_inline struct side *conn_side(struct conn *c, __u32 role)
+{
+	return (struct side *)((char *)&c->client + role * SIDES_APART);
+}
+
+_Static_assert(sizeof(struct side) == 128, "side");
+_Static_assert(sizeof(struct conn) == 576, "conn");
+_Static_assert(__builtin_offsetof(struct conn, server) - __builtin_offsetof(struct conn, client) ==
+		   SIDES_APART,
+	       "conn");
+_Static_assert(sizeof(struct http2) == 5056, "http2");
+
+/* What following a segment tells beside the packet's delta. */
+struct tcp_result {
+	__u64 rtt_ns;	 /* 0 is no sample */
+	__u64 opened_ns; /* of a connection that has ended */
+	bool known;	 /* the slot is still this connection's */
+	bool turned;	 /* the next connection of the slot goes the other way */
+	bool parse;	 /* the payload is the caller's to follow: busy is held */
+	bool contended;	 /* another CPU holds busy: the payload has to wait */
+	/* To be given back, plus one. */
+	__u32 http2;
+	__u16 early[2];
+};
+
+struct packet {
+	struct conn_key key;
+	struct delta delta;
+	__u64 now; /* ktime, 0 until somebody asked for it */
+	__u64 wire_bytes;
+	__u32 jiffies; /* their lower half */
+	__u32 segments;
+	__u32 slot;
+	__u32 generation; /* of the slot */
+	__u32 payload;	  /* offset of the transport's payload */
+	__u32 end;	  /* offset of its end */
+	__u32 pos;	  /* how far the parser is */
+	__u32 early;	  /* in linkerd_early_map, plus one, if the parser is to read there… */
+	__u32 early_seq;  /* …from where on */
+	__u32 seq, ack;
+	__u8 tcp_flags;
+	__u8 to_local; /* towards the local end */
+	__u8 egress;
+	__u8 role; /* the sender's */
+	__u8 kind; /* enum series_kind */
+	__u8 fragment;
+	__u8 sent;	    /* as the pod sees it */
+	__u8 flags;	    /* CONN_… */
+	__u32 series;	    /* in linkerd_metrics_map */
+	__u32 unknown;	    /* requests whose answers will be unknown */
+	__u32 unknown_grpc; /* likewise, gRPC's */
+	__u32 run_count;    /* requests of this packet not yet in conn.runs */
+	__u16 run_method;
+	__u16 run_route;
+	__u64 run_start_ns;
+	struct answers answers;
+	__u8 headers[40]; /* an IPv6 header, the longest that is read at once */
+};
+
+#endif

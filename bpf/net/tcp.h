@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * TCP, RFC 9293: the handshake and its RTT, what is sent again, and how
+ * connections end.
+ */
+#ifndef METRICD_NET_TCP_H
+#define METRICD_NET_TCP_H
+
+#include "net/conn.h"
+
+/* How far from what is expected the sequence number of a believable RST may be.
+ */
+#define RST_WINDOW (1U << 20)
+
+/* How much of a body is passed over before the parser's place is brought up. */
+#define SKIP_MAX (1U << 30)
+
+static __always_inline __u32 tcp_role(const struct packet *p, __u8 flags)
+{
+	bool client_local = flags & CONN_CLIENT_LOCAL;
+
+	return client_local != p->to_local ? ROLE_CLIENT : ROLE_SERVER;
+}
+
+/* The segment lies in what was passed over before: it is late, not sent again.
+ */
+static __always_inline bool tcp_fills_hole(const struct stream *m, __u32 seq, __u32 end)
+{
+	return m->hole_lo != m->hole_hi && !seq_before(seq, m->hole_lo) &&
+	       !seq_before(m->hole_hi, end);
+}
+
+/* Under the slot's lock: which bytes are new. Returns segments that were sent
+ * again. */
+static __always_inline __u32 tcp_sequence(struct stream *m, union tagged_seq *seen,
+					  const struct packet *p, __u32 len)
+{
+	__u32 seq = p->seq, end = seq + len;
+	union tagged_seq now = {.word = seen->word};
+	__u32 again = 0;
+
+	if (now.generation != p->generation) {
+		now.seq = end;
+	} else if (!seq_before(seq, now.seq)) {
+		if (seq != now.seq) {
+			if (m->hole_lo == m->hole_hi)
+				m->hole_lo = now.seq;
+			m->hole_hi = seq;
+		}
+		now.seq = end;
+	} else {
+		if (tcp_fills_hole(m, seq, end)) {
+			if (seq == m->hole_lo)
+				m->hole_lo = end;
+			else if (end == m->hole_hi)
+				m->hole_hi = seq;
+		} else if (!(len == 1 && seq + 1 == now.seq && !p->egress &&
+			     !(p->tcp_flags & (TCP_SYN | TCP_FIN)))) {
+			/* One old byte is how other stacks probe a silent peer or a closed
+			 * window.
+			 */
+			again = p->segments;
+		}
+		if (seq_before(now.seq, end))
+			now.seq = end;
+	}
+	now.generation = p->generation;
+	WRITE_ONCE(seen->word, now.word);
+	return again;
+}
+
+/* Under the slot's lock, and nobody is busy: the connection is over, for
+ * `reason`. */
+static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp_result *result,
+				    __u32 reason)
+{
+	c->brief.state = SLOT_CLOSED;
+	c->closing = 0;
+	p->delta.closed = reason + 1;
+	p->delta.aborted = conn_outstanding(c);
+	result->opened_ns = c->brief.flags & CONN_ADOPTED ? 0 : c->opened_ns;
+	result->http2 = c->http2 + 1;
+	c->http2 = NO_HTTP2;
+	result->early[ROLE_CLIENT] = conn_side(c, ROLE_CLIENT)->parser.early;
+	result->early[ROLE_SERVER] = conn_side(c, ROLE_SERVER)->parser.early;
+	conn_side(c, ROLE_CLIENT)->parser.early = conn_side(c, ROLE_SERVER)->parser.early = 0;
+}
+
+/*
+ * The way of most segments: an established connection, in order, and no lock. Out of order, nothing
+ * is done.
+ */
+enum tcp_way {
+	OUT_OF_ORDER,
+	IN_ORDER,
+	IN_ORDER_PARSE, /* the payload is the caller's to follow: busy is held */
+};
+
+static __always_inline enum tcp_way tcp_in_order(struct conn *c, struct packet *p)
+{
+	enum tcp_way way = IN_ORDER;
+	union brief b = {.word = READ_ONCE(c->brief.word)};
+	union tagged_seq end, skip;
+	__u32 len = p->end - p->payload, role;
+
+	if (unlikely(b.generation != p->generation || b.state != SLOT_LIVE ||
+		     !(b.seen & SEEN_ACK) || (b.seen & SEEN_ANY_FIN) ||
+		     (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))))
+		return OUT_OF_ORDER;
+	role = tcp_role(p, b.flags);
+	p->role = role;
+	bounded(role, 1);
+	if (len) {
+		end.word = READ_ONCE(conn_side(c, role)->end.word);
+		if (unlikely(end.generation != p->generation || end.seq != p->seq))
+			return OUT_OF_ORDER;
+		end.seq += len;
+		skip.word = READ_ONCE(conn_side(c, role)->skip.word);
+		if (b.l7 < L7_OPAQUE &&
+		    (skip.generation != p->generation || skip.seq - end.seq - 1 >= SKIP_MAX)) {
+			if (unlikely(!config.ordered || !conn_busy(c, role)))
+				return OUT_OF_ORDER;
+			/* Busy, the slot can't be given away; had it been before, this tells. */
+			b.word = READ_ONCE(c->brief.word);
+			if (b.generation != p->generation || b.state != SLOT_LIVE) {
+				conn_done(c, role);
+				return OUT_OF_ORDER;
+			}
+			way = IN_ORDER_PARSE;
+		}
+		WRITE_ONCE(conn_side(c, role)->end.word, end.word);
+	}
+	conn_seen(c, role, p);
+	p->flags = b.flags;
+	return way;
+}
+
+/*
+ * Follows a segment that is the beginning or the end of something, or out of order; the result is
+ * in the scratch. Takes the slot's lock, under which nothing may be called. Returns 0 if the
+ * packet's slot could be looked at. A function of its own, so that the verifier looks at it once.
+ */
+__noinline int tcp_track(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct tcp_result *result;
+	struct packet *p;
+	struct conn *c;
+	__u32 payload, len, role, closing = 0;
+	union brief b;
+	__u8 flags;
+	bool client_local, loopback;
+
+	if (!s || !skb->len)
+		return -1;
+	p = &s->packet;
+	result = &s->result;
+	c = conn_slot(p->slot);
+	if (!c)
+		return -1;
+	__builtin_memset(result, 0, sizeof(*result));
+	payload = len = p->end - p->payload;
+	flags = p->tcp_flags;
+	loopback = p->key.ifindex == config.loopback_ifindex;
+	/* For the handshake's times. */
+	if ((flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
+		packet_now(p);
+	if (flags & TCP_SYN)
+		len++;
+	if (flags & TCP_FIN)
+		len++;
+
+	bpf_spin_lock(&c->lock);
+	b.word = c->brief.word;
+	if (b.generation != p->generation || (b.state != SLOT_LIVE && b.state != SLOT_CLOSED))
+		goto unlock;
+	result->known = true;
+
+	/* A new SYN: for a closed connection the next one, for a live one the end of
+	 * the old. */
+	if ((flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && !conn_is_busy(c) &&
+	    (b.state == SLOT_CLOSED ||
+	     ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == ROLE_CLIENT &&
+	      conn_side(c, ROLE_CLIENT)->end.generation == p->generation &&
+	      seq_before(conn_side(c, ROLE_CLIENT)->end.seq, p->seq)))) {
+		if (b.state == SLOT_LIVE)
+			tcp_end(c, p, result, CLOSE_IDLE);
+		conn_begin(c, p, p->to_local ? 0 : CONN_CLIENT_LOCAL);
+		c->brief.state = SLOT_LIVE;
+		result->turned = (b.flags ^ c->brief.flags) & CONN_CLIENT_LOCAL;
+		b.word = c->brief.word;
+	}
+
+	client_local = b.flags & CONN_CLIENT_LOCAL;
+	role = tcp_role(p, b.flags);
+	p->role = role;
+	bounded(role, 1);
+
+	conn_seen(c, role, p);
+	if (len)
+		p->delta.retransmits =
+		    tcp_sequence(&c->stream[role], &conn_side(c, role)->end, p, len);
+
+	if (flags & TCP_SYN) {
+		__u8 bit = flags & TCP_ACK ? SEEN_SYNACK : SEEN_SYN;
+
+		if (b.seen & bit) {
+			b.flags |= CONN_TWICE;
+		} else {
+			b.seen |= bit;
+			conn_side(c, role)->parser.next = p->seq + 1;
+			if (bit == SEEN_SYN || !client_local || loopback)
+				c->handshake_ns = p->now;
+			else if (!(b.flags & (CONN_TWICE | CONN_ADOPTED)))
+				result->rtt_ns = p->now - c->handshake_ns;
+		}
+	} else if (!(b.seen & SEEN_ACK) && (flags & TCP_ACK) && !(flags & TCP_RST) &&
+		   (role == ROLE_CLIENT || (b.flags & CONN_ADOPTED))) {
+		/* The client's ACK of the SYN-ACK, or any packet of an adopted connection.
+		 */
+		b.seen |= SEEN_ACK;
+		if (role == ROLE_CLIENT && (b.seen & SEEN_SYNACK) &&
+		    !(b.flags & (CONN_TWICE | CONN_ADOPTED)) && (!client_local || loopback))
+			result->rtt_ns = p->now - c->handshake_ns;
+	}
+
+	if (b.state == SLOT_LIVE) {
+		if ((b.seen & SEEN_ANY_FIN) && (flags & TCP_ACK)) {
+			__u32 other = !role;
+
+			bounded(other, 1);
+			if ((b.seen & SEEN_FIN(other)) &&
+			    !seq_before(p->ack, c->stream[other].fin_end))
+				b.seen |= SEEN_FIN_ACKED(other);
+		}
+		if (flags & TCP_FIN) {
+			c->stream[role].fin_end = p->seq + len;
+			b.seen |= SEEN_FIN(role);
+		}
+		if ((b.seen & SEEN_BOTH_FINS_ACKED) == SEEN_BOTH_FINS_ACKED) {
+			closing = CLOSE_FIN + 1;
+		} else if (flags & TCP_RST) {
+			/* In answer to a SYN, or near where the stream is: RFC 5961 section 3. */
+			if (!(b.seen & (SEEN_SYNACK | SEEN_ACK)) && role == ROLE_SERVER)
+				closing = CLOSE_REFUSED + 1;
+			else if (p->egress || conn_side(c, role)->end.generation != p->generation ||
+				 p->seq - conn_side(c, role)->end.seq + RST_WINDOW <=
+				     2 * RST_WINDOW)
+				closing = CLOSE_RST + 1;
+		}
+	}
+	/* l7, the word's last byte, is the parser's. */
+	c->brief.flags = b.flags;
+	c->brief.seen = b.seen;
+	p->flags = b.flags;
+	if (b.state == SLOT_LIVE) {
+		if (b.l7 < L7_OPAQUE && (payload || (flags & TCP_FIN))) {
+			result->parse = conn_busy(c, role);
+			result->contended = !result->parse;
+		}
+		if (closing) {
+			c->closing = closing;
+			if (!conn_is_busy(c))
+				tcp_end(c, p, result, closing - 1);
+		}
+	}
+unlock:
+	bpf_spin_unlock(&c->lock);
+	if (result->turned)
+		c->series = epoch_tag(series_find(skb, false));
+	return 0;
+}
+
+/* Stops being busy, and carries out a close that came meanwhile. */
+static __always_inline void tcp_release(struct conn *c, struct packet *p, struct tcp_result *result)
+{
+	if (config.ordered) {
+		conn_done(c, p->role);
+		if (likely(!READ_ONCE(c->closing)))
+			return;
+		bpf_spin_lock(&c->lock);
+	} else {
+		bpf_spin_lock(&c->lock);
+		conn_done(c, p->role);
+	}
+	if (c->brief.generation == p->generation && c->brief.state == SLOT_LIVE && c->closing &&
+	    !conn_is_busy(c))
+		tcp_end(c, p, result, c->closing - 1);
+	bpf_spin_unlock(&c->lock);
+}
+
+#endif
