@@ -14,8 +14,8 @@ use clap::Parser;
 use frame::{ACK, End, SYN};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder, OpenObject, ProgramInput};
-use metricd::loader::{self, Plan};
-use metricd::options::Options;
+use metricd::kernel::load::{self, Plan};
+use metricd::kernel::options::Options;
 
 const ROUNDS: usize = 400;
 /// Runs a round: as many requests as fit into one frame, so that every response has a start.
@@ -42,7 +42,7 @@ fn load() -> Object {
         state: None,
         exported: None,
     };
-    let skel = loader::load(object, &plan).expect("load the programs");
+    let skel = load::load(object, &plan).expect("load the programs");
     let mut bench = ObjectBuilder::default()
         .open_file(concat!(env!("OUT_DIR"), "/packet.bpf.o"))
         .expect("open packet.bpf.o");

@@ -16,16 +16,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metricd::{
-    abi::{
-        BUCKETS, Counters, DnsKey, DnsValue, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Info,
-        LatencyKey, LatencyValue, Layout, MetricKey, MetricValue, RequestKey, RequestValue,
-        direction, protocol,
-    },
-    options::ReadBy,
-    pins,
-    records::{self, INFO, iter_path},
+use metricd::abi::{
+    BUCKETS, Counters, DnsKey, DnsValue, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Info,
+    LatencyKey, LatencyValue, Layout, MetricKey, MetricValue, RequestKey, RequestValue, direction,
+    protocol,
 };
+use metricd::kernel::maps;
+use metricd::kernel::maps::{INFO, iter_path};
+use metricd::kernel::options::ReadBy;
+use metricd::kernel::pins;
 
 use filled::{Filled, Size, metric, request};
 
@@ -220,20 +219,16 @@ impl Files {
             ..Info::current()
         };
         info.bounds_ns[..3].copy_from_slice(&[1_000_000, 10_000_000, 100_000_000]);
-        dir.write(records::INFO, &[(0u32, info)]);
-        dir.write(records::COUNTERS, &[(0u32, Counters::default())]);
+        dir.write(maps::INFO, &[(0u32, info)]);
+        dir.write(maps::COUNTERS, &[(0u32, Counters::default())]);
         let series: Vec<_> = (0..peers).map(series).collect();
         let responses: Vec<_> = series.iter().map(responses).collect();
-        dir.write(records::METRICS, &series);
-        dir.write(records::REQUESTS, &responses);
-        dir.write::<LatencyKey, LatencyValue>(records::LATENCY, &[]);
-        dir.write::<HandshakeKey, HandshakeValue>(records::HANDSHAKE, &[]);
-        dir.write::<DnsKey, DnsValue>(records::DNS, &[]);
-        for more in [
-            records::METRICS_MORE,
-            records::REQUESTS_MORE,
-            records::LATENCY_MORE,
-        ] {
+        dir.write(maps::METRICS, &series);
+        dir.write(maps::REQUESTS, &responses);
+        dir.write::<LatencyKey, LatencyValue>(maps::LATENCY, &[]);
+        dir.write::<HandshakeKey, HandshakeValue>(maps::HANDSHAKE, &[]);
+        dir.write::<DnsKey, DnsValue>(maps::DNS, &[]);
+        for more in [maps::METRICS_MORE, maps::REQUESTS_MORE, maps::LATENCY_MORE] {
             fs::write(iter_path(&pins::epoch(&dir.0, 1), more), []).unwrap();
         }
         dir
@@ -245,7 +240,7 @@ impl Files {
             key.write(&mut bytes);
             value.write(&mut bytes);
         }
-        fs::write(records::iter_path(&pins::epoch(&self.0, 1), map), bytes).unwrap();
+        fs::write(maps::iter_path(&pins::epoch(&self.0, 1), map), bytes).unwrap();
     }
 }
 

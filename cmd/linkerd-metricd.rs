@@ -11,15 +11,21 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
-use metricd::extension::{self, VersionOptions};
-use metricd::inject::Config;
-use metricd::inject::manifests::{self, Change};
-use metricd::options::Options;
-use metricd::tap::{self, TapArgs};
-use metricd::target::NodeTarget;
-use metricd::view::{diagnose, stat, top};
-use metricd::work::{Work, WorkArgs};
-use metricd::{check, gc, install, logging, redirect, run, server};
+use metricd::cli::extension::{self, VersionOptions};
+use metricd::cli::run;
+use metricd::cli::tap::{self, TapArgs};
+use metricd::cli::view::{diagnose, stat, top};
+use metricd::cli::work::{Work, WorkArgs};
+use metricd::cluster::check;
+use metricd::cluster::inject::InjectConfig;
+use metricd::cluster::inject::manifests::{self, Change};
+use metricd::cluster::install;
+use metricd::kernel::gc;
+use metricd::kernel::options::Options;
+use metricd::kernel::target::NodeTarget;
+use metricd::logging;
+use metricd::redirect;
+use metricd::sidecar;
 
 /// Request metrics for every pod, collected in the kernel.
 #[derive(Parser)]
@@ -45,7 +51,7 @@ enum Command {
         l7_file: Option<PathBuf>,
 
         /// Address to serve /metrics on; [::] takes IPv4 too
-        #[arg(long, env = "METRICD_LISTEN", default_value_t = server::LISTEN)]
+        #[arg(long, env = "METRICD_LISTEN", default_value_t = sidecar::LISTEN)]
         listen: SocketAddr,
     },
     /// Put this version's programs in the place of those that run, without losing a count
@@ -227,7 +233,7 @@ fn execute(command: Command) -> Result<bool> {
             image,
             ..
         } => {
-            let config = Config::with_image(config.as_deref(), image)?;
+            let config = InjectConfig::with_image(config.as_deref(), image)?;
             change(&files, &Change::Inject(Box::new(config)))?;
             Vec::new()
         }

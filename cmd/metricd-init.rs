@@ -6,10 +6,13 @@ use std::{env, fs};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use metricd::options::Options;
+use metricd::kernel::options::Options;
+use metricd::kernel::sys;
+use metricd::kernel::target::Target;
+use metricd::lifecycle;
+use metricd::logging;
+use metricd::redirect;
 use metricd::redirect::config::Flags;
-use metricd::target::Target;
-use metricd::{init, logging, redirect, sys};
 
 /// Attaches metricd's programs to the interfaces of a network namespace, and pins their maps for
 /// metricd to read.
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
             // Who has connections wait for the proxy does not want them to go straight.
             if args.fail_open && !args.redirect.drops() {
                 let reason = format!("{error:#}");
-                if let Err(error) = init::say_failure(&args.options, &reason) {
+                if let Err(error) = lifecycle::say_failure(&args.options, &reason) {
                     tracing::warn!("the sidecar will not know: {error:#}");
                 }
                 open(&reason)
@@ -98,11 +101,11 @@ fn run(args: &Args) -> Result<Vec<String>> {
     let pin_dir = &args.options.pin_dir;
     let redirect = args.redirect.wanted()?;
     let lines = if args.detach {
-        init::detach(pin_dir)?
+        lifecycle::detach(pin_dir)?
     } else if args.redirect_off {
         redirect::detach(pin_dir)?
     } else {
-        let mut lines = init::attach(&args.options)?;
+        let mut lines = lifecycle::attach(&args.options)?;
         if let Some(config) = redirect {
             lines.extend(redirect::attach(&args.options, &config)?);
         }

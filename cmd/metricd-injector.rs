@@ -4,11 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
-use metricd::{
-    inject,
-    injector::{self, Config},
-    logging, server,
-};
+use metricd::cluster::inject;
+use metricd::cluster::injector::{self, InjectorConfig};
+use metricd::logging;
+use metricd::web;
 
 /// Answers a Kubernetes API server's reviews of pods (admission.k8s.io/v1), posted to /inject.
 ///
@@ -42,14 +41,14 @@ fn main() -> ExitCode {
 
 fn serve(args: Args) -> Result<()> {
     let inject = match &args.config {
-        Some(path) => inject::Config::read(path)?,
-        None => inject::Config::default(),
+        Some(path) => inject::InjectConfig::read(path)?,
+        None => inject::InjectConfig::default(),
     };
-    let config = Config {
+    let config = InjectorConfig {
         listen: args.listen,
         admin: args.admin,
         tls_dir: args.tls_dir,
         inject,
     };
-    server::runtime()?.block_on(async { injector::serve(config, server::stop_signal()?).await })
+    web::runtime()?.block_on(async { injector::serve(config, web::stop_signal()?).await })
 }

@@ -4,11 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
-use metricd::{
-    logging,
-    options::{PIN_DIR, ReadBy},
-    server::{self, Config},
-};
+use metricd::kernel::options::{PIN_DIR, ReadBy};
+use metricd::logging;
+use metricd::sidecar::{self, SidecarConfig};
+use metricd::web;
 
 /// Serves the metrics of this pod's network, which metricd-init set up, to Prometheus.
 ///
@@ -30,14 +29,14 @@ struct Args {
     l7_file: Option<PathBuf>,
 
     /// The address to serve /metrics on; [::] takes IPv4 too
-    #[arg(long, env = "METRICD_LISTEN", default_value_t = server::LISTEN)]
+    #[arg(long, env = "METRICD_LISTEN", default_value_t = sidecar::LISTEN)]
     listen: SocketAddr,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     logging::start();
-    let config = Config {
+    let config = SidecarConfig {
         pin_dir: args.pin_dir,
         read: args.read,
         l7_file: args.l7_file,
@@ -46,6 +45,6 @@ fn main() -> ExitCode {
     logging::exit(serve(config))
 }
 
-fn serve(config: Config) -> Result<()> {
-    server::runtime()?.block_on(async { server::serve(config, server::stop_signal()?).await })
+fn serve(config: SidecarConfig) -> Result<()> {
+    web::runtime()?.block_on(async { sidecar::serve(config, web::stop_signal()?).await })
 }

@@ -1,45 +1,22 @@
 //! Request metrics for every pod, collected in the kernel.
 //!
-//! Two TC programs (`bpf/`) count connections and requests in maps. [`init`] loads, pins and
-//! attaches them; [`server`] reads the pinned maps at each scrape. `unsafe` is in [`sys`] alone.
+//! Two TC programs (`bpf/`) count connections and requests in maps. [`kernel`] loads, pins and attaches
+//! them; [`sidecar`] serves what [`read`] reads of the pinned maps at each scrape. [`cluster`] puts both
+//! into pods. `unsafe` is in [`kernel::sys`] alone.
 
 #![deny(unsafe_code)]
 
 pub mod abi;
-pub mod attach;
-pub mod check;
+pub mod cli;
 pub mod cluster;
-pub mod diagnose;
-mod epoch;
-pub mod extension;
-pub mod gc;
-pub mod init;
-pub mod inject;
-pub mod injector;
-pub mod install;
-mod installed;
-mod iterators;
+pub mod kernel;
 pub mod l7;
-pub mod loader;
+pub mod lifecycle;
 pub mod logging;
-pub mod maps;
-pub mod metrics;
-pub mod netns;
-pub mod options;
-pub mod pins;
-pub mod records;
+pub mod read;
 pub mod redirect;
-pub mod remote;
-pub mod run;
-mod samples;
-pub mod server;
-#[allow(unsafe_code)]
-pub mod sys;
-pub mod tap;
-pub mod target;
-pub mod text;
-pub mod view;
-pub mod work;
+pub mod sidecar;
+pub mod web;
 
 /// The skeleton that build.rs generates from bpf/metricd.bpf.c.
 #[allow(unsafe_code, clippy::all)]

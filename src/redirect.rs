@@ -20,14 +20,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::attach::{Hooks, Owner, Running};
-use crate::installed::Installed;
-use crate::loader::LOOPBACK;
-use crate::netns::{self, Interface};
-use crate::options::{Options, Way};
-use crate::pins;
-use crate::sys::Hook;
-use config::Config;
+use crate::kernel::attach::{Hooks, Running};
+use crate::kernel::hook::Hook;
+use crate::kernel::hook::Owner;
+use crate::kernel::load::LOOPBACK;
+use crate::kernel::netns::{self, Interface};
+use crate::kernel::options::{Options, Way};
+use crate::kernel::pin_dir;
+use crate::kernel::pinned::Installed;
+use crate::kernel::pins;
+use config::RedirectConfig;
 use programs::Programs;
 pub use status::status;
 
@@ -37,7 +39,7 @@ pub use status::status;
 ///
 /// # Errors
 /// With what was tried on what; what was redirected before goes on being so.
-pub fn attach(options: &Options, config: &Config) -> Result<Vec<String>> {
+pub fn attach(options: &Options, config: &RedirectConfig) -> Result<Vec<String>> {
     let dir = &options.pin_dir;
     let interfaces = netns::interfaces(&options.interfaces, false)?;
     let (_lock, observers) = open(dir)?;
@@ -119,9 +121,9 @@ pub(crate) fn detach_locked(dir: &Path, observers: Option<&Installed>) -> Result
     Ok(lines)
 }
 
-fn open(dir: &Path) -> Result<(pins::Lock, Installed)> {
-    crate::loader::log_libbpf();
-    let lock = pins::lock(dir, pins::PATIENCE)?;
+fn open(dir: &Path) -> Result<(pin_dir::Lock, Installed)> {
+    crate::kernel::load::log_libbpf();
+    let lock = pin_dir::lock(dir, pin_dir::PATIENCE)?;
     match (lock, Installed::open(dir)?) {
         (Some(lock), Some(observers)) => Ok((lock, observers)),
         _ => bail!(
@@ -145,7 +147,7 @@ fn hooks(observers: &Installed) -> Result<Hooks<'_>> {
 fn replace(
     observers: &Installed,
     before: Option<&Programs>,
-    config: &Config,
+    config: &RedirectConfig,
 ) -> Result<(Programs, Vec<String>)> {
     let dir = observers.pin_dir();
     let number = before.map_or(1, |before| before.number + 1);

@@ -11,7 +11,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::run::Caller;
+use crate::caller::Caller;
 
 /// A message of `length` bytes with the five bytes before it: not compressed, and its length.
 fn message(length: usize) -> Bytes {

@@ -10,7 +10,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::run::Caller;
+use crate::caller::Caller;
 
 /// What nginx serves as a file.
 const PATH: &str = "/file";

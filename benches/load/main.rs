@@ -3,6 +3,7 @@
 //! `bench-load run` opens its connections, warms up and says "ready". For each line that it is given
 //! it makes its requests and prints what it saw as JSON; it ends with its standard input.
 
+mod caller;
 mod grpc;
 mod http;
 mod pace;

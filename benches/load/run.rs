@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 
+use crate::caller::Caller;
 use crate::{Protocol, grpc, http, pace, tcp};
 
 /// Nanoseconds; a latency beyond is taken for this one.
@@ -47,11 +48,6 @@ pub struct Flags {
     /// Seconds before that
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
-}
-
-/// Makes a request and takes its response. An error ends the run.
-pub trait Caller: Send + Sized + 'static {
-    fn call(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// What one phase saw. Latencies in nanoseconds: from the intended start if the loop is open, from

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::run::Caller;
+use crate::caller::Caller;
 
 pub struct Client {
     stream: TcpStream,

@@ -15,7 +15,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Parser;
 use metricd::l7::Recorder;
-use metricd::{logging, server};
+use metricd::logging;
+use metricd::web;
 
 use destination::{Route, Way};
 use forward::Upstream;
@@ -94,6 +95,6 @@ async fn run(args: Args) -> Result<()> {
         Some(_) => tracing::info!(%listen, "proxying what is redirected here"),
         None => tracing::info!(%listen, upstream = %args.upstream, "proxying"),
     }
-    serve::serve(listener, proxy, server::stop_signal()?).await;
+    serve::serve(listener, proxy, web::stop_signal()?).await;
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use super::{Protocol, Request};
 use crate::abi::{BUCKETS, GRPC_STATUS_NONE};
-use crate::options::Settings;
+use crate::kernel::settings::Settings;
 
 /// Words of an element.
 pub const ELEMENT: usize = 40;

@@ -13,11 +13,12 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, OpenObject};
 
 use super::layout::{ELEMENT, ELEMENT_SIZE, Header};
-use crate::iterators::Iterators;
+use crate::kernel::iterators::Iterators;
+use crate::kernel::load::log_libbpf;
+use crate::kernel::pin_dir::{self, MAP_MODE};
+use crate::kernel::pins;
+use crate::kernel::sys::SharedWords;
 use crate::l7_skel::{L7Skel, L7SkelBuilder};
-use crate::loader::log_libbpf;
-use crate::pins::{self, MAP_MODE};
-use crate::sys::SharedWords;
 
 /// What the map is called in the kernel.
 pub const MAP: &str = "linkerd_l7_map";
@@ -80,12 +81,12 @@ pub fn open(path: &Path) -> Result<(SharedWords, Header)> {
 /// Lets the group of the pins' folder read the map, unless it can already: who made the map may have
 /// been killed before it was done.
 fn let_read(map: BorrowedFd, path: &Path) -> Result<()> {
-    let reader = path.parent().and_then(pins::reader).unwrap_or_default();
+    let reader = path.parent().and_then(pin_dir::reader).unwrap_or_default();
     let mode = path
         .metadata()
         .map(|metadata| metadata.permissions().mode());
     if mode.is_ok_and(|mode| mode & 0o777 != MAP_MODE) {
-        pins::let_read(path, reader, MAP_MODE)?;
+        pin_dir::let_read(path, reader, MAP_MODE)?;
     }
     let iter = iter_path(path);
     if !iter.exists()

@@ -12,8 +12,8 @@ use nix::fcntl::{OFlag, posix_fallocate};
 use super::layout::{ELEMENT, ELEMENT_SIZE, Header};
 use super::map;
 use super::table::Table;
-use crate::pins::is_bpffs;
-use crate::sys::SharedWords;
+use crate::kernel::pin_dir::is_bpffs;
+use crate::kernel::sys::SharedWords;
 
 /// A table, and which file or pin it has.
 pub struct Open {

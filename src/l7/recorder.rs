@@ -165,8 +165,8 @@ mod tests {
     use std::{fs, thread};
 
     use super::*;
+    use crate::kernel::options::ReadBy;
     use crate::l7::{Protocol, Snapshot};
-    use crate::options::ReadBy;
 
     fn request(status: u16) -> Request {
         Request {

@@ -18,9 +18,9 @@ use super::layout::{ELEMENT, ELEMENT_SIZE, Header, Key, MAX_SLOTS, MISSED, slot}
 use super::map;
 use super::table::{CLAIMED, FREE};
 use crate::abi::{Histogram, Layout, Merge};
-use crate::options::ReadBy;
-use crate::pins::is_bpffs;
-use crate::text::{self, Form, Shape};
+use crate::kernel::options::ReadBy;
+use crate::kernel::pin_dir::is_bpffs;
+use crate::read::text::{self, Form, Shape};
 
 /// Bytes of a map's key, which an iterator writes before each element.
 const KEY: usize = u32::SIZE;

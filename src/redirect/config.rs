@@ -189,7 +189,7 @@ impl Flags {
     ///
     /// # Errors
     /// If there are more subnets than there is room for.
-    pub fn wanted(&self) -> Result<Option<Config>> {
+    pub fn wanted(&self) -> Result<Option<RedirectConfig>> {
         if self.inbound.is_none() && self.outbound.is_none() {
             return Ok(None);
         }
@@ -219,7 +219,7 @@ impl Flags {
             let outer = around.iter().filter(|(outer, _)| outer.contains(subnet));
             outer.for_each(|(_, outer)| *ways |= outer);
         }
-        Ok(Some(Config {
+        Ok(Some(RedirectConfig {
             kernel: Kernel {
                 object: 0,
                 proxy_uid: self.proxy_uid.unwrap_or(u32::MAX),
@@ -320,7 +320,7 @@ impl Layout for Kernel {
 
 /// All that programs are loaded for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct RedirectConfig {
     pub kernel: Kernel,
     /// Those whose connections are not redirected, and which way: [`INBOUND`] and [`OUTBOUND`].
     pub subnets: Vec<(Subnet, u32)>,
@@ -328,7 +328,7 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
 }
 
-impl Config {
+impl RedirectConfig {
     /// Whether they do the same, whatever the order is.
     pub fn is(&self, other: &Self) -> bool {
         let has = |subnet| other.subnets.contains(subnet);
@@ -349,7 +349,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn wanted(text: &str) -> Result<Option<Config>> {
+    fn wanted(text: &str) -> Result<Option<RedirectConfig>> {
         use clap::Parser;
         #[derive(Parser)]
         struct Cli {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use super::netlink::Message;
-use crate::sys;
+use crate::kernel::sys;
 
 /// Targets and expressions that change where a connection goes, as either kind of iptables has them.
 const TARGETS: [&str; 5] = ["REDIRECT", "DNAT", "TPROXY", "redir", "tproxy"];

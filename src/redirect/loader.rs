@@ -9,35 +9,28 @@ use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, ProgramAttachType};
 
-use super::config::Config;
-use super::programs::{CONFIG, ORIGINAL, PROGRAMS, SUBNETS};
+use super::config::RedirectConfig;
+use super::programs::{self, CONFIG, ORIGINAL, PROGRAMS, SUBNETS};
 use crate::abi::Layout;
-use crate::pins;
+use crate::kernel::pins;
 use crate::redirect_skel::RedirectSkelBuilder;
 
 /// Which sockets' connections the proxy has taken: programs take it over from each other.
 const SOCKETS: &str = "linkerd_redirect_map";
-
-/// A hash of this build's programs.
-pub fn object() -> u64 {
-    env!("METRICD_REDIRECT_OBJECT")
-        .parse()
-        .expect("build.rs makes it")
-}
 
 /// Loads programs for a configuration, with the one for cgroups or not, and pins them in a folder of
 /// their own, which appears as a whole.
 ///
 /// # Errors
 /// If the kernel refuses: with what to do about it.
-pub fn publish(dir: &Path, number: u32, config: &Config, original: bool) -> Result<()> {
+pub fn publish(dir: &Path, number: u32, config: &RedirectConfig, original: bool) -> Result<()> {
     let mut object = MaybeUninit::uninit();
     let mut open = RedirectSkelBuilder::default()
         .open(&mut object)
         .context("open the BPF object of redirection")?;
     let rodata = open.maps.rodata_data.as_deref_mut();
     let to = &mut rodata.context("it has no configuration")?.redirect_config;
-    to.object = self::object();
+    to.object = programs::object();
     to.proxy_uid = config.kernel.proxy_uid;
     to.inbound_port = config.kernel.inbound_port;
     to.outbound_port = config.kernel.outbound_port;

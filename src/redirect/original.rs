@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use libbpf_rs::Link;
 
-use crate::sys;
+use crate::kernel::sys;
 
 /// Goes with the other links that are pinned.
 fn path(dir: &Path) -> PathBuf {

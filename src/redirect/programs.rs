@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, Program};
 
-use super::config::{Config, Kernel, Subnet};
-use super::loader;
+use super::config::{Kernel, RedirectConfig, Subnet};
 use crate::abi::Layout;
-use crate::installed;
-use crate::loader::LOOPBACK;
-use crate::pins;
-use crate::sys::Hook;
+use crate::kernel::hook::Hook;
+use crate::kernel::load::LOOPBACK;
+use crate::kernel::pinned;
+use crate::kernel::pins;
 
 /// The pins, which are called as the programs and maps are; of the configuration it is where the
 /// compiler puts it that has another name.
@@ -49,12 +48,12 @@ impl Programs {
             return Ok(None);
         };
         let [inbound, outbound, loopback] =
-            PROGRAMS.map(|name| installed::program(&folder.join(name)));
+            PROGRAMS.map(|name| pinned::program(&folder.join(name)));
         Ok(Some(Self {
             number,
             programs: [inbound?, outbound?, loopback?],
             original: match folder.join(ORIGINAL) {
-                path if path.exists() => Some(installed::program(&path)?),
+                path if path.exists() => Some(pinned::program(&path)?),
                 _ => None,
             },
             folder,
@@ -81,9 +80,9 @@ impl Programs {
     ///
     /// # Errors
     /// If it can't be read.
-    pub fn config(&self) -> Result<Config> {
+    pub fn config(&self) -> Result<RedirectConfig> {
         let path = self.folder.join(CONFIG);
-        let bytes = installed::open_map(&path)?
+        let bytes = pinned::open_map(&path)?
             .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
             .with_context(|| format!("read {}", path.display()))?
             .unwrap_or_default();
@@ -94,7 +93,7 @@ impl Programs {
                 path.display()
             )
         })?;
-        let map = installed::open_map(&self.folder.join(SUBNETS))?;
+        let map = pinned::open_map(&self.folder.join(SUBNETS))?;
         let mut subnets = Vec::new();
         for key in map.keys() {
             let value = map
@@ -109,7 +108,7 @@ impl Programs {
                 subnets.push((Subnet { bits, address }, ways));
             }
         }
-        Ok(Config {
+        Ok(RedirectConfig {
             kernel,
             subnets,
             cgroup: None,
@@ -120,9 +119,9 @@ impl Programs {
     ///
     /// # Errors
     /// If what they do can't be read.
-    pub fn are(&self, wanted: &Config) -> Result<bool> {
+    pub fn are(&self, wanted: &RedirectConfig) -> Result<bool> {
         let mut config = self.config()?;
-        let is_ours = std::mem::take(&mut config.kernel.object) == loader::object();
+        let is_ours = std::mem::take(&mut config.kernel.object) == object();
         Ok(!self.interrupted && is_ours && config.is(wanted))
     }
 }
@@ -135,9 +134,16 @@ pub fn ids(dir: &Path) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
     for (_, folder) in pins::redirects(dir)? {
         for name in PROGRAMS {
-            let program = installed::program(&folder.join(name))?;
+            let program = pinned::program(&folder.join(name))?;
             ids.push(Program::id_from_fd(program.as_fd())?);
         }
     }
     Ok(ids)
+}
+
+/// A hash of this build's programs.
+pub fn object() -> u64 {
+    env!("METRICD_REDIRECT_OBJECT")
+        .parse()
+        .expect("build.rs makes it")
 }

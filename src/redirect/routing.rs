@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::libc::{AF_INET, AF_INET6};
 
 use super::netlink::{CREATE, Message};
-use crate::loader::LOOPBACK;
+use crate::kernel::load::LOOPBACK;
 
 /// Of bpf/redirect/config.h.
 const MARK: u32 = 0x6d74;

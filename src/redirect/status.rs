@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::config::Kernel;
 use super::programs::Programs;
 use super::{hooks, iptables};
-use crate::installed::Installed;
+use crate::kernel::pinned::Installed;
 
 /// Says so of the network namespace that the thread is in, of ours by what is pinned in a folder.
 /// The first line is one of `none`, `ebpf`, `iptables` and `ebpf and iptables`; others say more.

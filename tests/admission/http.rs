@@ -15,7 +15,7 @@ use crate::{
     fixture::{Answer, Injector, REVIEW, Reply, review, until, wanted},
 };
 
-/// As in src/injector/body.rs.
+/// As in src/cluster/injector/body.rs.
 const SIZE: usize = 4 << 20;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -14,12 +14,14 @@ use metricd::abi::{
     LatencyValue, Layout, MetricKey, MetricValue, PROOF, RequestKey, RequestValue, RouteEntry,
     decode, key_check, series_kind,
 };
-use metricd::maps::Snapshot;
-use metricd::metrics::Exposition;
-use metricd::options::ReadBy;
-use metricd::pins;
-use metricd::records;
-use metricd::server::{self, Config, Server};
+use metricd::kernel::maps;
+use metricd::kernel::options::ReadBy;
+use metricd::kernel::pins;
+use metricd::read::prometheus::Exposition;
+use metricd::read::snapshot::Snapshot;
+use metricd::read::unreadable::Unreadable;
+use metricd::sidecar::{Server, SidecarConfig};
+use metricd::web;
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 
@@ -28,17 +30,14 @@ use crate::mutate::{self, below, one_in, pick};
 
 /// The iterators, with the sizes of their records.
 const FILES: [(&str, usize); 8] = [
-    (records::INFO, 4 + Info::SIZE),
-    (records::COUNTERS, 4 + Counters::SIZE),
-    (records::METRICS, MetricKey::SIZE + MetricValue::SIZE),
-    (records::REQUESTS, RequestKey::SIZE + RequestValue::SIZE),
-    (records::ROUTES, 4 + RouteEntry::SIZE),
-    (records::LATENCY, LatencyKey::SIZE + LatencyValue::SIZE),
-    (
-        records::HANDSHAKE,
-        HandshakeKey::SIZE + HandshakeValue::SIZE,
-    ),
-    (records::DNS, DnsKey::SIZE + DnsValue::SIZE),
+    (maps::INFO, 4 + Info::SIZE),
+    (maps::COUNTERS, 4 + Counters::SIZE),
+    (maps::METRICS, MetricKey::SIZE + MetricValue::SIZE),
+    (maps::REQUESTS, RequestKey::SIZE + RequestValue::SIZE),
+    (maps::ROUTES, 4 + RouteEntry::SIZE),
+    (maps::LATENCY, LatencyKey::SIZE + LatencyValue::SIZE),
+    (maps::HANDSHAKE, HandshakeKey::SIZE + HandshakeValue::SIZE),
+    (maps::DNS, DnsKey::SIZE + DnsValue::SIZE),
 ];
 
 /// Bytes of [`Info`] that say which layout it is, and how long records are.
@@ -266,7 +265,7 @@ impl Decoders {
     pub fn start() -> Self {
         let dir = std::env::temp_dir().join(format!("metricd-fuzz-{}", std::process::id()));
         fs::create_dir_all(pins::epoch(&dir, 1)).expect("make a folder");
-        let config = Config {
+        let config = SidecarConfig {
             pin_dir: dir.clone(),
             listen: "127.0.0.1:0".parse().expect("an address"),
             read: ReadBy::Auto,
@@ -274,7 +273,7 @@ impl Decoders {
         };
         let (send, address) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            server::runtime().expect("a runtime").block_on(async {
+            web::runtime().expect("a runtime").block_on(async {
                 let server = Server::bind(config).expect("an address");
                 send.send(server.local_addr().expect("an address"))
                     .expect("who started it");
@@ -289,12 +288,12 @@ impl Decoders {
         match text {
             Text::Files(files) => {
                 for ((map, _), bytes) in FILES.iter().zip(files) {
-                    fs::write(records::iter_path(&pins::epoch(&self.dir, 1), map), bytes)
+                    fs::write(maps::iter_path(&pins::epoch(&self.dir, 1), map), bytes)
                         .expect("write a file");
                 }
                 // Routes are only read where there are any, and of DNS the size is anything.
                 let whole = FILES.iter().zip(files).all(|(f, bytes)| {
-                    bytes.len() % f.1 == 0 || [records::ROUTES, records::DNS].contains(&f.0)
+                    bytes.len() % f.1 == 0 || [maps::ROUTES, maps::DNS].contains(&f.0)
                 });
                 let snapshot = Snapshot::read(&self.dir, ReadBy::Iterator);
                 let ours = Info::current().to_bytes();
@@ -309,10 +308,10 @@ impl Decoders {
             }
             Text::Shown(files) => {
                 let epoch = pins::epoch(&self.dir, 1);
-                for map in records::EXPORTED {
+                for map in maps::EXPORTED {
                     let at = FILES.iter().position(|(name, _)| *name == map);
                     let text = at.map_or(&[][..], |at| &files[at]);
-                    fs::write(records::text_path(&epoch, map), text).expect("write a file");
+                    fs::write(maps::text_path(&epoch, map), text).expect("write a file");
                 }
                 let snapshot = Snapshot::read(&self.dir, ReadBy::Text);
                 // Of a value that is shorter, the rest is 0.
@@ -371,7 +370,7 @@ impl Drop for Decoders {
 }
 
 /// Shows what was read, or why it could not be.
-fn expose(snapshot: Result<Snapshot, records::Unreadable>) {
+fn expose(snapshot: Result<Snapshot, Unreadable>) {
     let reading = snapshot
         .map(Arc::new)
         .map_err(|e| format!("{e}\n{}", e.reason()));

@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use metricd::inject::annotations::{self, SETTINGS};
-use metricd::inject::{Around, Config, Outcome, inject};
+use metricd::cluster::inject::annotations::{self, SETTINGS};
+use metricd::cluster::inject::{Around, InjectConfig, Outcome, inject};
 use serde_json::{Value, json};
 
 use crate::golden;
@@ -76,7 +76,7 @@ fn injected(name: &str, value: &str) -> (Value, Vec<String>) {
         asked: true,
         ..Around::default()
     };
-    match inject(&pod, &around, &Config::default()).unwrap() {
+    match inject(&pod, &around, &InjectConfig::default()).unwrap() {
         Outcome::Injected { pod, warnings } => (pod, warnings),
         skipped => panic!("{skipped:?}"),
     }

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use metricd::inject::{Around, Config, Namespace, Outcome, Skip, inject, patch, uninject};
+use metricd::cluster::inject::{
+    Around, InjectConfig, Namespace, Outcome, Skip, inject, patch, uninject,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -19,7 +21,7 @@ pub struct Case {
     #[serde(default)]
     asked: bool,
     #[serde(default)]
-    config: Config,
+    config: InjectConfig,
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use metricd::inject::manifests::{Change, change_text};
+use metricd::cluster::inject::manifests::{Change, change_text};
 use serde_json::Value;
 
 use crate::golden;

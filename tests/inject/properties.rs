@@ -1,7 +1,7 @@
 //! What holds for every pod: injected twice is injected once, whatever others have done in between,
 //! and taken out again, nothing of ours is left.
 
-use metricd::inject::{Around, Config, Outcome, inject, patch, uninject};
+use metricd::cluster::inject::{Around, InjectConfig, Outcome, inject, patch, uninject};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ const ASKED: Around = Around {
     asked: true,
 };
 
-fn injected(pod: &Value, config: &Config) -> Value {
+fn injected(pod: &Value, config: &InjectConfig) -> Value {
     match inject(pod, &ASKED, config).unwrap() {
         Outcome::Injected { pod, .. } => pod,
         skipped => panic!("{skipped:?}"),
@@ -114,10 +114,10 @@ prop_compose! {
     }
 }
 
-fn config(native: bool) -> Config {
-    Config {
+fn config(native: bool) -> InjectConfig {
+    InjectConfig {
         native_sidecars: Some(native),
-        ..Config::default()
+        ..InjectConfig::default()
     }
 }
 

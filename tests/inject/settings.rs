@@ -2,21 +2,21 @@
 
 use std::{fs, path::Path};
 
-use metricd::inject::Config;
+use metricd::cluster::inject::InjectConfig;
 use serde_yaml::Value;
 
 #[test]
 fn what_is_not_said_has_its_default() {
     for empty in ["", "{}", "# nothing\n"] {
-        assert_eq!(Config::parse(empty).unwrap(), Config::default());
+        assert_eq!(InjectConfig::parse(empty).unwrap(), InjectConfig::default());
     }
-    let config = Config::parse("mapSize: 5\nnativeSidecars: false").unwrap();
+    let config = InjectConfig::parse("mapSize: 5\nnativeSidecars: false").unwrap();
     assert_eq!(
         config,
-        Config {
+        InjectConfig {
             map_size: 5,
             native_sidecars: Some(false),
-            ..Config::default()
+            ..InjectConfig::default()
         }
     );
 }
@@ -26,13 +26,16 @@ fn the_chart_has_the_same_defaults() {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/chart/values.yaml");
     let values: Value = serde_yaml::from_str(&fs::read_to_string(chart).unwrap()).unwrap();
     let config = serde_yaml::to_string(&values["config"]).unwrap();
-    assert_eq!(Config::parse(&config).unwrap(), Config::default());
+    assert_eq!(
+        InjectConfig::parse(&config).unwrap(),
+        InjectConfig::default()
+    );
 }
 
 #[test]
 fn what_is_written_can_be_read() {
-    let text = serde_yaml::to_string(&Config::default()).unwrap();
-    assert_eq!(Config::parse(&text).unwrap(), Config::default());
+    let text = serde_yaml::to_string(&InjectConfig::default()).unwrap();
+    assert_eq!(InjectConfig::parse(&text).unwrap(), InjectConfig::default());
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn what_makes_no_sense_is_refused() {
         ),
         ("a: [", ""),
     ] {
-        let error = Config::parse(text).unwrap_err();
+        let error = InjectConfig::parse(text).unwrap_err();
         let error = format!("{error:#}");
         assert!(error.contains(problem), "{text}: {error}");
         assert_eq!(error.lines().count(), 1, "{text}: {error}");
@@ -83,7 +86,7 @@ fn what_makes_no_sense_is_refused() {
 
 #[test]
 fn the_file_is_named() {
-    let error = Config::read("/no/such".as_ref()).unwrap_err();
+    let error = InjectConfig::read("/no/such".as_ref()).unwrap_err();
     assert_eq!(
         format!("{error:#}"),
         "read /no/such: No such file or directory (os error 2)"

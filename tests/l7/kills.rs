@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use metricd::kernel::options::ReadBy;
 use metricd::l7::{Key, Protocol, Recorder, Request, Series, Snapshot};
-use metricd::options::ReadBy;
 
 use crate::load::from_environment;
 use crate::process::TempDir;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use metricd::kernel::options::ReadBy;
 use metricd::l7::{Protocol, Recorder, Request, Snapshot};
-use metricd::options::ReadBy;
 
 use crate::fixture::{Pod, Shape};
 use crate::pins::PinDir;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use metricd::inject::{Config, memory};
+use metricd::cluster::inject::{InjectConfig, memory};
 use serde_json::Value;
 
 use crate::fixture::{Pod, Shape};
@@ -53,26 +53,26 @@ fn taken(pod: &Pod) -> u64 {
 
 #[test]
 fn what_is_added_for_the_maps_is_what_they_take() {
-    let config = Config::default;
+    let config = InjectConfig::default;
     for (flags, config) in [
         (vec![], config()),
         (
             vec!["--map-size=100000"],
-            Config {
+            InjectConfig {
                 map_size: 100_000,
                 ..config()
             },
         ),
         (
             vec!["--map-size=1"],
-            Config {
+            InjectConfig {
                 map_size: 1,
                 ..config()
             },
         ),
         (
             vec!["--connections=100000", "--http2-connections=2000"],
-            Config {
+            InjectConfig {
                 connections: 100_000,
                 http2_connections: 2000,
                 ..config()
@@ -80,7 +80,7 @@ fn what_is_added_for_the_maps_is_what_they_take() {
         ),
         (
             vec!["--routes=10000"],
-            Config {
+            InjectConfig {
                 routes: 10_000,
                 ..config()
             },

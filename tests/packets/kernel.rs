@@ -14,8 +14,8 @@ use metricd::abi::{
     LatencyValue, Layout, Merge, MetricEntry, MetricKey, MetricValue, RequestEntry, RequestKey,
     RouteEntry, STATUS_REQUESTS, protocol, route,
 };
-use metricd::loader::{self, Plan};
-use metricd::options::Options;
+use metricd::kernel::load::{self, Plan};
+use metricd::kernel::options::Options;
 use metricd::skel::{MetricdSkel, types};
 
 #[derive(Parser)]
@@ -87,7 +87,7 @@ impl Kernel {
             state: None,
             exported: None,
         };
-        let skel = loader::load(object, &plan).expect("load the programs");
+        let skel = load::load(object, &plan).expect("load the programs");
         Self {
             skel,
             fed: Default::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, RingBuffer, RingBufferBuilder};
 use metricd::abi::{GRPC_STATUS_NONE, protocol};
-use metricd::tap::events::{Events, Request};
+use metricd::cli::tap::events::{Events, Request};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::flow::{Client, Flow, Server};

@@ -8,7 +8,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 use std::thread;
 
-use metricd::sys::{Hook, tcx_attach};
+use metricd::kernel::hook::Hook;
+use metricd::kernel::sys::tcx_attach;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};

@@ -10,11 +10,13 @@ use metricd::abi::{
     LatencyValue, Layout, MetricEntry, MetricKey, MetricValue, RequestEntry, RequestKey,
     RequestValue, RouteEntry, STATUS_OTHER, STATUS_REQUESTS, key_check, series_kind,
 };
-use metricd::init;
-use metricd::maps::Snapshot;
-use metricd::options::{Options, ReadBy, Wanted, Way};
-use metricd::pins;
-use metricd::records::{self, text_path};
+use metricd::kernel::maps;
+use metricd::kernel::maps::text_path;
+use metricd::kernel::options::{Options, ReadBy, Way};
+use metricd::kernel::pins;
+use metricd::kernel::settings::Wanted;
+use metricd::lifecycle;
+use metricd::read::snapshot::Snapshot;
 use nix::sched::{CloneFlags, unshare};
 
 /// Attached to the loopback of a network namespace that nobody else is in; all goes when this goes.
@@ -97,7 +99,7 @@ impl Filled {
         thread::scope(|scope| {
             let attached = scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
-                init::attach(&options).map(drop)
+                lifecycle::attach(&options).map(drop)
             });
             attached.join().expect("no panic").expect("attach to lo");
         });
@@ -114,27 +116,22 @@ impl Filled {
 
     /// Series, from the first element that is in nobody's use: 0 is what does not fit.
     pub fn metrics(&self) -> Elements {
-        Elements::open(self, records::METRICS, records::METRICS_MORE, 1)
+        Elements::open(self, maps::METRICS, maps::METRICS_MORE, 1)
     }
 
     /// Responses and requests, from the first element that is in nobody's use: 0 and 1 are what does
     /// not fit.
     pub fn requests(&self) -> Elements {
-        Elements::open(self, records::REQUESTS, records::REQUESTS_MORE, 2)
+        Elements::open(self, maps::REQUESTS, maps::REQUESTS_MORE, 2)
     }
 
     fn fill(&mut self, size: &Size) {
         let mut numbers = Numbers(1);
         let mut metrics = self.metrics();
         let mut requests = self.requests();
-        let mut latency = Elements::open(self, records::LATENCY, records::LATENCY_MORE, 1);
-        let [routes, handshake, dns, counters] = [
-            records::ROUTES,
-            records::HANDSHAKE,
-            records::DNS,
-            records::COUNTERS,
-        ]
-        .map(|name| self.map(name));
+        let mut latency = Elements::open(self, maps::LATENCY, maps::LATENCY_MORE, 1);
+        let [routes, handshake, dns, counters] =
+            [maps::ROUTES, maps::HANDSHAKE, maps::DNS, maps::COUNTERS].map(|name| self.map(name));
         let written = &mut self.written;
         for number in 0..size.series {
             let key = series(number);

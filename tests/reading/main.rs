@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::MapCore;
 use metricd::abi::{Info, Layout, MetricEntry, MetricValue, PROOF};
+use metricd::kernel::maps;
+use metricd::kernel::maps::{INFO, iter_path};
+use metricd::kernel::options::ReadBy;
 use metricd::l7::{self, Protocol, Recorder, Request};
-use metricd::maps::Snapshot;
-use metricd::options::ReadBy;
-use metricd::records::{self, INFO, Way, iter_path};
+use metricd::read::records::Way;
+use metricd::read::snapshot::Snapshot;
 
 use filled::{Filled, Size, metric, pin_dir, put, series};
 
@@ -136,7 +138,7 @@ fn the_way_changes(filled: &Filled) -> [u32; 2] {
     filled.attach(ReadBy::Auto);
     let is_iterator = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with("_iter");
     let pins = fs::read_dir(filled.epoch()).unwrap().flatten();
-    assert_eq!(pins.filter(is_iterator).count(), records::EXPORTED.len());
+    assert_eq!(pins.filter(is_iterator).count(), maps::EXPORTED.len());
     ways
 }
 
@@ -220,7 +222,7 @@ fn a_proof_that_does_not_hold_is_no_snapshot() {
 fn a_key_that_is_being_written_is_not_read() {
     let dir = pin_dir("torn");
     let filled = Filled::new(&dir, &SMALL, ReadBy::Text);
-    let map = filled.map(records::METRICS);
+    let map = filled.map(maps::METRICS);
     let number = map.max_entries() - 1;
     let keys = [series(1_000_001), series(1_000_002)];
     let entries = keys.map(|key| metric(key, MetricValue::default()));

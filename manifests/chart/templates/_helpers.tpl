@@ -1,6 +1,6 @@
 {{/*
 These templates keep to what `linkerd-metricd install` understands, too: no include, no assignment, no
-range over maps, no else of a range, and of Helm's functions those in src/install/functions.rs.
+range over maps, no else of a range, and of Helm's functions those in src/cluster/install/functions.rs.
 */}}
 
 {{/* Labels of every object, and what a component's pods are selected by, as they fit between { }. */}}

@@ -1,0 +1,174 @@
+//! How a struct of the kernel side is read and written.
+
+/// Something that lies in the kernel's maps.
+pub trait Layout: Sized {
+    /// In bytes, without padding.
+    const SIZE: usize;
+
+    /// Takes [`Self::SIZE`] bytes off the front; `None` if there are fewer.
+    fn read(bytes: &mut &[u8]) -> Option<Self>;
+
+    /// Appends [`Self::SIZE`] bytes.
+    fn write(&self, out: &mut Vec<u8>);
+
+    /// The same in a vector of its own: what libbpf takes for a key or a value.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(Self::SIZE);
+        self.write(&mut out);
+        out
+    }
+}
+
+/// Something of which bpf/layout/abi.h declares each integer, so that it can be told from others in text.
+pub trait Declared: Layout {
+    /// Appends how many bytes each integer has, in the order of their declaration.
+    fn widths(out: &mut Vec<usize>);
+
+    /// Appends the same of an array of `n`.
+    fn array_widths(n: usize, out: &mut Vec<usize>) {
+        for _ in 0..n {
+            Self::widths(out);
+        }
+    }
+}
+
+/// Values that add up: two readings of different entries make one.
+pub trait Merge {
+    fn merge(&mut self, other: &Self);
+}
+
+macro_rules! integers {
+    ($($int:ty $({ $($more:tt)* })?),*) => {$(
+        impl Layout for $int {
+            const SIZE: usize = size_of::<$int>();
+
+            fn read(bytes: &mut &[u8]) -> Option<Self> {
+                let (head, rest) = bytes.split_first_chunk()?;
+                *bytes = rest;
+                Some(<$int>::from_ne_bytes(*head))
+            }
+
+            fn write(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.to_ne_bytes());
+            }
+        }
+
+        impl Declared for $int {
+            fn widths(out: &mut Vec<usize>) {
+                out.push(Self::SIZE);
+            }
+
+            $($($more)*)?
+        }
+    )*};
+}
+
+integers!(
+    u8 {
+        /// On the kernel's side they are arrays of __u64.
+        fn array_widths(n: usize, out: &mut Vec<usize>) {
+            u64::array_widths(n / u64::SIZE, out);
+        }
+    },
+    u16, u32, u64
+);
+
+impl Merge for u64 {
+    /// Wraps, as the kernel's own addition does.
+    fn merge(&mut self, other: &Self) {
+        *self = self.wrapping_add(*other);
+    }
+}
+
+impl<T: Layout + Copy + Default, const N: usize> Layout for [T; N] {
+    const SIZE: usize = N * T::SIZE;
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let mut array = [T::default(); N];
+        for item in &mut array {
+            *item = T::read(bytes)?;
+        }
+        Some(array)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        for item in self {
+            item.write(out);
+        }
+    }
+}
+
+impl<T: Declared + Copy + Default, const N: usize> Declared for [T; N] {
+    fn widths(out: &mut Vec<usize>) {
+        T::array_widths(N, out);
+    }
+}
+
+impl<T: Merge, const N: usize> Merge for [T; N] {
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.iter_mut().zip(other) {
+            mine.merge(theirs);
+        }
+    }
+}
+
+/// A struct of bpf/layout/abi.h with its size there.
+macro_rules! layout {
+    (
+        $(#[$meta:meta])*
+        $name:ident: $size:literal {
+            $($(#[$field_meta:meta])* $field:ident: $ty:ty,)*
+        }
+    ) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $ty,)*
+        }
+
+        const _: () = assert!(size_of::<$name>() == $size);
+        const _: () = assert!(<$name as Layout>::SIZE == $size, "padding");
+
+        impl Layout for $name {
+            const SIZE: usize = 0 $(+ <$ty as Layout>::SIZE)*;
+
+            fn read(bytes: &mut &[u8]) -> Option<Self> {
+                Some(Self { $($field: Layout::read(bytes)?,)* })
+            }
+
+            fn write(&self, out: &mut Vec<u8>) {
+                $(self.$field.write(out);)*
+            }
+        }
+
+        impl Declared for $name {
+            fn widths(out: &mut Vec<usize>) {
+                $(<$ty as Declared>::widths(out);)*
+            }
+        }
+    };
+}
+
+/// A struct of bpf/layout/abi.h whose fields all add up.
+macro_rules! counters {
+    (
+        $(#[$meta:meta])*
+        $name:ident: $size:literal {
+            $($(#[$field_meta:meta])* $field:ident: $ty:ty,)*
+        }
+    ) => {
+        layout! {
+            $(#[$meta])*
+            $name: $size {
+                $($(#[$field_meta])* $field: $ty,)*
+            }
+        }
+
+        impl Merge for $name {
+            fn merge(&mut self, other: &Self) {
+                $(self.$field.merge(&other.$field);)*
+            }
+        }
+    };
+}

@@ -1,0 +1,79 @@
+//! What is written to `linkerd_perf_map` while somebody listens.
+
+use super::layout::{Declared, Layout};
+
+/// What an event in `linkerd_perf_map` is: its first byte.
+pub mod tap_kind {
+    /// A [`super::TapHead`] and what there is of the head, likewise the next.
+    pub const HEAD: u8 = 1;
+    /// What came of it in a later packet.
+    pub const REST: u8 = 2;
+    /// A [`super::TapEnd`].
+    pub const END: u8 = 3;
+}
+
+layout! {
+    /// A request's head, as it came: a request line, or the payload of a HEADERS frame.
+    TapHead: 32 {
+        /// See [`tap_kind`].
+        kind: u8,
+        /// See [`protocol`]; of HTTP/2 gRPC is not told.
+        protocol: u8,
+        /// Of a frame of HTTP/2, RFC 9113 section 6.2.
+        flags: u8,
+        /// 1 if it is a request's, 0 if it is trailers.
+        is_new: u8,
+        /// Its stream, or of HTTP/1 its number in the connection.
+        request: u32,
+        /// When the connection was opened, in nanoseconds; with the slot it tells connections apart.
+        opened_ns: u64,
+        slot: u32,
+        /// Into HPACK's dynamic table before this.
+        inserted: u32,
+        /// Bytes of the line or payload; 0 if the line goes on.
+        len: u32,
+        /// Bytes of it in the packet, of which as many as there is room for follow.
+        there: u32,
+    }
+}
+
+layout! {
+    /// The end of a request, or of several of one connection at once.
+    TapEnd: 96 {
+        /// See [`tap_kind`].
+        kind: u8,
+        /// See [`protocol`].
+        protocol: u8,
+        /// See [`direction`].
+        direction: u8,
+        /// Why there is no whole answer, in the order of [`AbortedValue`], plus one; 0 if there is.
+        aborted: u8,
+        /// 0 is unknown.
+        status: u16,
+        /// Or [`GRPC_STATUS_NONE`].
+        grpc_status: u8,
+        pad: u8,
+        /// As in [`TapHead`], likewise the next two.
+        opened_ns: u64,
+        slot: u32,
+        /// The first of them; of HTTP/2 0 if it is not known which.
+        request: u32,
+        /// The client's, as in [`MetricKey`].
+        src: [u8; 16],
+        dst: [u8; 16],
+        src_port: u16,
+        dst_port: u16,
+        /// See [`route`].
+        route: u16,
+        pad2: u16,
+        /// Requests.
+        count: u32,
+        pad3: u32,
+        /// CLOCK_MONOTONIC, nanoseconds.
+        end_ns: u64,
+        /// Nanoseconds; 0 is unknown, likewise the next.
+        duration_ns: u64,
+        /// To the first byte of the answer.
+        ttfb_ns: u64,
+    }
+}

@@ -1,0 +1,21 @@
+//! What is done to a kernel: programs are loaded, attached to the interfaces of a network namespace,
+//! replaced and taken away, and maps are pinned. In the order of an attach: [`load`], [`pins`],
+//! [`epoch`], [`attach`]; [`crate::lifecycle`] has the steps.
+
+pub mod attach;
+pub mod epoch;
+pub mod gc;
+pub mod hook;
+pub mod iterators;
+pub mod load;
+pub mod maps;
+pub mod netns;
+pub mod options;
+pub mod pin_dir;
+pub mod pinned;
+pub mod pins;
+pub mod release;
+pub mod settings;
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod target;

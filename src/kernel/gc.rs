@@ -1,0 +1,144 @@
+//! Pins of pods that are gone: they outlive them in the host's bpffs.
+//!
+//! Pins are in use as long as a program runs that they hold: at a TCX link, which knows whether its
+//! device is still there, or as a clsact filter in a network namespace that is still there. A run
+//! that is under way, also one that has attached nothing yet, holds the folder's lock.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::kernel::netns;
+use crate::kernel::pin_dir;
+use crate::kernel::pinned::{self, Installed};
+use crate::kernel::pins;
+use crate::kernel::target::PODS;
+
+/// What a folder of pins is good for.
+enum State {
+    InUse(String),
+    Gone,
+}
+
+/// Removes the pins below `root`, a folder for each pod, of those that are gone. Returns a line for
+/// each that is or would be removed, or about which nothing can be said.
+///
+/// # Errors
+/// If the folder can't be listed, or pins can't be removed. What is not there holds no pins.
+pub fn collect(root: &Path, dry_run: bool) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    let mut kept = 0;
+    let mut removed = 0;
+    for dir in folders(root)? {
+        let name = dir.display();
+        let state = match pin_dir::lock(&dir, Duration::ZERO) {
+            Ok(None) => continue,
+            Ok(Some(lock)) => state(&dir).map(|state| (state, lock)),
+            Err(error) => Err(error),
+        };
+        match state {
+            Ok((State::Gone, _lock)) => {
+                removed += 1;
+                if dry_run {
+                    lines.push(format!("{name}: would be removed"));
+                } else {
+                    let pins = pins::remove_all(&dir)?;
+                    lines.push(format!("{name}: {pins} pins removed"));
+                }
+            }
+            Ok((State::InUse(by), _)) => {
+                kept += 1;
+                tracing::debug!("{name}: {by}");
+            }
+            Err(error) => {
+                kept += 1;
+                lines.push(format!("{name}: kept: {error:#}"));
+            }
+        }
+    }
+    let verb = if dry_run { "to remove" } else { "removed" };
+    lines.push(format!(
+        "{}: {removed} {verb}, {kept} in use",
+        root.display()
+    ));
+    Ok(lines)
+}
+
+/// Removes what lies beside a pod's pin directory and belongs to pods whose devices are gone. Needs
+/// no rights but those to attach. What can't be removed is left for [`collect`].
+pub fn collect_beside(pin_dir: &Path) {
+    let Some(root) = pin_dir.parent().filter(|root| root.ends_with(PODS)) else {
+        return;
+    };
+    for dir in folders(root).unwrap_or_default() {
+        if dir == pin_dir {
+            continue;
+        }
+        let Ok(Some(_lock)) = pin_dir::lock(&dir, Duration::ZERO) else {
+            continue;
+        };
+        let links = pinned::links(&dir).unwrap_or_default();
+        if links.is_empty() || links.iter().any(|(_, is_alive)| *is_alive) {
+            continue;
+        }
+        match pins::remove_all(&dir) {
+            Ok(pins) => tracing::info!("{}: its pod is gone, {pins} pins removed", dir.display()),
+            Err(error) => tracing::debug!("{error:#}"),
+        }
+    }
+}
+
+fn folders(root: &Path) -> Result<Vec<PathBuf>> {
+    let list = || format!("list the pin directories in {}", root.display());
+    let entries = match fs::read_dir(root) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(list)?,
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(list)?;
+        if entry.file_type().with_context(list)?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// The folder must be locked.
+fn state(dir: &Path) -> Result<State> {
+    for (pin, is_alive) in pinned::links(dir)? {
+        if is_alive {
+            return Ok(State::InUse(format!("{pin} is attached")));
+        }
+    }
+    let Some(installed) = Installed::open(dir)? else {
+        // Nothing was attached, and whoever was about to is not at it any more.
+        return Ok(State::Gone);
+    };
+    // Listed under the lock: what is not there now will not attach under these pins either.
+    let namespaces = netns::all();
+    for inode in installed.filtered_namespaces() {
+        if let Some(path) = namespaces.find(inode)?
+            && runs_in(&installed, path)?
+        {
+            return Ok(State::InUse(format!("attached in {}", path.display())));
+        }
+    }
+    Ok(State::Gone)
+}
+
+/// Whether a program of ours is attached in that namespace.
+fn runs_in(installed: &Installed, path: &Path) -> Result<bool> {
+    thread::scope(|scope| {
+        let look = || -> Result<bool> {
+            netns::enter(path)?;
+            Ok(!installed.hooks()?.all().is_empty())
+        };
+        scope.spawn(look).join().expect("it does not panic")
+    })
+}

@@ -1,0 +1,291 @@
+//! Loading the object: configured, its maps sized and filled, not yet pinned nor attached.
+
+use std::fs;
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::sync::Once;
+
+use anyhow::{Context, Result};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, MapFlags, OpenObject, PrintLevel, ProgramAttachType, set_print};
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::abi::{
+    DnsKey, DnsValue, HandshakeKey, HandshakeValue, LatencyEntry, Layout, MetricEntry, MetricKey,
+    RequestEntry, STATUS_OTHER, STATUS_REQUESTS, key_check, series_kind,
+};
+use crate::kernel::maps::{EPOCH_MAPS, STATE_MAPS, pin_name};
+use crate::kernel::settings::{DNS_SERVERS, IDLE_OTHER, IDLE_TCP, Settings};
+use crate::skel::{MetricdSkel, MetricdSkelBuilder};
+
+/// Paths whose route is remembered.
+const ROUTE_CACHE: u32 = 4096;
+
+/// Directions of connections whose bytes can be kept at a time until those before them come.
+const EARLY: u32 = 16;
+/// Pieces that those of one direction are kept in: of bpf/net/state.h.
+const EARLY_PIECES: u32 = 64;
+/// Pieces in all.
+pub const EARLY_ENTRIES: u32 = EARLY * EARLY_PIECES;
+
+/// The loopback's index in every network namespace (LOOPBACK_IFINDEX of linux/net_namespace.h).
+pub const LOOPBACK: u32 = 1;
+
+/// Sends what libbpf prints to the log.
+pub fn log_libbpf() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        set_print(Some((PrintLevel::Debug, |level, line| {
+            let line = line.trim_end();
+            match level {
+                // libbpf warns of what is tried and may fail; our errors say what was meant.
+                PrintLevel::Warn | PrintLevel::Info => tracing::debug!("{line}"),
+                PrintLevel::Debug => tracing::trace!("{line}"),
+            }
+        })));
+    });
+}
+
+/// Series, and statuses of them, that most pods have no more of. Memory for those is taken at once,
+/// for others as they come.
+pub const FIRST: u32 = 512;
+/// The same of what has histograms.
+pub const FIRST_HISTOGRAMS: u32 = 128;
+/// The same of connections that speak HTTP/2.
+pub const FIRST_HTTP2: u32 = 64;
+
+/// How many entries a map has; `None` where the object says it.
+fn entries(map: &str, settings: &Settings) -> Option<u32> {
+    let histograms = settings.histograms();
+    let routes = settings.routes;
+    Some(match map {
+        // One more than asked for, where there is an element for `other`.
+        "linkerd_metrics_map" => FIRST.min(settings.map_size + 1),
+        "linkerd_metrics_more_map" => behind(FIRST, settings.map_size + 1),
+        "linkerd_metrics_index_map" | "linkerd_metrics_free_map" => settings.map_size,
+        "linkerd_requests_map" => FIRST.min(settings.map_size + 2),
+        "linkerd_requests_more_map" => behind(FIRST, settings.map_size + 2),
+        "linkerd_requests_index_map" | "linkerd_requests_free_map" => settings.map_size,
+        "linkerd_dns_map" => DNS_SERVERS + 1,
+        "linkerd_latency_map" => FIRST_HISTOGRAMS.min(histograms + 1),
+        "linkerd_latency_more_map" => behind(FIRST_HISTOGRAMS, histograms + 1),
+        "linkerd_handshake_map" => histograms + 1,
+        "linkerd_latency_index_map" | "linkerd_latency_free_map" => histograms,
+        "linkerd_connection_map"
+        | "linkerd_connection_index_map"
+        | "linkerd_connection_free_map" => settings.connections,
+        "linkerd_connection_cache_map" => cache(settings.connections),
+        "linkerd_http2_map" => FIRST_HTTP2.min(settings.http2_connections),
+        "linkerd_http2_more_map" => behind(FIRST_HTTP2, settings.http2_connections),
+        "linkerd_http2_free_map" => settings.http2_connections,
+        "linkerd_early_map" | "linkerd_early_free_map" => EARLY,
+        "linkerd_early_bytes_map" => EARLY_ENTRIES,
+        "linkerd_route_map" => routes + 1,
+        "linkerd_route_index_map" | "linkerd_route_free_map" => routes.max(1),
+        "linkerd_route_cache_map" if routes > 0 => ROUTE_CACHE,
+        "linkerd_perf_map" => whole_pages(settings.perf_buffer_size),
+        _ => return None,
+    })
+}
+
+/// What is left of `all` behind the first ones. No map has no entries.
+fn behind(first: u32, all: u32) -> u32 {
+    all.saturating_sub(first).max(1)
+}
+
+/// The kernel takes powers of two that fill pages.
+fn whole_pages(bytes: u32) -> u32 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    bytes.max(page.unwrap_or(4096) as u32)
+}
+
+/// Half empty, so that few connections share a place.
+fn cache(connections: u32) -> u32 {
+    connections
+        .saturating_mul(2)
+        .checked_next_power_of_two()
+        .unwrap_or(1 << 31)
+}
+
+/// How many CPUs can be told apart by their numbers, of which not all need be there.
+fn cpus() -> Result<u32> {
+    let path = "/sys/devices/system/cpu/possible";
+    let possible = fs::read_to_string(path).with_context(|| {
+        format!("read how many CPUs there can be from {path}: is /sys mounted?")
+    })?;
+    highest(&possible)
+        .map(|highest| highest + 1)
+        .with_context(|| format!("{path} says {possible:?}, which is no list of CPUs"))
+}
+
+/// Of a list in the kernel's form, as `0-3,8`.
+fn highest(list: &str) -> Option<u32> {
+    list.trim().rsplit(['-', ',']).next()?.parse().ok()
+}
+
+/// What programs are loaded for.
+pub struct Plan<'a> {
+    pub settings: &'a Settings,
+    /// The index of the interface on which both ends of every connection are local, or 0; outside
+    /// of tests it is [`LOOPBACK`].
+    pub loopback: u32,
+    /// Of the maps that they fill.
+    pub epoch: u32,
+    /// The folder where [`STATE_MAPS`] are pinned, to be used rather than made.
+    pub state: Option<&'a Path>,
+    /// The same for [`EPOCH_MAPS`].
+    pub exported: Option<&'a Path>,
+}
+
+/// Loads programs, and the maps that the plan does not have.
+///
+/// # Errors
+/// If the kernel refuses: with what to do about it.
+pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<MetricdSkel<'a>> {
+    log_libbpf();
+    let settings = plan.settings;
+    let mut open = MetricdSkelBuilder::default()
+        .open(object)
+        .context("open the BPF object")?;
+    let rodata = open
+        .maps
+        .rodata_data
+        .as_deref_mut()
+        .context("the BPF object has no configuration")?;
+    let config = &mut rodata.config;
+    config.bounds_ns = settings.bounds_ns;
+    config.idle_tcp_ns = IDLE_TCP.as_nanos() as u64;
+    config.idle_other_ns = IDLE_OTHER.as_nanos() as u64;
+    config.connections = settings.connections;
+    config.cache_mask = cache(settings.connections) - 1;
+    config.routes = settings.routes;
+    config.loopback_ifindex = plan.loopback;
+    config.epoch = plan.epoch;
+    config.detail = settings.detail as u8;
+    config.ipv6 = u8::from(settings.ipv6);
+    config.ordered = u8::from(cfg!(target_arch = "x86_64"));
+    open.maps
+        .linkerd_scratch_map
+        .set_max_entries(cpus()?)
+        .context("size linkerd_scratch_map")?;
+    for mut map in open.open_object_mut().maps_mut() {
+        let name = pin_name(&map.name().to_string_lossy()).to_owned();
+        let pinned = if STATE_MAPS.contains(&name.as_str()) {
+            plan.state
+        } else if EPOCH_MAPS.contains(&name.as_str()) {
+            plan.exported
+        } else {
+            None
+        };
+        if let Some(folder) = pinned {
+            let path = folder.join(&name);
+            map.reuse_pinned_map(&path)
+                .with_context(|| format!("take over the pinned map {}", path.display()))?;
+        } else if let Some(entries) = entries(&name, settings) {
+            map.set_max_entries(entries)
+                .with_context(|| format!("size {name}"))?;
+        }
+    }
+    // TCX wants the attach type at load; clsact and kernels without TCX don't look at it.
+    open.progs
+        .linkerd_ingress
+        .set_attach_type(ProgramAttachType::TcxIngress);
+    open.progs
+        .linkerd_egress
+        .set_attach_type(ProgramAttachType::TcxEgress);
+
+    let skel = open.load().context(
+        "load the BPF programs (needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, before 5.11 also \
+         CAP_SYS_RESOURCE for the maps' memory, and a seccomp profile that allows bpf())",
+    )?;
+    if plan.state.is_none() {
+        prepare_state(&skel, settings)?;
+    }
+    if plan.exported.is_none() {
+        prepare_epoch(&skel, settings)?;
+    }
+    Ok(skel)
+}
+
+fn prepare_state(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
+    let maps = &skel.maps;
+    fill(&maps.linkerd_connection_free_map, 0..settings.connections)?;
+    // Stacks: the lowest is to come first.
+    fill(
+        &maps.linkerd_http2_free_map,
+        (0..settings.http2_connections).rev(),
+    )?;
+    fill(&maps.linkerd_early_free_map, (0..EARLY).rev())?;
+    fill(&maps.linkerd_route_free_map, 1..=settings.routes)
+}
+
+fn prepare_epoch(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
+    let maps = &skel.maps;
+    fill(&maps.linkerd_metrics_free_map, 1..=settings.map_size)?;
+    fill(&maps.linkerd_requests_free_map, 2..=settings.map_size + 1)?;
+    fill(&maps.linkerd_latency_free_map, 1..=settings.histograms())?;
+    let other = MetricKey {
+        kind: series_kind::OTHER,
+        ..MetricKey::default()
+    };
+    let series = MetricEntry {
+        key: other,
+        check: key_check(&other.to_bytes()),
+        ..MetricEntry::default()
+    };
+    put(&maps.linkerd_metrics_map, &0u32, &series)?;
+    for (number, status) in [(0u32, STATUS_OTHER), (1, STATUS_REQUESTS)] {
+        let mut requests = RequestEntry::default();
+        requests.key.series = other;
+        requests.key.status = status;
+        requests.check = key_check(&requests.key.to_bytes());
+        put(&maps.linkerd_requests_map, &number, &requests)?;
+    }
+    let mut latency = LatencyEntry::default();
+    latency.key.kind = series_kind::OTHER;
+    latency.check = key_check(&latency.key.to_bytes());
+    put(&maps.linkerd_latency_map, &0u32, &latency)?;
+    put(
+        &maps.linkerd_handshake_map,
+        &HandshakeKey {
+            kind: series_kind::OTHER,
+            ..HandshakeKey::default()
+        },
+        &HandshakeValue::default(),
+    )?;
+    let dns = DnsKey {
+        kind: series_kind::OTHER,
+        ..DnsKey::default()
+    };
+    put(&maps.linkerd_dns_map, &dns, &DnsValue::default())?;
+    put(&maps.linkerd_info_map, &0u32, &settings.info())
+}
+
+/// Writes an entry, for instance the one for what does not fit, so that there is always room for it.
+fn put<K: Layout, V: Layout>(map: &impl MapCore, key: &K, value: &V) -> Result<()> {
+    map.update(&key.to_bytes(), &value.to_bytes(), MapFlags::ANY)
+        .with_context(|| format!("write into {}", map.name().to_string_lossy()))
+}
+
+/// Fills a free list.
+fn fill(list: &impl MapCore, elements: impl Iterator<Item = u32>) -> Result<()> {
+    for element in elements {
+        list.update(&[], &element.to_ne_bytes(), MapFlags::ANY)
+            .with_context(|| format!("fill {}", list.name().to_string_lossy()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_of_a_list() {
+        assert_eq!(highest("0\n"), Some(0));
+        assert_eq!(highest("0-63\n"), Some(63));
+        assert_eq!(highest("0,2-3"), Some(3));
+        assert_eq!(highest("0-3,8"), Some(8));
+        assert_eq!(highest(""), None);
+    }
+}

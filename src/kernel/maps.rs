@@ -1,0 +1,111 @@
+//! The maps: what they are called, which of them belong together, and where they are pinned.
+
+use std::path::{Path, PathBuf};
+
+/// Counters per series.
+pub const METRICS: &str = "linkerd_metrics_map";
+/// Counters of the series that the map of [`METRICS`] has no room for.
+pub const METRICS_MORE: &str = "linkerd_metrics_more_map";
+/// Responses by protocol and status.
+pub const REQUESTS: &str = "linkerd_requests_map";
+/// Those that the map of [`REQUESTS`] has no room for.
+pub const REQUESTS_MORE: &str = "linkerd_requests_more_map";
+/// The paths of routes, by number. They stay while the exported maps are replaced.
+pub const ROUTES: &str = "linkerd_route_map";
+/// Histograms of requests.
+pub const LATENCY: &str = "linkerd_latency_map";
+/// Those that the map of [`LATENCY`] has no room for.
+pub const LATENCY_MORE: &str = "linkerd_latency_more_map";
+/// Histograms of connections.
+pub const HANDSHAKE: &str = "linkerd_handshake_map";
+/// Counters per server of DNS.
+pub const DNS: &str = "linkerd_dns_map";
+/// An array of one: what the programs count about themselves.
+pub const COUNTERS: &str = "linkerd_counters_map";
+/// An array of one: what a reader must know.
+pub const INFO: &str = "linkerd_info_map";
+
+/// All that is read, the first of which tells whether an epoch has iterators.
+pub const EXPORTED: [&str; 11] = [
+    INFO,
+    COUNTERS,
+    METRICS,
+    METRICS_MORE,
+    REQUESTS,
+    REQUESTS_MORE,
+    LATENCY,
+    LATENCY_MORE,
+    HANDSHAKE,
+    DNS,
+    ROUTES,
+];
+
+/// What connections are followed by, and routes are known by: programs of the same
+/// [`crate::abi::STATE_VERSION`] take it over from each other.
+pub const STATE_MAPS: [&str; 16] = [
+    "linkerd_attachment_map",
+    "linkerd_connection_cache_map",
+    "linkerd_connection_free_map",
+    "linkerd_connection_index_map",
+    "linkerd_connection_map",
+    "linkerd_dns_query_map",
+    "linkerd_early_bytes_map",
+    "linkerd_early_free_map",
+    "linkerd_early_map",
+    "linkerd_http2_free_map",
+    "linkerd_http2_map",
+    "linkerd_http2_more_map",
+    "linkerd_route_cache_map",
+    "linkerd_route_free_map",
+    "linkerd_route_index_map",
+    "linkerd_route_map",
+];
+
+/// What is exported, with what it takes to find it: an epoch's.
+pub const EPOCH_MAPS: [&str; 18] = [
+    "linkerd_counters_map",
+    "linkerd_dns_map",
+    "linkerd_handshake_map",
+    "linkerd_info_map",
+    "linkerd_latency_free_map",
+    "linkerd_latency_index_map",
+    "linkerd_latency_map",
+    "linkerd_latency_more_map",
+    "linkerd_metrics_free_map",
+    "linkerd_metrics_index_map",
+    "linkerd_metrics_map",
+    "linkerd_metrics_more_map",
+    "linkerd_perf_map",
+    "linkerd_requests_free_map",
+    "linkerd_requests_index_map",
+    "linkerd_requests_map",
+    "linkerd_requests_more_map",
+    "linkerd_tap_map",
+];
+
+/// The ring buffer that events are written to while somebody listens.
+pub const PERF: &str = "linkerd_perf_map";
+/// Until when somebody does: CLOCK_MONOTONIC in nanoseconds.
+pub const TAP: &str = "linkerd_tap_map";
+
+/// What a map of the object is pinned as. Of variables the name says in which section they are.
+pub fn pin_name(map: &str) -> &str {
+    match map {
+        ".data.tap" => TAP,
+        name => name,
+    }
+}
+
+/// Where the iterator over `map` is pinned, in the folder of an epoch.
+pub fn iter_path(epoch: &Path, map: &str) -> PathBuf {
+    epoch.join(format!("{map}_iter"))
+}
+
+/// Where `map` itself is pinned, for an epoch in this folder: routes are of all epochs.
+pub fn text_path(epoch: &Path, map: &str) -> PathBuf {
+    let folder = match map {
+        ROUTES => epoch.parent().unwrap_or(epoch),
+        _ => epoch,
+    };
+    folder.join(map)
+}

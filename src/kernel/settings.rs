@@ -1,0 +1,279 @@
+//! What maps and programs are made by.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::abi::{BUCKETS, Info, detail};
+
+/// Servers of DNS that are told apart: more than a pod has, unless it is a resolver.
+pub const DNS_SERVERS: u32 = 64;
+
+/// What a series keeps of who talks to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Detail {
+    /// The direction, the protocol and the server's port.
+    Pod = 0,
+    /// Also both addresses.
+    Service = 1,
+    /// Also the client's port, and the peer in histograms.
+    Full = 2,
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pod => "pod",
+            Self::Service => "service",
+            Self::Full => "full",
+        })
+    }
+}
+
+/// What can be asked of the maps. What is not given stays as it is where the programs run
+/// already; elsewhere it has its default.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Wanted {
+    /// Series that are kept apart; what does not fit is added up under `other` [default: 16384]
+    #[arg(
+        long,
+        env = "METRICD_MAP_SIZE",
+        value_name = "ENTRIES",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_MAP))
+    )]
+    pub map_size: Option<u32>,
+
+    /// Connections followed at a time (about 0.6 KB each) [default: 4096]
+    #[arg(long, env = "METRICD_CONNECTIONS", value_name = "N")]
+    pub connections: Option<NonZeroU32>,
+
+    /// Of these, connections that speak HTTP/2 (about 4.7 KB each) [default: 512]
+    #[arg(long, env = "METRICD_HTTP2_CONNECTIONS", value_name = "N")]
+    pub http2_connections: Option<NonZeroU32>,
+
+    /// Tell up to N routes apart: gRPC methods, and paths with {id} for what looks like one; the
+    /// rest is `other` [default: 0]
+    #[arg(
+        long,
+        env = "METRICD_ROUTES",
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(..=i64::from(crate::abi::route::MAX))
+    )]
+    pub routes: Option<u32>,
+
+    /// Bytes of the ring buffer through which `linkerd-metricd tap` gets its events: a power of two,
+    /// of which a page is the least [default: 4096]
+    #[arg(
+        long,
+        env = "METRICD_PERF_BUFFER_SIZE",
+        value_name = "BYTES",
+        value_parser = perf_buffer_size
+    )]
+    pub perf_buffer_size: Option<u32>,
+
+    /// What a series keeps of who talks to whom [default: service]
+    #[arg(long, env = "METRICD_DETAIL", value_enum)]
+    pub detail: Option<Detail>,
+
+    /// Look into IPv6 packets; if not, they are counted in one series [default: true]
+    #[arg(long, env = "METRICD_IPV6", action = clap::ArgAction::Set)]
+    pub ipv6: Option<bool>,
+
+    /// Upper bounds of the histograms' buckets in seconds, ascending, at most 31 [default: 18 from
+    /// 100 µs to 60 s]
+    #[arg(
+        long,
+        env = "METRICD_BUCKETS",
+        value_name = "SECONDS",
+        value_delimiter = ','
+    )]
+    pub buckets: Option<Vec<f64>>,
+}
+
+/// Histograms that are kept apart unless `--detail full` keeps them by peer: more server ports and
+/// statuses than a pod has.
+const HISTOGRAMS: u32 = 1024;
+
+/// 100 µs to 60 s; Prometheus' own default bounds are among them.
+pub const DEFAULT_BUCKETS: [f64; 18] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0, 60.0,
+];
+
+/// Bytes: the least that there can be, on most machines.
+const PERF_BUFFER: u32 = 4096;
+
+/// What the kernel's ring buffers can be.
+fn perf_buffer_size(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(size @ PERF_BUFFER..=0x4000_0000) if u32::is_power_of_two(size) => Ok(size),
+        _ => Err(format!(
+            "not a power of two from {PERF_BUFFER} to {}",
+            1 << 30
+        )),
+    }
+}
+
+/// From here on the memory that `--map-size` takes is worth a warning.
+pub const LARGE_MAP: u32 = 1_048_576;
+
+/// A TCP connection silent for longer is closed as idle when the table is swept.
+pub const IDLE_TCP: Duration = Duration::from_secs(2 * 3600);
+/// The same for other protocols, and for TCP before the handshake has ended.
+pub const IDLE_OTHER: Duration = Duration::from_secs(60);
+
+/// The most series there can be: their numbers share 32 bits with the epoch.
+pub const MAX_MAP: u32 = (1 << 24) - 4;
+
+/// What the programs and maps are made by: [`Wanted`], settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Series.
+    pub map_size: u32,
+    pub connections: u32,
+    pub http2_connections: u32,
+    pub routes: u32,
+    /// Bytes, a power of two.
+    pub perf_buffer_size: u32,
+    pub detail: Detail,
+    pub ipv6: bool,
+    /// Nanoseconds, padded with `u64::MAX`…
+    pub bounds_ns: [u64; BUCKETS],
+    /// …of which these are set.
+    pub bounds: u32,
+}
+
+impl Wanted {
+    /// What is wanted, else what runs, else the default.
+    ///
+    /// # Errors
+    /// If the bounds make no sense.
+    pub fn settle(&self, running: Option<&Info>) -> Result<Settings> {
+        let before = running.map_or_else(Settings::default, Settings::of);
+        let (bounds_ns, bounds) = match &self.buckets {
+            Some(buckets) => bounds_ns(buckets)?,
+            None => (before.bounds_ns, before.bounds),
+        };
+        let connections = self.connections.map_or(before.connections, u32::from);
+        let http2 = self.http2_connections.map(u32::from);
+        Ok(Settings {
+            map_size: self.map_size.unwrap_or(before.map_size),
+            connections,
+            http2_connections: http2.unwrap_or(before.http2_connections).min(connections),
+            routes: self.routes.unwrap_or(before.routes),
+            perf_buffer_size: self.perf_buffer_size.unwrap_or(before.perf_buffer_size),
+            detail: self.detail.unwrap_or(before.detail),
+            ipv6: self.ipv6.unwrap_or(before.ipv6),
+            bounds_ns,
+            bounds,
+        })
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (bounds_ns, bounds) = bounds_ns(&DEFAULT_BUCKETS).expect("they ascend");
+        Self {
+            map_size: 16384,
+            connections: 4096,
+            http2_connections: 512,
+            routes: 0,
+            perf_buffer_size: PERF_BUFFER,
+            detail: Detail::Service,
+            ipv6: true,
+            bounds_ns,
+            bounds,
+        }
+    }
+}
+
+impl Settings {
+    /// Those that maps were made by.
+    pub fn of(info: &Info) -> Self {
+        Self {
+            map_size: info.metrics_capacity,
+            connections: info.connections_capacity,
+            http2_connections: info.http2_capacity,
+            routes: info.routes,
+            // 0 where there is none: of an earlier layout.
+            perf_buffer_size: match info.perf_buffer_size {
+                0 => PERF_BUFFER,
+                size => size,
+            },
+            detail: match info.detail {
+                detail::POD => Detail::Pod,
+                detail::FULL => Detail::Full,
+                _ => Detail::Service,
+            },
+            ipv6: info.ipv6 != 0,
+            bounds_ns: info.bounds_ns,
+            bounds: info.bounds,
+        }
+    }
+
+    /// Histograms that are kept apart, of which two statuses of each route, with `other` and
+    /// `unknown`.
+    pub fn histograms(&self) -> u32 {
+        let series = match self.detail {
+            Detail::Full => self.map_size.max(HISTOGRAMS),
+            _ => HISTOGRAMS,
+        };
+        series + 2 * self.routes
+    }
+
+    /// Whether maps made by these can be filled by programs with those.
+    pub fn same_maps(&self, other: &Self) -> bool {
+        let ipv6 = self.ipv6;
+        *self
+            == Self {
+                ipv6,
+                ..other.clone()
+            }
+    }
+
+    /// What tells a reader.
+    pub fn info(&self) -> Info {
+        Info {
+            detail: self.detail as u32,
+            ipv6: u32::from(self.ipv6),
+            metrics_capacity: self.map_size,
+            requests_capacity: self.map_size,
+            latency_capacity: self.histograms(),
+            handshake_capacity: self.histograms(),
+            connections_capacity: self.connections,
+            http2_capacity: self.http2_connections,
+            bounds: self.bounds,
+            bounds_ns: self.bounds_ns,
+            routes: self.routes,
+            perf_buffer_size: self.perf_buffer_size,
+            dns_capacity: DNS_SERVERS,
+            ..Info::current()
+        }
+    }
+}
+
+/// The bounds in nanoseconds, padded with `u64::MAX`, and how many of them are set.
+fn bounds_ns(buckets: &[f64]) -> Result<([u64; BUCKETS], u32)> {
+    let n = buckets.len();
+    if n == 0 || n >= BUCKETS {
+        bail!(
+            "--buckets: {n} bounds given, 1 to {} are possible",
+            BUCKETS - 1
+        );
+    }
+    let mut bounds = [u64::MAX; BUCKETS];
+    for (i, &seconds) in buckets.iter().enumerate() {
+        let ns = (seconds * 1e9).round();
+        if !(1.0..1e18).contains(&ns) || (i > 0 && ns as u64 <= bounds[i - 1]) {
+            bail!("--buckets: {seconds} is not above the bound before it, give them ascending");
+        }
+        bounds[i] = ns as u64;
+    }
+    Ok((bounds, n as u32))
+}

@@ -1,0 +1,10 @@
+//! From pinned maps to what is shown of them: [`records`] reads the maps, [`snapshot`] has what they
+//! held at one time, [`prometheus`] writes it, and [`diagnose`] draws conclusions.
+
+pub mod diagnose;
+pub mod prometheus;
+pub mod records;
+pub mod samples;
+pub mod snapshot;
+pub mod text;
+pub mod unreadable;

@@ -1,0 +1,175 @@
+//! What of a scrape a diagnosis is about, added up line by line.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::read::samples::Sample;
+
+/// Where requests go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// Empty, where addresses are not kept.
+    pub ip: String,
+    pub port: String,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip.contains(':') {
+            true => write!(f, "[{}]:{}", self.ip, self.port),
+            false => write!(f, "{}:{}", self.ip, self.port),
+        }
+    }
+}
+
+/// The values of a counter at the first scrape and at the second.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval(pub f64, pub f64);
+
+impl Interval {
+    /// By how much it was more than another at every instant; less, if negative; 0, if the two may
+    /// have been the same at one.
+    pub fn beyond(&self, other: &Self) -> f64 {
+        let (more, less) = (self.0 - other.1, other.0 - self.1);
+        match (more > 0.0, less > 0.0) {
+            (true, _) => more,
+            (_, true) => -less,
+            _ => 0.0,
+        }
+    }
+}
+
+/// One scrape.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub up: Option<Result<(), String>>,
+    pub requests: f64,
+    pub in_flight: f64,
+    pub opened: f64,
+    pub closed: f64,
+    pub active: f64,
+    pub bytes: f64,
+    /// Requests that were answered or aborted, by where they went and from whom.
+    pub ended: BTreeMap<(Address, String), f64>,
+    /// Requests that the proxy has sent on, by where to.
+    pub proxy: BTreeMap<Address, f64>,
+    /// TLS connections, by the server's port.
+    pub tls: BTreeMap<String, f64>,
+    /// Why what the proxy records can't be read.
+    pub proxy_down: Option<String>,
+    /// Counters that should be 0, by metric and its label.
+    pub counters: BTreeMap<(String, String), f64>,
+    /// Entries and capacity of each map.
+    pub maps: BTreeMap<String, (f64, f64)>,
+}
+
+impl Tally {
+    /// Takes in a sample.
+    pub fn add(&mut self, sample: &Sample) {
+        let value = sample.value;
+        match sample.name {
+            "linkerd_ebpf_up" => {
+                let reason = sample.label("reason").to_owned();
+                self.up = Some(if value == 1.0 { Ok(()) } else { Err(reason) });
+            }
+            "linkerd_proxy_l7_up" if value != 1.0 => {
+                self.proxy_down = Some(sample.label("reason").to_owned());
+            }
+            "linkerd_ebpf_bytes_total" => self.bytes += value,
+            "linkerd_ebpf_requests_total" => self.requests += value,
+            "linkerd_ebpf_requests_in_flight" => self.in_flight += value,
+            "linkerd_ebpf_responses_total" => {
+                self.end(sample);
+                if sample.label("status") == "unknown" {
+                    self.count(sample, "status=\"unknown\"");
+                }
+            }
+            "linkerd_ebpf_requests_aborted_total" => self.end(sample),
+            "linkerd_ebpf_connections_opened_total" => self.opened += value,
+            "linkerd_ebpf_connections_active" => self.active += value,
+            "linkerd_ebpf_connections_closed_total" => {
+                self.closed += value;
+                if sample.label("reason") == "evicted" {
+                    self.count(sample, "reason=\"evicted\"");
+                }
+            }
+            "linkerd_ebpf_tls_connections_total" => {
+                let port = sample.label("dst_port").to_owned();
+                *self.tls.entry(port).or_default() += value;
+            }
+            "linkerd_proxy_requests_total" => {
+                *self.proxy.entry(address(sample)).or_default() += value;
+            }
+            "linkerd_ebpf_map_entries" => self.map(sample).0 = value,
+            "linkerd_ebpf_map_capacity" => self.map(sample).1 = value,
+            "linkerd_ebpf_state_lost_total" => {
+                self.count(sample, &format!("reason=\"{}\"", sample.label("reason")));
+            }
+            "linkerd_proxy_ebpf_map_overflow_total" => {
+                self.count(sample, &format!("map=\"{}\"", sample.label("map")));
+            }
+            "linkerd_ebpf_connections_untracked_total"
+            | "linkerd_ebpf_contended_packets_total"
+            | "linkerd_ebpf_truncated_packets_total"
+            | "linkerd_ebpf_request_durations_unknown_total"
+            | "linkerd_ebpf_events_dropped_total"
+            | "linkerd_proxy_l7_overflow_total"
+            | "linkerd_proxy_l7_missed_total" => self.count(sample, ""),
+            _ => {}
+        }
+    }
+
+    fn count(&mut self, sample: &Sample, label: &str) {
+        let key = (sample.name.to_owned(), label.to_owned());
+        *self.counters.entry(key).or_default() += sample.value;
+    }
+
+    fn end(&mut self, sample: &Sample) {
+        let key = (address(sample), sample.label("src_ip").to_owned());
+        *self.ended.entry(key).or_default() += sample.value;
+    }
+
+    fn map(&mut self, sample: &Sample) -> &mut (f64, f64) {
+        self.maps.entry(sample.label("map").to_owned()).or_default()
+    }
+
+    /// Requests that were answered or aborted.
+    pub fn ended(&self) -> f64 {
+        self.ended.values().sum()
+    }
+
+    /// The same, of those to an address; to a port of any, if it has no more.
+    pub fn requests_to(&self, to: &Address) -> f64 {
+        let ended = self.ended.iter().filter(|((address, _), _)| {
+            address.port == to.port && (to.ip.is_empty() || address.ip == to.ip)
+        });
+        ended.map(|(_, count)| count).sum()
+    }
+
+    /// All that the proxy has recorded.
+    pub fn proxied(&self) -> f64 {
+        self.proxy.values().sum()
+    }
+
+    /// The address as the kernel's series have it: without the IP, where none is kept.
+    pub fn known_as(&self, to: &Address) -> Address {
+        let keeps = self
+            .ended
+            .keys()
+            .any(|(address, _)| !address.ip.is_empty() && address.ip != "other");
+        match keeps || self.ended.is_empty() {
+            true => to.clone(),
+            false => Address {
+                ip: String::new(),
+                port: to.port.clone(),
+            },
+        }
+    }
+}
+
+fn address(sample: &Sample) -> Address {
+    Address {
+        ip: sample.label("dst_ip").to_owned(),
+        port: sample.label("dst_port").to_owned(),
+    }
+}

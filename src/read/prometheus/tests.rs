@@ -1,0 +1,344 @@
+use super::*;
+use crate::abi::{Counters, LatencyPair, RequestValue};
+use crate::read::records::Way;
+use crate::read::snapshot::{
+    Entries,
+    fixture::{info, peer, peers, v4},
+};
+
+fn text(reading: Reading) -> String {
+    text_with(reading, None)
+}
+
+fn text_with(reading: Reading, proxied: Proxied) -> String {
+    let pieces: Vec<u8> = Exposition::new(reading, proxied).flatten().collect();
+    String::from_utf8(pieces).unwrap()
+}
+
+/// The lines with samples of these families.
+fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples.filter(|line| line.starts_with(name)).collect()
+}
+
+/// Of every kind something.
+fn snapshot() -> Snapshot {
+    let inbound = peer(2);
+    let mut value = MetricValue {
+        opened: 9,
+        active: 2,
+        tls: 1,
+        untimed: 4,
+        ..MetricValue::default()
+    };
+    (value.recv.packets, value.recv.bytes) = (10, 1000);
+    (value.sent.packets, value.sent.bytes) = (20, 2000);
+    value.sent.retransmits = 3;
+    value.closed.fin = 6;
+    value.closed.rst = 1;
+    value.requests.http1 = 100;
+    value.ended = 99;
+    value.aborted.rst = 2;
+    value.lost.gap = 1;
+
+    let outbound = MetricKey {
+        src: v4([10, 0, 0, 1]),
+        dst: "2001:db8::5".parse::<Ipv6Addr>().unwrap().octets(),
+        src_port: 40000,
+        dst_port: 53,
+        proto: 17,
+        direction: direction::OUTBOUND,
+        ..MetricKey::default()
+    };
+    let icmp = MetricKey {
+        proto: 1,
+        dst_port: 0,
+        ..inbound
+    };
+    let arp = MetricKey {
+        kind: series_kind::NON_IP,
+        ..MetricKey::default()
+    };
+    let ipv6_off = MetricKey {
+        kind: series_kind::IPV6_OFF,
+        ..MetricKey::default()
+    };
+    let other = MetricKey {
+        kind: series_kind::OTHER,
+        ..MetricKey::default()
+    };
+    let mut few = MetricValue::default();
+    (few.recv.packets, few.recv.bytes) = (1, 60);
+    let mut overflowed = few;
+    overflowed.requests.unknown = 1;
+    overflowed.requests.http1 = 2;
+    // Read after the requests, one has ended of those that came between.
+    overflowed.ended = 4;
+
+    let response = |series, status, protocol, grpc_status, responses| {
+        let key = RequestKey {
+            series,
+            status,
+            protocol,
+            grpc_status,
+            ..RequestKey::default()
+        };
+        (key, RequestValue { responses })
+    };
+    let mut histogram = Histogram::default();
+    histogram.buckets[..5].copy_from_slice(&[1, 0, 2, 0, 4]);
+    histogram.sum_ns = 61_500_000_000;
+    let latency = LatencyKey {
+        port: 80,
+        direction: direction::INBOUND,
+        protocol: protocol::HTTP1,
+        status_class: 2,
+        ..LatencyKey::default()
+    };
+    let full = LatencyKey {
+        peer: v4([10, 1, 0, 2]),
+        direction: direction::OUTBOUND,
+        status_class: 0,
+        route: 3,
+        ..latency
+    };
+    let handshake = HandshakeKey {
+        port: 80,
+        direction: direction::INBOUND,
+        ..HandshakeKey::default()
+    };
+    let handshake_other = HandshakeKey {
+        kind: series_kind::OTHER,
+        ..HandshakeKey::default()
+    };
+    let pair = |duration, ttfb| LatencyPair { duration, ttfb };
+    let both = LatencyValue {
+        buckets: histogram.buckets.map(|n| pair(n, n)),
+        sum_ns: pair(histogram.sum_ns, histogram.sum_ns),
+    };
+    let durations = LatencyValue {
+        buckets: histogram.buckets.map(|n| pair(n, 0)),
+        sum_ns: pair(histogram.sum_ns, 0),
+    };
+    let resolver = DnsKey {
+        server: v4([10, 0, 0, 10]),
+        direction: direction::OUTBOUND,
+        ..DnsKey::default()
+    };
+    let servers = DnsKey {
+        kind: series_kind::OTHER,
+        ..DnsKey::default()
+    };
+    let few_dns = DnsValue {
+        queries: 1,
+        unsolicited: 4,
+        ..DnsValue::default()
+    };
+    let mut dns = DnsValue {
+        queries: 16,
+        unsolicited: 3,
+        truncated: 1,
+        duration: histogram,
+        ..DnsValue::default()
+    };
+    (
+        dns.answers[0],
+        dns.answers[3],
+        dns.answers[16],
+        dns.answers[31],
+    ) = (5, 2, 1, 1);
+    dns.unanswered.timeout = 2;
+    dns.unanswered.retried = 3;
+    dns.unanswered.evicted = 1;
+    Snapshot {
+        info: info(),
+        counters: Counters {
+            metrics_overflow: 7,
+            untracked: 1,
+            ..Counters::default()
+        },
+        metrics: vec![
+            (inbound, value),
+            (outbound, few),
+            (icmp, few),
+            (arp, few),
+            (ipv6_off, few),
+            (other, overflowed),
+        ],
+        asked: vec![],
+        routes: [(3, "/users/{id}".to_string())].into(),
+        requests: vec![
+            response(inbound, 200, protocol::HTTP1, GRPC_STATUS_NONE, 95),
+            response(inbound, 0, protocol::HTTP1, GRPC_STATUS_NONE, 1),
+            response(
+                inbound,
+                STATUS_OTHER,
+                protocol::UNKNOWN,
+                GRPC_STATUS_NONE,
+                1,
+            ),
+            response(inbound, 200, protocol::GRPC, 14, 1),
+            response(inbound, 404, protocol::HTTP1, GRPC_STATUS_NONE, 0),
+            response(other, STATUS_OTHER, 0, 0, 3),
+        ],
+        latency: vec![(latency, both), (full, durations)],
+        handshake: vec![
+            (
+                handshake,
+                HandshakeValue {
+                    rtt: histogram,
+                    ..HandshakeValue::default()
+                },
+            ),
+            (
+                handshake_other,
+                HandshakeValue {
+                    duration: histogram,
+                    ..HandshakeValue::default()
+                },
+            ),
+        ],
+        dns: vec![
+            (resolver, dns),
+            (DnsKey::default(), DnsValue::default()),
+            (servers, few_dns),
+        ],
+        entries: Entries {
+            metrics: 6,
+            requests: 6,
+            latency: 2,
+            handshake: 2,
+            dns: 3,
+        },
+        way: Way::Iterator,
+        took: Duration::ZERO,
+    }
+}
+
+#[test]
+fn golden() {
+    let text = text_with(
+        Ok(Arc::new(snapshot())),
+        Some(Ok(proxied::tests::snapshot())),
+    );
+    let varies = [
+        "process_",
+        "linkerd_ebpf_kernel_info{",
+        "linkerd_ebpf_scrape_duration_seconds ",
+    ];
+    let lines = text
+        .lines()
+        .filter(|line| !varies.iter().any(|name| line.starts_with(name)));
+    let lines: Vec<&str> = lines.collect();
+    let golden = include_str!("golden.txt");
+    let golden = golden.replace("VERSION", env!("CARGO_PKG_VERSION"));
+    for (line, golden) in lines.iter().zip(golden.lines()) {
+        assert_eq!(*line, golden);
+    }
+    assert_eq!(lines.len(), golden.lines().count());
+}
+
+#[test]
+fn without_maps_it_speaks_of_itself() {
+    let text = text(Err("waiting for \"metricd-init\"".into()));
+    assert_eq!(
+        lines(&text, "linkerd_ebpf_up"),
+        [r#"linkerd_ebpf_up{reason="waiting for \"metricd-init\""} 0"#]
+    );
+    let names: Vec<&str> = lines(&text, "")
+        .iter()
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "linkerd_ebpf_up",
+            "linkerd_ebpf_build_info",
+            "linkerd_ebpf_kernel_info",
+            "process_cpu_seconds_total",
+            "process_resident_memory_bytes",
+            "linkerd_ebpf_scrape_duration_seconds",
+        ]
+    );
+}
+
+#[test]
+fn a_proxy_is_shown_without_maps_and_the_maps_without_a_proxy() {
+    let text = text_with(Err("no".into()), Some(Ok(proxied::tests::snapshot())));
+    assert_eq!(
+        lines(&text, "linkerd_proxy_l7_up"),
+        ["linkerd_proxy_l7_up 1"]
+    );
+    assert_eq!(lines(&text, "linkerd_proxy_requests_total").len(), 4);
+    let text = text_with(Ok(Arc::new(snapshot())), Some(Err("not yet".into())));
+    assert_eq!(
+        lines(&text, "linkerd_proxy_l7"),
+        ["linkerd_proxy_l7_up{reason=\"not yet\"} 0"]
+    );
+    assert!(text.contains("\nlinkerd_ebpf_up 1\n"));
+}
+
+#[test]
+fn pieces_end_with_a_line_and_make_up_the_whole() {
+    let snapshot = Arc::new(peers(1000));
+    let pieces: Vec<Vec<u8>> = Exposition::new(Ok(snapshot), None).collect();
+    assert!(pieces.len() > 20);
+    for piece in &pieces {
+        assert!(piece.ends_with(b"\n"));
+        assert!(piece.len() < Exposition::PIECE + (8 << 10));
+    }
+    let text = String::from_utf8(pieces.concat()).unwrap();
+    for family in FAMILIES {
+        let header = format!("# TYPE {} ", family.name);
+        assert!(text.matches(&header).count() <= 1, "{header}");
+    }
+    assert_eq!(lines(&text, "linkerd_ebpf_bytes_total").len(), 2000);
+    let mut unique: Vec<&str> = lines(&text, "")
+        .iter()
+        .filter_map(|line| Some(line.rsplit_once(' ')?.0))
+        .collect();
+    let all = unique.len();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), all, "a series appears twice");
+}
+
+#[test]
+fn unknown_enumerators_are_shown_not_fatal() {
+    let key = MetricKey {
+        direction: 99,
+        kind: 99,
+        proto: 255,
+        ..MetricKey::default()
+    };
+    let request = RequestKey {
+        series: key,
+        status: 999,
+        protocol: 99,
+        grpc_status: 99,
+        ..RequestKey::default()
+    };
+    let mut info = info();
+    info.bounds = u32::MAX;
+    let latency = LatencyKey {
+        status_class: 200,
+        kind: 77,
+        ..LatencyKey::default()
+    };
+    let pair = LatencyPair {
+        duration: u64::MAX,
+        ttfb: u64::MAX,
+    };
+    let value = LatencyValue {
+        buckets: [pair; crate::abi::BUCKETS],
+        sum_ns: pair,
+    };
+    let text = text(Ok(Arc::new(Snapshot {
+        info,
+        metrics: vec![(key, MetricValue::default())],
+        requests: vec![(request, RequestValue { responses: 1 })],
+        latency: vec![(latency, value)],
+        ..Snapshot::default()
+    })));
+    assert!(text.contains(r#"direction="unknown",src_ip="",dst_ip="",src_port="",dst_port="",proto="255",protocol="unknown",status="999",grpc_status="99",route=""} 1"#));
+}

@@ -1,0 +1,430 @@
+//! The records of the pinned maps, read like files: no `bpf()` call, no capability, and maps that
+//! were replaced since the last reading are found by themselves.
+//!
+//! There are two ways. Where the kernel takes programs of the type TRACING, metricd-init pins an
+//! iterator beside each map, which writes the map's raw records to whoever reads it. Elsewhere the
+//! map's own pin is read, of which the kernel makes text: [`crate::read::text`] makes the records that an
+//! iterator would write of it. What comes behind is one piece of code for both.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{ErrorKind, Read},
+    path::{Path, PathBuf},
+};
+
+use crate::abi::{
+    self, Counters, Declared, DnsKey, DnsValue, FIRST_AS_TEXT, FIRST_LAYOUT, FIRST_WITH_MORE,
+    HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyKey, LatencyValue, Layout,
+    MetricKey, MetricValue, PROOF, RequestKey, RequestValue, RouteEntry, Truncated,
+};
+use crate::kernel::maps::{
+    COUNTERS, DNS, EXPORTED, HANDSHAKE, INFO, LATENCY, LATENCY_MORE, METRICS, METRICS_MORE,
+    REQUESTS, REQUESTS_MORE, ROUTES, iter_path, text_path,
+};
+use crate::kernel::options::ReadBy;
+use crate::read::text::{self, Form, Shape};
+use crate::read::unreadable::Unreadable;
+
+/// How a map is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// By a pinned iterator over it.
+    #[default]
+    Iterator,
+    /// As the text that bpffs makes of it.
+    Text,
+}
+
+impl Way {
+    /// The way in which an epoch is to be read: by iterators if it has them, unless another way is
+    /// asked for.
+    pub fn of(epoch: &Path, by: ReadBy) -> Self {
+        match by {
+            ReadBy::Iterator => Self::Iterator,
+            ReadBy::Text => Self::Text,
+            ReadBy::Auto if iter_path(epoch, INFO).exists() => Self::Iterator,
+            ReadBy::Auto => Self::Text,
+        }
+    }
+
+    /// The value of the label `read`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Iterator => "iterator",
+            Self::Text => "text",
+        }
+    }
+
+    /// The file that has a map's records, in the folder of an epoch.
+    fn path(self, epoch: &Path, map: &str) -> PathBuf {
+        match self {
+            Self::Iterator => iter_path(epoch, map),
+            Self::Text => text_path(epoch, map),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File, Unreadable> {
+    File::open(path).map_err(|error| Unreadable::new("opening", path, error))
+}
+
+/// The keys and values of a map, with what tells one of the two from the next as text.
+struct Table<'a> {
+    map: &'a str,
+    /// Bytes of a value.
+    value_size: u32,
+    shape: Shape,
+}
+
+impl<'a> Table<'a> {
+    fn plain(map: &'a str, value_size: u32) -> Self {
+        Self {
+            map,
+            value_size,
+            shape: Shape::Plain,
+        }
+    }
+}
+
+/// struct metric_entry: `pad`, `pad2` and `check` are behind the value.
+const METRIC_ENTRY: Shape = Shape::Entry {
+    between: 0,
+    behind: 3,
+};
+/// struct request_entry: `latency` and `check` are before the value.
+const REQUEST_ENTRY: Shape = Shape::Entry {
+    between: 2,
+    behind: 0,
+};
+/// struct latency_entry: `pad` and `check` are before the value.
+const LATENCY_ENTRY: Shape = Shape::Entry {
+    between: 2,
+    behind: 0,
+};
+
+/// Reads the maps of an epoch, one after the other through the same buffer.
+pub struct Reader<'a> {
+    epoch: &'a Path,
+    way: Way,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Reader<'a> {
+    /// A read of an iterator gives up to 8 pages, whatever room there is beyond. It is also the
+    /// longest line of text.
+    const BUFFER: usize = 64 << 10;
+    /// How often a map is read as text until no key in it was being written. Programs write a key once
+    /// in its life, within nanoseconds, and the kernel reads it within microseconds.
+    const TRIES: usize = 16;
+
+    /// Lets `read` have an epoch's maps. If metricd-init takes away the iterators meanwhile, it has them
+    /// once more as text, which they always can be read as.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn each_way<T>(
+        epoch: &'a Path,
+        by: ReadBy,
+        read: impl Fn(&mut Self) -> Result<T, Unreadable>,
+    ) -> Result<T, Unreadable> {
+        let with = |way| {
+            read(&mut Self {
+                epoch,
+                way,
+                buffer: vec![0; Self::BUFFER],
+            })
+        };
+        let way = Way::of(epoch, by);
+        let has_iterators = || iter_path(epoch, INFO).exists();
+        match with(way) {
+            Err(gone @ Unreadable::Waiting { .. })
+                if by == ReadBy::Auto && way == Way::Iterator =>
+            {
+                match with(Way::Text) {
+                    // Of an earlier version, or not whole.
+                    Err(Unreadable::NoText { .. } | Unreadable::Waiting { .. }) => Err(gone),
+                    result => result,
+                }
+            }
+            // Of an earlier version, whose maps can't be read as text: it always has iterators.
+            Err(Unreadable::NoText { .. }) if has_iterators() => with(Way::Iterator),
+            Err(Unreadable::Waiting { path })
+                if by == ReadBy::Iterator && text_path(epoch, INFO).exists() =>
+            {
+                Err(Unreadable::NoIterators { path })
+            }
+            result => result,
+        }
+    }
+
+    pub fn way(&self) -> Way {
+        self.way
+    }
+
+    fn path(&self, map: &str) -> PathBuf {
+        self.way.path(self.epoch, map)
+    }
+
+    /// What there is to know before anything else can be read.
+    ///
+    /// # Errors
+    /// [`Unreadable`], likewise for all that is read.
+    pub fn info(&mut self) -> Result<Info, Unreadable> {
+        let path = self.path(INFO);
+        let (layout, size) = match self.way {
+            Way::Iterator => self.info_head(&path)?,
+            Way::Text => self.info_head_of_text(&path)?,
+        };
+        match (self.way, layout) {
+            // metricd-init writes it last.
+            (_, 0) => return Err(Unreadable::Waiting { path }),
+            (_, found) if found < FIRST_LAYOUT => return Err(Unreadable::Layout { path, found }),
+            (Way::Text, found) if found < FIRST_AS_TEXT => {
+                return Err(Unreadable::NoText { path, found });
+            }
+            _ => {}
+        }
+        let info: Info = self.single(INFO, size, layout == LAYOUT_VERSION)?;
+        if self.way == Way::Text && info.proof != PROOF {
+            let error = text::Error::Unproved;
+            return Err(Unreadable::Text { path, error });
+        }
+        Ok(info)
+    }
+
+    /// Layout and size of the info: another layout may have another size.
+    fn info_head(&mut self, path: &Path) -> Result<(u32, u32), Unreadable> {
+        let mut head = [0; 4 * u32::SIZE];
+        match open(path)?.read_exact(&mut head) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Err(Unreadable::Waiting { path: path.into() });
+            }
+            Err(error) => return Err(Unreadable::new("reading", path, error)),
+        }
+        let [_, layout, _, size] = <[u32; 4]>::read(&mut head.as_slice()).unwrap_or_default();
+        Ok((layout, size))
+    }
+
+    /// Layouts that can't be read as text have characters behind these numbers, so the rest of the line
+    /// is left alone here.
+    fn info_head_of_text(&mut self, path: &Path) -> Result<(u32, u32), Unreadable> {
+        let unreadable = |error| match error {
+            text::Error::Io(error) => Unreadable::new("reading", path, error),
+            error => Unreadable::Text {
+                path: path.into(),
+                error,
+            },
+        };
+        text::head(open(path)?, &mut self.buffer)
+            .map(|[layout, _, size]| (layout, size))
+            .map_err(unreadable)
+    }
+
+    pub fn counters(&mut self, info: &Info) -> Result<Counters, Unreadable> {
+        self.single(COUNTERS, info.counters_size, is_known(info))
+    }
+
+    pub fn metrics(&mut self, info: &Info) -> Result<Vec<(MetricKey, MetricValue)>, Unreadable> {
+        self.both(
+            info,
+            [METRICS, METRICS_MORE],
+            info.metrics_size,
+            METRIC_ENTRY,
+        )
+    }
+
+    /// Responses, and requests by route.
+    pub fn requests(&mut self, info: &Info) -> Result<Vec<(RequestKey, RequestValue)>, Unreadable> {
+        self.both(
+            info,
+            [REQUESTS, REQUESTS_MORE],
+            info.requests_size,
+            REQUEST_ENTRY,
+        )
+    }
+
+    pub fn latency(&mut self, info: &Info) -> Result<Vec<(LatencyKey, LatencyValue)>, Unreadable> {
+        self.both(
+            info,
+            [LATENCY, LATENCY_MORE],
+            info.latency_size,
+            LATENCY_ENTRY,
+        )
+    }
+
+    pub fn handshake(
+        &mut self,
+        info: &Info,
+    ) -> Result<Vec<(HandshakeKey, HandshakeValue)>, Unreadable> {
+        let table = Table::plain(HANDSHAKE, info.handshake_size);
+        self.records(&table, is_known(info))
+    }
+
+    pub fn dns(&mut self, info: &Info) -> Result<Vec<(DnsKey, DnsValue)>, Unreadable> {
+        match info.dns_size {
+            0 => Ok(Vec::new()),
+            size => self.records(&Table::plain(DNS, size), is_known(info)),
+        }
+    }
+
+    pub fn routes(&mut self, info: &Info) -> Result<BTreeMap<u16, String>, Unreadable> {
+        if info.routes == 0 {
+            return Ok(BTreeMap::new());
+        }
+        let table = Table::plain(ROUTES, RouteEntry::SIZE as u32);
+        let records: Vec<(u32, RouteEntry)> = self.records(&table, true)?;
+        Ok(records
+            .iter()
+            // As text there are unused ones, too.
+            .filter(|(_, entry)| entry.text[0] != 0)
+            .map(|(number, entry)| (*number as u16, entry.path()))
+            .collect())
+    }
+
+    /// Whether everything is there that reading takes.
+    pub fn probe(&mut self) -> Result<(), Unreadable> {
+        let info = self.info()?;
+        for map in EXPORTED {
+            let is_there = match map {
+                DNS => info.dns_size > 0,
+                METRICS_MORE | REQUESTS_MORE | LATENCY_MORE => info.layout >= FIRST_WITH_MORE,
+                _ => true,
+            };
+            if is_there {
+                open(&self.path(map))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of a map and of the one behind it, where there is one.
+    fn both<K: Declared, V: Declared>(
+        &mut self,
+        info: &Info,
+        [map, more]: [&str; 2],
+        value_size: u32,
+        shape: Shape,
+    ) -> Result<Vec<(K, V)>, Unreadable> {
+        let table = |map| Table {
+            map,
+            value_size,
+            shape,
+        };
+        let mut records = self.records(&table(map), is_known(info))?;
+        if info.layout >= FIRST_WITH_MORE {
+            records.extend(self.records(&table(more), is_known(info))?);
+        }
+        Ok(records)
+    }
+
+    /// The value of an array of one.
+    fn single<V: Declared>(
+        &mut self,
+        map: &str,
+        value_size: u32,
+        known: bool,
+    ) -> Result<V, Unreadable> {
+        let records: Vec<(u32, V)> = self.records(&Table::plain(map, value_size), known)?;
+        match records.into_iter().next() {
+            Some((_, value)) => Ok(value),
+            None => Err(Unreadable::Truncated {
+                path: self.path(map),
+                error: Truncated {
+                    record: u32::SIZE + V::SIZE,
+                    left: 0,
+                },
+            }),
+        }
+    }
+
+    /// All records of a map. `known` is whether it is of the layout that this version writes.
+    fn records<K: Declared, V: Declared>(
+        &mut self,
+        table: &Table,
+        known: bool,
+    ) -> Result<Vec<(K, V)>, Unreadable> {
+        let path = self.path(table.map);
+        // Of a size that no map of ours has, none is whole.
+        let value_size = table.value_size.min(Self::BUFFER as u32 / 2) as usize;
+        match self.way {
+            Way::Iterator => self.of_iterator(&path, value_size),
+            Way::Text => {
+                let form = Form::new::<K, V>(table.shape, value_size, known);
+                self.of_text(&path, &form)
+            }
+        }
+    }
+
+    /// Decodes while reading, so that the raw bytes of a large map are never there as a whole.
+    fn of_iterator<K: Declared, V: Declared>(
+        &mut self,
+        path: &Path,
+        value_size: usize,
+    ) -> Result<Vec<(K, V)>, Unreadable> {
+        let mut file = open(path)?;
+        let mut records = Vec::new();
+        let mut left = 0;
+        loop {
+            let read = match file.read(&mut self.buffer[left..]) {
+                Ok(0) => break,
+                Ok(read) => read,
+                // The kernel says "again" after a million entries without output.
+                Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
+                    continue;
+                }
+                Err(error) => return Err(Unreadable::new("reading", path, error)),
+            };
+            let filled = left + read;
+            left = abi::read_records(&self.buffer[..filled], value_size, &mut records).len();
+            self.buffer.copy_within(filled - left..filled, 0);
+        }
+        match left {
+            0 => Ok(records),
+            left => Err(Unreadable::Truncated {
+                path: path.into(),
+                error: Truncated {
+                    record: K::SIZE + value_size,
+                    left,
+                },
+            }),
+        }
+    }
+
+    fn of_text<K: Declared, V: Declared>(
+        &mut self,
+        path: &Path,
+        form: &Form,
+    ) -> Result<Vec<(K, V)>, Unreadable> {
+        let value_size = form.record() - K::SIZE;
+        for _ in 0..Self::TRIES {
+            let mut records = Vec::new();
+            let read = form.read(open(path)?, &mut self.buffer, |record| {
+                abi::read_records(record, value_size, &mut records);
+            });
+            match read {
+                Ok(()) => return Ok(records),
+                Err(text::Error::Torn) => {}
+                Err(text::Error::Io(error)) => {
+                    return Err(Unreadable::new("reading", path, error));
+                }
+                Err(error) => {
+                    let path = path.into();
+                    return Err(Unreadable::Text { path, error });
+                }
+            }
+        }
+        Err(Unreadable::Text {
+            path: path.into(),
+            error: text::Error::Torn,
+        })
+    }
+}
+
+/// Whether maps are of the layout that this version writes.
+fn is_known(info: &Info) -> bool {
+    info.layout == LAYOUT_VERSION
+}

@@ -1,0 +1,334 @@
+//! What the pinned maps hold, made of the records that [`crate::read::records`] reads.
+//!
+//! Each set of maps, an epoch, has a folder of its own ([`pins::epochs`]). Connections go on in the
+//! newest; what they counted before stays in those before it. So what is exported is the sum.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::abi::{
+    BUCKETS, Counters, DnsKey, DnsValue, HandshakeKey, HandshakeValue, Histogram, Info, LatencyKey,
+    LatencyValue, Merge, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER,
+    STATUS_REQUESTS, route, series_kind,
+};
+use crate::kernel::maps::{INFO, text_path};
+use crate::kernel::options::ReadBy;
+use crate::kernel::pins;
+use crate::read::records::{Reader, Way};
+use crate::read::unreadable::Unreadable;
+
+/// What the maps held at one time.
+///
+/// Entries are sorted by key, each key is there once, and what did not fit is one entry, the last.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub info: Info,
+    pub counters: Counters,
+    pub metrics: Vec<(MetricKey, MetricValue)>,
+    /// Responses.
+    pub requests: Vec<(RequestKey, RequestValue)>,
+    /// Requests by route, where they are told apart.
+    pub asked: Vec<(RequestKey, RequestValue)>,
+    /// The paths of routes.
+    pub routes: BTreeMap<u16, String>,
+    pub latency: Vec<(LatencyKey, LatencyValue)>,
+    pub handshake: Vec<(HandshakeKey, HandshakeValue)>,
+    pub dns: Vec<(DnsKey, DnsValue)>,
+    /// How many entries each map held.
+    pub entries: Entries,
+    /// How the newest epoch was read.
+    pub way: Way,
+    /// How long reading took.
+    pub took: Duration,
+}
+
+/// How many entries each map held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    pub metrics: usize,
+    pub requests: usize,
+    pub latency: usize,
+    pub handshake: usize,
+    pub dns: usize,
+}
+
+impl Snapshot {
+    /// Reads all maps that are pinned in `pin_dir`, and blocks for that long. An entry takes some 1 µs
+    /// by iterators, and some 10 µs as text.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable`], when one of the maps is: there is no half a snapshot.
+    pub fn read(pin_dir: &Path, by: ReadBy) -> Result<Self, Unreadable> {
+        let start = Instant::now();
+        // In the order in which the programs fill them.
+        let mut snapshots = Vec::new();
+        for (_, epoch) in epochs(pin_dir)? {
+            snapshots.push(Reader::each_way(&epoch, by, Self::of_epoch)?);
+        }
+        let mut snapshot = snapshots.pop().unwrap_or_default();
+        for earlier in snapshots {
+            snapshot.merge(earlier);
+        }
+        snapshot.took = start.elapsed();
+        Ok(snapshot)
+    }
+
+    fn of_epoch(reader: &mut Reader) -> Result<Self, Unreadable> {
+        let info = reader.info()?;
+        let counters = reader.counters(&info)?;
+        let mut metrics = reader.metrics(&info)?;
+        let mut requests = reader.requests(&info)?;
+        let mut asked: Vec<_> = requests
+            .extract_if(.., |(key, _)| key.status == STATUS_REQUESTS)
+            .collect();
+        let mut latency = reader.latency(&info)?;
+        let mut handshake = reader.handshake(&info)?;
+        let mut dns = reader.dns(&info)?;
+        // Behind all that may refer to them.
+        let routes = reader.routes(&info)?;
+        let entries = Entries {
+            metrics: tidy(&mut metrics),
+            requests: tidy(&mut requests) + tidy(&mut asked),
+            latency: tidy(&mut latency),
+            handshake: tidy(&mut handshake),
+            dns: tidy(&mut dns),
+        };
+        Ok(Self {
+            info,
+            counters,
+            metrics,
+            requests,
+            asked,
+            routes,
+            latency,
+            handshake,
+            dns,
+            entries,
+            way: reader.way(),
+            took: Duration::ZERO,
+        })
+    }
+
+    /// Adds what an earlier epoch holds.
+    fn merge(&mut self, mut earlier: Self) {
+        self.counters.merge(&earlier.counters);
+        let numbers = self.adopt_routes(&earlier.routes);
+        let renumber = |number: &mut u16| *number = *numbers.get(number).unwrap_or(number);
+        for (key, _) in earlier.requests.iter_mut().chain(&mut earlier.asked) {
+            renumber(&mut key.route);
+        }
+        for (key, _) in &mut earlier.latency {
+            renumber(&mut key.route);
+        }
+        let (from, to) = (earlier.info.bounds_ns(), self.info.bounds_ns());
+        if from != to {
+            let places = places(from, to);
+            for (_, value) in &mut earlier.latency {
+                value.buckets = moved(&value.buckets, &places);
+            }
+            for (_, value) in &mut earlier.handshake {
+                for Histogram { buckets, .. } in [&mut value.duration, &mut value.rtt] {
+                    *buckets = moved(buckets, &places);
+                }
+            }
+            for (_, DnsValue { duration, .. }) in &mut earlier.dns {
+                duration.buckets = moved(&duration.buckets, &places);
+            }
+        }
+        add_up(&mut self.metrics, earlier.metrics);
+        add_up(&mut self.requests, earlier.requests);
+        add_up(&mut self.asked, earlier.asked);
+        add_up(&mut self.latency, earlier.latency);
+        add_up(&mut self.handshake, earlier.handshake);
+        add_up(&mut self.dns, earlier.dns);
+    }
+
+    /// Gives the routes of another epoch the numbers that they have here, or free ones. Returns
+    /// those that are not the same.
+    fn adopt_routes(&mut self, theirs: &BTreeMap<u16, String>) -> BTreeMap<u16, u16> {
+        let ours: BTreeMap<&str, u16> = self
+            .routes
+            .iter()
+            .map(|(number, path)| (path.as_str(), *number))
+            .collect();
+        let mut numbers = BTreeMap::new();
+        let mut new = Vec::new();
+        let mut free = (1..=route::MAX as u16).filter(|n| !self.routes.contains_key(n));
+        for (number, path) in theirs {
+            let here = ours.get(path.as_str()).copied().unwrap_or_else(|| {
+                let here = free.next().unwrap_or(route::OTHER);
+                new.push((here, path.clone()));
+                here
+            });
+            if here != *number {
+                numbers.insert(*number, here);
+            }
+        }
+        self.routes.extend(new);
+        numbers
+    }
+}
+
+/// The folders of the epochs, the newest last.
+fn epochs(pin_dir: &Path) -> Result<Vec<(u32, PathBuf)>, Unreadable> {
+    let epochs = pins::epochs(pin_dir).map_err(|e| Unreadable::new("listing", pin_dir, e))?;
+    if epochs.is_empty() {
+        if let Some(reason) = pins::failure(pin_dir) {
+            return Err(Unreadable::Failed { reason });
+        }
+        return Err(Unreadable::Waiting {
+            path: text_path(&pins::epoch(pin_dir, 1), INFO),
+        });
+    }
+    Ok(epochs)
+}
+
+/// Into which of `to` the buckets of other bounds go: the first that is not below. So what is said
+/// to be at most so much is.
+fn places(from: &[u64], to: &[u64]) -> [usize; BUCKETS] {
+    std::array::from_fn(|i| match from.get(i) {
+        Some(bound) => to.partition_point(|other| other < bound),
+        None => to.len(),
+    })
+}
+
+fn moved<T: Merge + Copy + Default>(
+    buckets: &[T; BUCKETS],
+    places: &[usize; BUCKETS],
+) -> [T; BUCKETS] {
+    let mut moved = [T::default(); BUCKETS];
+    for (bucket, place) in buckets.iter().zip(places) {
+        moved[*place].merge(bucket);
+    }
+    moved
+}
+
+/// Whether [`Snapshot::read`] would find what it needs, for far less work.
+///
+/// # Errors
+///
+/// [`Unreadable`] as there.
+pub fn probe(pin_dir: &Path, by: ReadBy) -> Result<(), Unreadable> {
+    for (_, epoch) in epochs(pin_dir)? {
+        Reader::each_way(&epoch, by, Reader::probe)?;
+    }
+    Ok(())
+}
+
+/// Sorts by key, and makes sure that nothing appears twice: neither an entry, since the kernel
+/// shows one again when its neighbour in the bucket was added between two reads, nor the labels of
+/// what did not fit, of which the maps may hold several entries. Returns how many entries there
+/// were.
+fn tidy<K: Key, V: Merge>(records: &mut Vec<(K, V)>) -> usize {
+    records.sort_unstable_by_key(|(key, _)| *key);
+    records.dedup_by_key(|(key, _)| *key);
+    let entries = records.len();
+    let mut other: Option<V> = None;
+    for (_, value) in records.extract_if(.., |(key, _)| key.is_other()) {
+        match &mut other {
+            Some(sum) => sum.merge(&value),
+            None => other = Some(value),
+        }
+    }
+    records.extend(other.map(|value| (K::other(), value)));
+    entries
+}
+
+/// Adds the records of an earlier epoch; both are tidy, and so is the sum.
+fn add_up<K: Key, V: Merge>(records: &mut Vec<(K, V)>, earlier: Vec<(K, V)>) {
+    records.extend(earlier);
+    // What did not fit comes last.
+    records.sort_by_key(|(key, _)| (key.is_other(), *key));
+    records.dedup_by(|(key, value), (kept, sum)| {
+        let same = key == kept;
+        if same {
+            sum.merge(value);
+        }
+        same
+    });
+}
+
+trait Key: Copy + Ord {
+    fn is_other(&self) -> bool;
+
+    /// The one entry for what did not fit.
+    fn other() -> Self;
+}
+
+impl Key for MetricKey {
+    fn is_other(&self) -> bool {
+        self.kind == series_kind::OTHER
+    }
+
+    fn other() -> Self {
+        Self {
+            kind: series_kind::OTHER,
+            ..Self::default()
+        }
+    }
+}
+
+impl Key for RequestKey {
+    fn is_other(&self) -> bool {
+        self.series.is_other()
+    }
+
+    fn other() -> Self {
+        Self {
+            series: MetricKey::other(),
+            status: STATUS_OTHER,
+            ..Self::default()
+        }
+    }
+}
+
+impl Key for LatencyKey {
+    fn is_other(&self) -> bool {
+        self.kind == series_kind::OTHER
+    }
+
+    fn other() -> Self {
+        Self {
+            kind: series_kind::OTHER,
+            ..Self::default()
+        }
+    }
+}
+
+impl Key for HandshakeKey {
+    fn is_other(&self) -> bool {
+        self.kind == series_kind::OTHER
+    }
+
+    fn other() -> Self {
+        Self {
+            kind: series_kind::OTHER,
+            ..Self::default()
+        }
+    }
+}
+
+impl Key for DnsKey {
+    fn is_other(&self) -> bool {
+        self.kind == series_kind::OTHER
+    }
+
+    fn other() -> Self {
+        Self {
+            kind: series_kind::OTHER,
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+#[cfg(test)]
+mod tests;
