@@ -1,6 +1,6 @@
 //! The two containers and the volumes.
 //!
-//! The rights are the least that work, as docs/principles.md shows.
+//! The rights are the least that work, as docs/journal.md shows.
 
 use serde_json::{Map, Value, json};
 
