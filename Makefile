@@ -42,7 +42,7 @@ image-root:
 		install -D "$$library" "$(IMAGE)$$library"; done
 
 test: setup setup-test setup-python setup-helm build bpffs ## All tests, with everything they need (about 20 minutes)
-	$(SUDO) env FUZZ_SECONDS=60 cargo test --locked
+	$(SUDO) env FUZZ_SECONDS=60 cargo test --locked --workspace
 	$(SUDO) BIN_DIR=$(BIN) PYTHON=$(PYTHON)/bin/python tests/pods/run
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/containerd
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
@@ -55,7 +55,7 @@ test-long: setup setup-test setup-python build bpffs ## The tests at a larger si
 	$(SUDO) env METRICD_TEST_REQUESTS=1000000 METRICD_TEST_PAIRS=1000000 PROPTEST_CASES=10000 \
 		METRICD_TEST_UPGRADES=20 METRICD_TEST_KILLS=all METRICD_TEST_RANDOM_KILLS=300 METRICD_TEST_PODS=1000 \
 		METRICD_TEST_L7_KILLS=1000 \
-		cargo test --locked -- --include-ignored
+		cargo test --locked --workspace -- --include-ignored
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 6.1 6.12 newest {5.10,6.1,6.12,newest}+{text,nobtf}
 
 test-kernels: setup setup-test build ## The binaries on other kernels, under QEMU: KERNELS="5.10 6.1 6.12 newest"
@@ -83,9 +83,9 @@ fuzz: setup ## Fuzz what is fed to the programs and what user space decodes: FUZ
 		cargo test --locked --profile fuzz --test fuzz
 
 lint: setup ## Formatting and lints of both languages
-	clang-format --dry-run --Werror $(shell find bpf benches -name "*.[ch]")
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	clang-format --dry-run --Werror $(shell find bpf benches l7/bpf -name "*.[ch]")
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 bench: setup setup-test setup-python build bench-build bpffs ## What it costs: per packet, per scrape, and side by side with others (hours; PAIRS=20): docs/benchmarks.md
 	$(SUDO) cargo bench --locked

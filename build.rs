@@ -39,11 +39,10 @@ fn main() -> Result<()> {
 }
 
 /// The objects, and where a hash of one is left that tells its programs from those of another build.
-const OBJECTS: [(&str, Option<&str>); 4] = [
+const OBJECTS: [(&str, Option<&str>); 3] = [
     ("metricd", Some("METRICD_OBJECT")),
     ("redirect", Some("METRICD_REDIRECT_OBJECT")),
     ("iterators", None),
-    ("l7", None),
 ];
 
 /// What is loaded by benches alone, and the object that it becomes.

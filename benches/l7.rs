@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use metricd::l7::{Protocol, Recorder, Request};
+use metricd_l7::{Protocol, Recorder, Request};
 
 const ROUNDS: usize = 200;
 /// Requests a round.

@@ -10,7 +10,6 @@
 #include <bpf/bpf_helpers.h>
 
 #include "layout/abi.h"
-#include "layout/l7.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -64,7 +63,6 @@ PLAIN_ITERATOR(iter_handshake, struct handshake_key, struct handshake_value)
 PLAIN_ITERATOR(iter_dns, struct dns_key, struct dns_value)
 PLAIN_ITERATOR(iter_counters, __u32, struct counters)
 PLAIN_ITERATOR(iter_info, __u32, struct info)
-PLAIN_ITERATOR(iter_l7, __u32, struct l7_element)
 
 ITERATOR(iter_route)
 {

@@ -10,7 +10,6 @@ pub mod abi;
 pub mod cli;
 pub mod cluster;
 pub mod kernel;
-pub mod l7;
 pub mod lifecycle;
 pub mod logging;
 pub mod read;
@@ -30,13 +29,7 @@ mod iterators_skel {
     include!(concat!(env!("OUT_DIR"), "/iterators.skel.rs"));
 }
 
-/// The same from bpf/l7.bpf.c.
-#[allow(unsafe_code, clippy::all)]
-mod l7_skel {
-    include!(concat!(env!("OUT_DIR"), "/l7.skel.rs"));
-}
-
-/// The one from bpf/redirect.bpf.c.
+/// The skeleton of bpf/redirect.bpf.c.
 #[allow(unsafe_code, clippy::all)]
 mod redirect_skel {
     include!(concat!(env!("OUT_DIR"), "/redirect.skel.rs"));

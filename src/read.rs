@@ -3,6 +3,7 @@
 
 pub mod diagnose;
 pub mod prometheus;
+pub mod proxy;
 pub mod records;
 pub mod samples;
 pub mod snapshot;

@@ -11,7 +11,7 @@ use hyper::{Request, Response, StatusCode, Uri, Version};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use metricd::l7::{self, Protocol, Recorder};
+use metricd_l7::{self as l7, Protocol, Recorder};
 
 use crate::destination::Destination;
 use crate::recorded::{Counted, Recorded, Recording};

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use metricd::l7::Recorder;
 use metricd::logging;
 use metricd::web;
+use metricd_l7::Recorder;
 
 use destination::{Route, Way};
 use forward::Upstream;

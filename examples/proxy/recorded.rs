@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use metricd::l7::{Recorder, Request};
+use metricd_l7::{Recorder, Request};
 
 use crate::forward::grpc_status;
 

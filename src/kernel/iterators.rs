@@ -15,7 +15,6 @@ use crate::kernel::load::log_libbpf;
 use crate::kernel::maps;
 use crate::kernel::maps::{EXPORTED, INFO, iter_path};
 use crate::kernel::pin_dir::{self, ITERATOR_MODE};
-use crate::l7;
 
 /// The programs, loaded.
 pub struct Iterators<'a>(IteratorsSkel<'a>);
@@ -64,7 +63,6 @@ impl<'a> Iterators<'a> {
             maps::ROUTES => &programs.iter_route,
             maps::COUNTERS => &programs.iter_counters,
             maps::INFO => &programs.iter_info,
-            l7::MAP => &programs.iter_l7,
             _ => unreachable!("{map} is not exported"),
         }
     }

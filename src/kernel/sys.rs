@@ -5,10 +5,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 
 use crate::kernel::hook::Hook;
-use memmap2::{MmapOptions, MmapRaw};
 
 fn tcx(hook: Hook) -> libbpf_sys::bpf_attach_type {
     match hook {
@@ -90,33 +88,6 @@ pub fn pin(object: BorrowedFd, path: &Path) -> io::Result<()> {
     let c_path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the path is NUL-terminated and outlives the call.
     check(unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), c_path.as_ptr()) }).map(drop)
-}
-
-/// Memory that other processes write, too: each word by itself is whole.
-pub struct SharedWords(MmapRaw);
-
-impl SharedWords {
-    /// Maps so many words from the start of a file, or of a map with `BPF_F_MMAPABLE`. A file that
-    /// is shorter, or cut short later, ends the process that touches what is missing (SIGBUS).
-    pub fn map(file: BorrowedFd, words: usize) -> io::Result<Self> {
-        let length = words * size_of::<u64>();
-        MmapOptions::new()
-            .len(length)
-            .map_raw(file.as_raw_fd())
-            .map(Self)
-    }
-}
-
-impl std::ops::Deref for SharedWords {
-    type Target = [AtomicU64];
-
-    fn deref(&self) -> &[AtomicU64] {
-        let words = self.0.len() / size_of::<u64>();
-        // SAFETY: the mapping begins at a page, is as long and readable and writable, and lasts as
-        // long as self. Whatever is in it is a number, and nobody holds a reference to it but by
-        // atomics, which allow for changes by others.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), words) }
-    }
 }
 
 /// Gives up all capabilities of this thread, for good. A process of one thread has none then.

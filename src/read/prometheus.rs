@@ -25,11 +25,11 @@ use crate::abi::{
     LatencyKey, LatencyValue, MetricKey, MetricValue, RequestKey, STATUS_OTHER, direction,
     protocol, route, series_kind,
 };
-use crate::l7;
 use crate::read::snapshot::Snapshot;
 use families::*;
 use labels::*;
 use lines::Lines;
+use metricd_l7 as l7;
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

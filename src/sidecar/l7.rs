@@ -8,8 +8,8 @@ use std::{
 use tokio::task;
 
 use crate::kernel::options::ReadBy;
-use crate::l7::Snapshot;
 use crate::read::prometheus::Proxied;
+use crate::read::proxy;
 
 /// Reads the proxy's file off the reactor.
 pub struct Proxy {
@@ -31,7 +31,7 @@ impl Proxy {
     /// What the file holds now.
     pub async fn read(&self) -> Proxied {
         let (file, read) = (self.file.clone()?, self.read);
-        let result = match task::spawn_blocking(move || Snapshot::read(&file, read)).await {
+        let result = match task::spawn_blocking(move || proxy::read(&file, read)).await {
             Ok(Ok(snapshot)) => Ok(snapshot),
             Ok(Err(error)) => Err((error.reason(), error.to_string())),
             Err(error) => Err(("reading the proxy's file failed".into(), error.to_string())),

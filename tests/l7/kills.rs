@@ -9,8 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use metricd::kernel::options::ReadBy;
-use metricd::l7::{Key, Protocol, Recorder, Request, Series, Snapshot};
+use metricd_l7::{Key, Protocol, Recorder, Request, Series, Snapshot};
 
 use crate::load::from_environment;
 use crate::process::TempDir;
@@ -113,7 +112,7 @@ fn killed_at_any_moment() {
     thread::sleep(Duration::from_millis(300));
     drop(running);
 
-    let snapshot = Snapshot::read(&tmp.file("l7"), ReadBy::Auto).unwrap();
+    let snapshot = Snapshot::read(&tmp.file("l7")).unwrap();
     let said: Vec<[u64; 2]> = (1..=last)
         .map(|number| said(tmp.file(&number.to_string())))
         .collect();

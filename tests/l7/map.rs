@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use metricd::kernel::options::ReadBy;
-use metricd::l7::{Protocol, Recorder, Request, Snapshot};
+use metricd::read::proxy;
+use metricd_l7::{Protocol, Recorder, Request};
 
 use crate::fixture::{Pod, Shape};
 use crate::pins::PinDir;
@@ -89,7 +90,7 @@ fn a_map_that_is_replaced_is_found() {
     fs::create_dir(dir.path()).unwrap();
     recorder.sync().unwrap();
     recorder.record(&request(404));
-    let snapshot = Snapshot::read(&path, ReadBy::Auto).unwrap();
+    let snapshot = proxy::read(&path, ReadBy::Auto).unwrap();
     assert_eq!(snapshot.series.len(), 1);
     assert_eq!((snapshot.series[0].requests, snapshot.missed), (1, 1));
 }

@@ -17,9 +17,10 @@ use metricd::abi::{Info, Layout, MetricEntry, MetricValue, PROOF};
 use metricd::kernel::maps;
 use metricd::kernel::maps::{INFO, iter_path};
 use metricd::kernel::options::ReadBy;
-use metricd::l7::{self, Protocol, Recorder, Request};
+use metricd::read::proxy;
 use metricd::read::records::Way;
 use metricd::read::snapshot::Snapshot;
+use metricd_l7::{Protocol, Recorder, Request};
 
 use filled::{Filled, Size, metric, pin_dir, put, series};
 
@@ -161,14 +162,14 @@ fn both_ways_read_a_proxys_map() {
             received: 1,
         });
     }
-    let text = l7::Snapshot::read(&path, ReadBy::Text).unwrap();
+    let text = proxy::read(&path, ReadBy::Text).unwrap();
     assert_eq!((text.series.len(), text.used, text.slots), (60, 60, 100));
     assert_eq!(text.series[0].sent, u64::MAX >> 1);
     if !dir.join("linkerd_l7_map_iter").exists() {
         println!("this kernel refuses iterators: text alone was read, see tests/kernels");
         return;
     }
-    let iterators = l7::Snapshot::read(&path, ReadBy::Iterator).unwrap();
+    let iterators = proxy::read(&path, ReadBy::Iterator).unwrap();
     assert_eq!(format!("{iterators:?}"), format!("{text:?}"));
     println!("both ways read a proxy's map alike");
 }

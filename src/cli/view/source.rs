@@ -12,8 +12,8 @@ use kube::{Api, Client, Config, ResourceExt};
 use crate::cluster::client::{ClusterArgs, explain};
 use crate::cluster::sidecars::{self, SIDECAR};
 use crate::kernel::options::ReadBy;
-use crate::l7;
 use crate::read::prometheus::Exposition;
+use crate::read::proxy;
 use crate::read::snapshot::Snapshot;
 
 /// For a sidecar to answer.
@@ -153,7 +153,7 @@ fn of_pins(dir: &Path, l7_file: Option<&Path>) -> String {
     let reading = Snapshot::read(dir, read)
         .map(Arc::new)
         .map_err(|e| e.to_string());
-    let proxied = l7_file.map(|file| l7::Snapshot::read(file, read).map_err(|e| e.to_string()));
+    let proxied = l7_file.map(|file| proxy::read(file, read).map_err(|e| e.to_string()));
     let text = Exposition::new(reading, proxied).flatten().collect();
     String::from_utf8(text).expect("labels and names are")
 }

@@ -1,12 +1,12 @@
 //! What a proxy's container and the sidecar have in common: a volume, in which the one records and
-//! the other reads ([`crate::l7`]).
+//! the other reads ([`metricd_l7`]).
 
 use serde_json::{Value, json};
 
 use super::annotations::{L7_CONTAINER, Settings};
 use super::record::{LISTS, Record};
 use super::{items, name};
-use crate::l7;
+use metricd_l7 as l7;
 
 pub const VOLUME: &str = "metricd-l7";
 const MOUNT: &str = "/run/metricd/l7";

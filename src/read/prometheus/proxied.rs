@@ -5,7 +5,8 @@ use std::fmt::Write;
 use super::lines::Lines;
 use super::{COUNTER, Family, GAUGE, HISTOGRAM, OTHER, Rows, label, label_ip, label_port};
 use crate::abi::{GRPC_STATUS_NONE, protocol};
-use crate::l7::{DurationKey, Key};
+use crate::read::proxy;
+use metricd_l7::{DurationKey, Key};
 
 const REQUEST: &[&str] = &[
     "src_ip",
@@ -67,7 +68,7 @@ pub const DURATION: Family = Family {
             return false;
         };
         label_server(lines, scratch, key.as_ref());
-        lines.histogram(histogram, &proxied.bounds_ns);
+        lines.histogram(&proxy::histogram(histogram), &proxied.bounds_ns);
         true
     }),
 };
@@ -171,9 +172,8 @@ fn label_server(lines: &mut Lines, scratch: &mut String, key: Option<&DurationKe
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::abi::Histogram;
-    use crate::l7::{Series, Snapshot};
     use crate::read::snapshot::fixture::v4;
+    use metricd_l7::{Series, Snapshot};
 
     /// Of every kind something.
     pub fn snapshot() -> Snapshot {
@@ -203,7 +203,7 @@ pub(super) mod tests {
             protocol: key.protocol,
             status_class: 2,
         };
-        let mut histogram = Histogram::default();
+        let mut histogram = metricd_l7::Histogram::default();
         histogram.buckets[..3].copy_from_slice(&[1, 2, 3]);
         histogram.sum_ns = 1_500_000_000;
         Snapshot {

@@ -2,13 +2,11 @@
 //! and metricd exports them beside its own metrics.
 //!
 //! ```no_run
-//! use metricd::l7::{Protocol, Recorder, Request};
+//! use metricd_l7::{Protocol, Recorder, Request};
 //! use std::time::Duration;
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() {
 //! let recorder = Recorder::from_env();
-//! tokio::spawn(recorder.clone().run_sync_loop());
+//! recorder.sync_in_background().unwrap();
 //! // When a response has ended:
 //! recorder.record(&Request {
 //!     src: "10.1.2.3".parse().unwrap(),
@@ -20,29 +18,53 @@
 //!     sent: 1024,
 //!     received: 0,
 //! });
-//! # }
 //! ```
 //!
 //! Requests are added up in memory that is shared with the sidecar (`layout` says how it is laid out,
 //! `table` by which rule it is written): there is no sending, nothing to lose when a process ends, and
 //! any number of threads and processes may record into the same file.
+//!
+//! The memory is a file's. If somebody cuts that file short, the process goes on: what is recorded after
+//! that is counted as missed, and [`Recorder::sync`] says what is wrong until there is a whole file
+//! again. `sys` says how.
+//!
+//! Features: `tokio` has [`Recorder::run_sync_loop`], `map` has tables in pinned BPF maps and takes
+//! clang to build.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
-mod layout;
+mod error;
+pub mod layout;
+#[cfg(feature = "map")]
 mod map;
 mod place;
 mod recorder;
 mod snapshot;
+#[allow(unsafe_code)]
+mod sys;
 mod table;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+pub use error::Error;
 pub use layout::Key;
-pub(crate) use map::MAP;
 pub use recorder::{DEFAULT_SLOTS, FILE, Recorder, SLOTS};
-pub use snapshot::{DurationKey, Series, Snapshot, Unreadable};
+pub use snapshot::{DurationKey, Histogram, Series, Snapshot, Unreadable, open, words_of_records};
+
+/// The skeleton that build.rs generates from bpf/map.bpf.c.
+#[cfg(feature = "map")]
+#[allow(unsafe_code, clippy::all)]
+mod map_skel {
+    include!(concat!(env!("OUT_DIR"), "/map.skel.rs"));
+}
+
+/// The skeleton of bpf/iterator.bpf.c.
+#[cfg(feature = "map")]
+#[allow(unsafe_code, clippy::all)]
+mod iterator_skel {
+    include!(concat!(env!("OUT_DIR"), "/iterator.skel.rs"));
+}
 
 /// A request that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,18 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::OFlag;
-
-use super::layout::{ELEMENT, ELEMENT_SIZE, Header, Key, MAX_SLOTS, MISSED, slot};
-use super::map;
-use super::table::{CLAIMED, FREE};
-use crate::abi::{Histogram, Layout, Merge};
-use crate::kernel::options::ReadBy;
-use crate::kernel::pin_dir::is_bpffs;
-use crate::read::text::{self, Form, Shape};
-
-/// Bytes of a map's key, which an iterator writes before each element.
-const KEY: usize = u32::SIZE;
+use crate::layout::{BUCKETS, ELEMENT, ELEMENT_SIZE, Header, Key, MAX_SLOTS, MISSED, slot};
+use crate::table::{CLAIMED, FREE};
 
 /// What a table held at one time.
 #[derive(Debug, Default)]
@@ -42,10 +32,13 @@ pub struct Snapshot {
 }
 
 /// Opens a file, without waiting should it be a pipe.
-fn open(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+/// What the system says; `InvalidInput` if there is something else than a file.
+pub fn open(path: &Path) -> io::Result<File> {
     let file = File::options()
         .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "is not a file"));
@@ -55,7 +48,10 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// The words of elements that have `before` bytes of something else before each, but not more than
 /// the largest table has.
-fn words_of_records(path: &Path, before: usize) -> io::Result<Vec<u64>> {
+///
+/// # Errors
+/// What the system says; `InvalidInput` if there is something else than a file.
+pub fn words_of_records(path: &Path, before: usize) -> io::Result<Vec<u64>> {
     let record = before + ELEMENT_SIZE;
     let most = Header::new(MAX_SLOTS).elements() * record;
     let mut bytes = Vec::new();
@@ -67,27 +63,27 @@ fn words_of_records(path: &Path, before: usize) -> io::Result<Vec<u64>> {
         .collect())
 }
 
-/// The words of a map as text, whose lines are in the order of the elements.
-fn words_of_text(path: &Path) -> io::Result<Vec<u64>> {
-    let form = Form::new::<u32, [u64; ELEMENT]>(Shape::Plain, ELEMENT_SIZE, true);
-    let mut words = Vec::new();
-    let mut in_order = true;
-    let read = form.read(open(path)?, &mut vec![0; 64 << 10], |mut record| {
-        let number = u32::read(&mut record).unwrap_or_default();
-        in_order &= number as usize * ELEMENT == words.len();
-        let element = <[u64; ELEMENT]>::read(&mut record);
-        words.extend(element.into_iter().flatten());
-    });
-    let problem = match read {
-        Ok(()) if in_order => return Ok(words),
-        Ok(()) => "its elements are not in order".into(),
-        Err(text::Error::Io(error)) => return Err(error),
-        Err(error) => error.to_string(),
-    };
-    Err(io::Error::new(
-        ErrorKind::InvalidInput,
-        format!("is shown by the kernel in an unknown form: {problem}"),
-    ))
+/// Durations of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// Not cumulative: one for each of [`Snapshot::bounds_ns`], then what exceeds them, then unused.
+    pub buckets: [u64; BUCKETS],
+    /// Nanoseconds.
+    pub sum_ns: u64,
+}
+
+impl Histogram {
+    /// How many there are: the sum of the buckets.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().fold(0, |sum, n| sum.wrapping_add(*n))
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
+            *mine = mine.wrapping_add(*theirs);
+        }
+        self.sum_ns = self.sum_ns.wrapping_add(other.sum_ns);
+    }
 }
 
 /// Requests with the same key.
@@ -112,22 +108,21 @@ pub struct DurationKey {
 }
 
 impl Snapshot {
-    /// Reads the file that a proxy has made, or the pinned map, in the way that `by` says.
+    /// Reads the file that a proxy has made.
     ///
     /// # Errors
     ///
     /// [`Unreadable`].
-    pub fn read(path: &Path, by: ReadBy) -> Result<Self, Unreadable> {
-        let is_map = path
-            .parent()
-            .is_some_and(|folder| is_bpffs(folder).unwrap_or(false));
-        let iter = map::iter_path(path);
-        let words = match by {
-            _ if !is_map => words_of_records(path, 0),
-            ReadBy::Auto if !iter.exists() => words_of_text(path),
-            ReadBy::Text => words_of_text(path),
-            ReadBy::Auto | ReadBy::Iterator => words_of_records(&iter, KEY),
-        };
+    pub fn read(path: &Path) -> Result<Self, Unreadable> {
+        Self::of_words(path, words_of_records(path, 0))
+    }
+
+    /// Makes it of what was read of a file or map.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreadable`], also if that failed.
+    pub fn of_words(path: &Path, words: io::Result<Vec<u64>>) -> Result<Self, Unreadable> {
         let words = words.map_err(|error| Unreadable::new(path, error))?;
         Self::parse(&words).map_err(|problem| Unreadable::Foreign {
             path: path.to_owned(),
@@ -249,10 +244,10 @@ impl Slot {
     }
 }
 
-impl Merge for Slot {
+impl Slot {
     fn merge(&mut self, other: &Self) {
-        self.sent.merge(&other.sent);
-        self.received.merge(&other.received);
+        self.sent = self.sent.wrapping_add(other.sent);
+        self.received = self.received.wrapping_add(other.received);
         self.durations.merge(&other.durations);
     }
 }

@@ -19,17 +19,25 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Request;
-use super::layout::{ELEMENT, Header, Key, KeyWords, MISSED, slot};
+use crate::Request;
+use crate::layout::{ELEMENT, Header, Key, KeyWords, MISSED, slot};
+use crate::sys::SharedWords;
 
 pub const FREE: u64 = 0;
 pub const CLAIMED: u64 = 1;
 /// Set in every hash, so that none is one of those.
 const HASH: u64 = 1 << 63;
 
-/// Six cache lines of claim words: in a full table a request costs 74 ns rather than 51 (benches/l7.rs,
-/// on an AMD EPYC), and the first of 1,024 slots overflows when some 800 are taken.
+/// Six cache lines of claim words: in a full table a request costs 74 ns rather than 51 (benches/l7.rs
+/// of linkerd-metricd, on an AMD EPYC), and the first of 1,024 slots overflows when some 800 are taken.
 const WINDOW: usize = 48;
+
+impl Table<SharedWords> {
+    /// Whether the file was cut short: what is added goes nowhere then.
+    pub fn is_lost(&self) -> bool {
+        self.words.is_lost()
+    }
+}
 
 /// A table in memory, whatever that is backed by.
 pub struct Table<M> {
@@ -111,7 +119,7 @@ impl<M: std::ops::Deref<Target = [AtomicU64]>> Table<M> {
     }
 }
 
-/// The same in every process, of whatever build: otherwise a key would have a slot for each.
+/// A hash that does not depend on process or build: otherwise a key would have a slot for each.
 fn hash(key: KeyWords) -> u64 {
     /// An odd number with as many bits set as not, 2^64 divided by the golden ratio.
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -125,7 +133,7 @@ fn hash(key: KeyWords) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::l7::{Protocol, snapshot::Snapshot};
+    use crate::{Protocol, Snapshot};
     use std::net::Ipv4Addr;
     use std::thread;
     use std::time::Duration;

@@ -4,14 +4,15 @@ use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwapOption;
 
-use super::Request;
-use super::layout::MAX_SLOTS;
-use super::place::Open;
+use crate::Request;
+use crate::error::Error;
+use crate::layout::MAX_SLOTS;
+use crate::place::Open;
 
 /// Where to record; the injector sets it.
 pub const FILE: &str = "METRICD_L7_FILE";
@@ -42,7 +43,7 @@ impl Recorder {
     /// # Errors
     ///
     /// If there is nothing to record into: with what to do about it.
-    pub fn open(path: impl Into<PathBuf>, slots: usize) -> Result<Self> {
+    pub fn open(path: impl Into<PathBuf>, slots: usize) -> Result<Self, Error> {
         let recorder = Self::waiting(path.into(), slots)?;
         recorder.sync()?;
         Ok(recorder)
@@ -54,28 +55,26 @@ impl Recorder {
         match Self::try_from_env() {
             Ok(recorder) => recorder,
             Err(error) => {
-                tracing::warn!("requests are not recorded: {error:#}");
+                tracing::warn!("requests are not recorded: {error}");
                 Self::disabled()
             }
         }
     }
 
-    fn try_from_env() -> Result<Self> {
+    fn try_from_env() -> Result<Self, Error> {
         let Some(path) = env::var_os(FILE) else {
-            bail!(
-                "{FILE} is not set: the pod's annotation metricd.linkerd.io/l7-container must name \
-                 this container"
-            );
+            return Err(Error::Unset);
         };
         let slots = match env::var(SLOTS) {
-            Ok(slots) => slots
-                .parse()
-                .with_context(|| format!("{SLOTS}={slots:?} is not a number"))?,
+            Ok(slots) => match slots.parse() {
+                Ok(number) => number,
+                Err(_) => return Err(Error::NoNumber { slots }),
+            },
             Err(_) => DEFAULT_SLOTS,
         };
         let recorder = Self::waiting(path.into(), slots)?;
         if let Err(error) = recorder.sync() {
-            tracing::warn!("requests are not recorded yet: {error:#}");
+            tracing::warn!("requests are not recorded yet: {error}");
         }
         Ok(recorder)
     }
@@ -90,9 +89,9 @@ impl Recorder {
         }))
     }
 
-    fn waiting(path: PathBuf, slots: usize) -> Result<Self> {
+    fn waiting(path: PathBuf, slots: usize) -> Result<Self, Error> {
         if !(1..=MAX_SLOTS).contains(&slots) {
-            bail!("{slots} slots are not possible, 1 to {MAX_SLOTS} are");
+            return Err(Error::Slots { slots });
         }
         Ok(Self(Arc::new(Inner {
             path: Some(path),
@@ -106,14 +105,15 @@ impl Recorder {
     /// done when it returns: there is nothing to flush.
     pub fn record(&self, request: &Request) {
         match &*self.0.open.load() {
-            Some(open) => open.table.add(request),
-            None => drop(self.0.missed.fetch_add(1, Ordering::Relaxed)),
+            Some(open) if !open.table.is_lost() => open.table.add(request),
+            _ => drop(self.0.missed.fetch_add(1, Ordering::Relaxed)),
         }
     }
 
     /// Whether requests are recorded at the moment.
     pub fn is_recording(&self) -> bool {
-        self.0.open.load().is_some()
+        let open = self.0.open.load();
+        open.as_ref().is_some_and(|open| !open.table.is_lost())
     }
 
     /// Opens what there is to record into if nothing is open, or if another file has taken its place,
@@ -122,7 +122,7 @@ impl Recorder {
     /// # Errors
     ///
     /// If there is nothing to record into. Requests are then counted as missed, until there is.
-    pub fn sync(&self) -> Result<()> {
+    pub fn sync(&self) -> Result<(), Error> {
         let Some(path) = &self.0.path else {
             return Ok(());
         };
@@ -141,22 +141,61 @@ impl Recorder {
         Ok(())
     }
 
-    /// Does [`Self::sync`] again and again, for a task of its own. What is recorded is shared memory
-    /// and needs no sending; this is for files that come later, or are replaced.
+    /// Does [`Self::sync`] again and again on a thread of its own, which ends with the process. What is
+    /// recorded is shared memory and needs no sending; this is for files that come later, or are
+    /// replaced.
+    ///
+    /// # Errors
+    /// If the thread can't be had.
+    pub fn sync_in_background(&self) -> Result<(), Error> {
+        let Some(path) = self.0.path.clone() else {
+            return Ok(());
+        };
+        let recorder = self.clone();
+        let thread = thread::Builder::new().name("metricd-l7".into());
+        let started = thread.spawn(move || {
+            let mut was = recorder.is_recording();
+            loop {
+                thread::sleep(SYNC_EVERY);
+                was = recorder.look(was);
+            }
+        });
+        let tried = "start a thread that looks after";
+        match started {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::Io { tried, path, error }),
+        }
+    }
+
+    /// Does [`Self::sync`] again and again, for a task of its own. Opening files may wait for a disk, so
+    /// it is done where the runtime lets tasks block, and never on its own threads.
+    #[cfg(feature = "tokio")]
     pub async fn run_sync_loop(self) {
         if self.0.path.is_none() {
             return;
         }
         let mut ticks = tokio::time::interval(SYNC_EVERY);
+        let mut was = self.is_recording();
         loop {
             ticks.tick().await;
-            let before = self.is_recording();
-            match self.sync() {
-                Ok(()) if !before => tracing::info!("requests are recorded"),
-                Err(error) if before => tracing::warn!("requests are not recorded: {error:#}"),
-                _ => {}
+            let recorder = self.clone();
+            match tokio::task::spawn_blocking(move || recorder.look(was)).await {
+                Ok(is) => was = is,
+                // The runtime ends.
+                Err(_) => return,
             }
         }
+    }
+
+    /// Looks once whether there is something to record into, and logs what has changed since it was or
+    /// was not recording. Returns whether it is now.
+    fn look(&self, was: bool) -> bool {
+        match self.sync() {
+            Ok(()) if !was => tracing::info!("requests are recorded"),
+            Err(error) if was => tracing::warn!("requests are not recorded: {error}"),
+            _ => {}
+        }
+        self.is_recording()
     }
 }
 
@@ -165,8 +204,7 @@ mod tests {
     use std::{fs, thread};
 
     use super::*;
-    use crate::kernel::options::ReadBy;
-    use crate::l7::{Protocol, Snapshot};
+    use crate::{Protocol, Snapshot};
 
     fn request(status: u16) -> Request {
         Request {
@@ -193,7 +231,7 @@ mod tests {
             // The size is the first one's to say.
             let recorder = Recorder::open(&path, 10 * round).unwrap();
             recorder.record(&request(200));
-            let snapshot = Snapshot::read(&path, ReadBy::Auto).unwrap();
+            let snapshot = Snapshot::read(&path).unwrap();
             assert_eq!(total(&snapshot), round as u64);
             assert_eq!(snapshot.slots, 10);
         }
@@ -209,7 +247,7 @@ mod tests {
                 scope.spawn(|| Recorder::open(&path, 100).unwrap().record(&request(200)));
             }
         });
-        assert_eq!(total(&Snapshot::read(&path, ReadBy::Auto).unwrap()), 16);
+        assert_eq!(total(&Snapshot::read(&path).unwrap()), 16);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -233,7 +271,7 @@ mod tests {
         recorder.sync().unwrap();
         recorder.record(&request(200));
         recorder.sync().unwrap();
-        let snapshot = Snapshot::read(&path, ReadBy::Auto).unwrap();
+        let snapshot = Snapshot::read(&path).unwrap();
         assert_eq!((total(&snapshot), snapshot.missed), (1, 3));
     }
 
@@ -246,16 +284,17 @@ mod tests {
         fs::remove_file(&path).unwrap();
         recorder.sync().unwrap();
         recorder.record(&request(404));
-        let snapshot = Snapshot::read(&path, ReadBy::Auto).unwrap();
+        let snapshot = Snapshot::read(&path).unwrap();
         assert_eq!(snapshot.series[0].key.unwrap().status, 404);
         assert_eq!(total(&snapshot), 1);
         fs::rename(&path, folder.path().join("other")).unwrap();
         Recorder::open(&path, 10).unwrap().record(&request(503));
         recorder.sync().unwrap();
         recorder.record(&request(503));
-        assert_eq!(total(&Snapshot::read(&path, ReadBy::Auto).unwrap()), 2);
+        assert_eq!(total(&Snapshot::read(&path).unwrap()), 2);
     }
 
+    #[cfg(feature = "tokio")]
     #[test]
     fn the_loop_finds_what_comes_later() {
         let folder = tempfile::tempdir().unwrap();
@@ -297,22 +336,23 @@ mod tests {
             (&other_version, "of version 2"),
         ] {
             fs::write(&path, content).unwrap();
-            let error = format!("{:#}", Recorder::open(&path, 10).err().unwrap());
+            let error = Recorder::open(&path, 10).err().unwrap().to_string();
             assert!(error.contains(problem), "{error}");
-            let reason = Snapshot::read(&path, ReadBy::Auto).unwrap_err().reason();
+            let reason = Snapshot::read(&path).unwrap_err().reason();
             assert!(reason.contains(problem), "{reason}");
             assert_eq!(fs::read(&path).unwrap(), content);
         }
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(Recorder::open(&path, 10).is_err());
-        let reason = Snapshot::read(&path, ReadBy::Auto).unwrap_err().reason();
+        let reason = Snapshot::read(&path).unwrap_err().reason();
         assert_eq!(reason, "the proxy's file is not a file");
         let pipe = folder.path().join("pipe");
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
-        let reason = Snapshot::read(&pipe, ReadBy::Auto).unwrap_err().reason();
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let reason = Snapshot::read(&pipe).unwrap_err().reason();
         assert_eq!(reason, "the proxy's file is not a file");
-        let reason = Snapshot::read(&folder.path().join("none"), ReadBy::Auto)
+        let reason = Snapshot::read(&folder.path().join("none"))
             .unwrap_err()
             .reason();
         assert_eq!(reason, "no proxy has recorded anything yet");

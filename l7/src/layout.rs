@@ -1,5 +1,5 @@
-//! Where what lies, in words of 64 bits in the machine's byte order: the same in a file and in the
-//! elements of a BPF array, one behind the other.
+//! Where what lies, in words of 64 bits in the machine's byte order, in a file or in the elements of a
+//! BPF array, one behind the other. Of interest to those who read a table by themselves.
 //!
 //! | element | what |
 //! |---|---|
@@ -12,9 +12,34 @@
 
 use std::net::IpAddr;
 
-use super::{Protocol, Request};
-use crate::abi::{BUCKETS, GRPC_STATUS_NONE};
-use crate::kernel::settings::Settings;
+use crate::{Protocol, Request};
+
+/// Places in a histogram: as many as there are bounds, one for what exceeds them, and the rest unused.
+pub const BUCKETS: usize = 32;
+/// [`Key::grpc_status`] where there is none.
+pub const GRPC_STATUS_NONE: u8 = 0xff;
+/// Upper bounds of a new table's histograms, inclusive, in nanoseconds: 100 µs to 60 s, those that the
+/// kernel's histograms have unless they are asked for others.
+pub const BOUNDS_NS: [u64; 18] = [
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    30_000_000_000,
+    60_000_000_000,
+];
 
 /// Words of an element.
 pub const ELEMENT: usize = 40;
@@ -65,11 +90,12 @@ pub struct Header {
 impl Header {
     /// Of a new table, with the histograms' usual bounds.
     pub fn new(slots: usize) -> Self {
-        let settings = Settings::default();
+        let mut bounds_ns = [u64::MAX; BUCKETS];
+        bounds_ns[..BOUNDS_NS.len()].copy_from_slice(&BOUNDS_NS);
         Self {
             slots,
-            bounds: settings.bounds as usize,
-            bounds_ns: settings.bounds_ns,
+            bounds: BOUNDS_NS.len(),
+            bounds_ns,
         }
     }
 
@@ -142,6 +168,13 @@ impl Header {
     }
 }
 
+/// What is spoken: [`Key::protocol`], in the numbers that the kernel side uses.
+pub mod protocol {
+    pub const HTTP1: u8 = 1;
+    pub const HTTP2: u8 = 2;
+    pub const GRPC: u8 = 3;
+}
+
 /// What requests are added up by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
@@ -151,7 +184,7 @@ pub struct Key {
     pub dst_port: u16,
     /// 0 is none.
     pub status: u16,
-    /// Of [`crate::abi::protocol`].
+    /// See [`protocol`].
     pub protocol: u8,
     /// Or [`GRPC_STATUS_NONE`].
     pub grpc_status: u8,
@@ -168,9 +201,9 @@ impl Key {
             dst_port: request.dst.port(),
             status: request.status,
             protocol: match request.protocol {
-                Protocol::Http1 => crate::abi::protocol::HTTP1,
-                Protocol::Http2 => crate::abi::protocol::HTTP2,
-                Protocol::Grpc => crate::abi::protocol::GRPC,
+                Protocol::Http1 => protocol::HTTP1,
+                Protocol::Http2 => protocol::HTTP2,
+                Protocol::Grpc => protocol::GRPC,
             },
             grpc_status: request.grpc_status.unwrap_or(GRPC_STATUS_NONE),
         }
