@@ -1,5 +1,6 @@
 //! Compiles the objects of bpf/ and generates their skeletons; compiles the benches' programs.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
@@ -29,6 +30,7 @@ fn main() -> Result<()> {
             println!("cargo:rustc-env={variable}={}", hasher.finish().max(1));
         }
     }
+    fs::write(out.join("constants.rs"), constants()?)?;
     for (source, object) in BENCHES {
         builder(source)?
             .obj(out.join(object))
@@ -59,8 +61,7 @@ fn builder(source: &str) -> Result<SkeletonBuilder> {
     let cross = format!("-I/usr/{arch}-linux-gnu/include");
     let bpf = format!("-I{}/bpf", env::var("CARGO_MANIFEST_DIR")?);
     let mut builder = SkeletonBuilder::new();
-    let next_layout = env::var_os("CARGO_FEATURE_NEXT_LAYOUT").is_some();
-    let layout = if next_layout {
+    let layout = if next_layout() {
         "-DNEXT_LAYOUT"
     } else {
         "-UNEXT_LAYOUT"
@@ -72,4 +73,66 @@ fn builder(source: &str) -> Result<SkeletonBuilder> {
         "-Xclang", "-Os", "-Wall", "-Wextra", "-Werror", &bpf, &include, &cross, layout,
     ]);
     Ok(builder)
+}
+
+/// Headers whose constants user space needs, too.
+const HEADERS: [&str; 2] = ["bpf/layout/abi.h", "bpf/net/state.h"];
+
+/// The constants of those headers in Rust: what enums name, and what is defined as a number, or made of
+/// such by << and /.
+fn constants() -> Result<String> {
+    let mut values: BTreeMap<String, u64> = BTreeMap::new();
+    let mut rust = String::new();
+    for header in HEADERS {
+        let text = fs::read_to_string(header).with_context(|| format!("read {header}"))?;
+        // What is left out by the preprocessor, and what is not.
+        let mut ours = vec![true];
+        for line in text.lines() {
+            let line = line.split("/*").next().unwrap_or_default().trim();
+            match line {
+                "#ifdef NEXT_LAYOUT" => ours.push(next_layout()),
+                "#ifndef NEXT_LAYOUT" => ours.push(!next_layout()),
+                "#else" => *ours.last_mut().context("#else of nothing")? ^= true,
+                "#endif" => drop(ours.pop()),
+                line if line.starts_with("#if") => ours.push(true),
+                _ => {}
+            }
+            if ours.contains(&false) {
+                continue;
+            }
+            let found = match line.strip_prefix("#define ") {
+                Some(definition) => definition.split_once(char::is_whitespace),
+                None => line.trim_end_matches(',').split_once(" = "),
+            };
+            let Some((name, value)) = found else { continue };
+            let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            if !name.chars().all(is_name) {
+                continue;
+            }
+            if let Some(value) = value_of(value, &values) {
+                values.insert(name.into(), value);
+                rust += &format!("pub const {name}: u64 = {value};\n");
+            }
+        }
+    }
+    Ok(rust)
+}
+
+/// `None` if it is not a number, or not made of numbers in these ways.
+fn value_of(text: &str, known: &BTreeMap<String, u64>) -> Option<u64> {
+    let text = text.trim().trim_start_matches('(').trim_end_matches(')');
+    if let Some((a, b)) = text.split_once("<<") {
+        return value_of(a, known)?.checked_shl(value_of(b, known)?.try_into().ok()?);
+    }
+    if let Some((a, b)) = text.split_once('/') {
+        return value_of(a, known)?.checked_div(value_of(b, known)?);
+    }
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok().or_else(|| known.get(text).copied()),
+    }
+}
+
+fn next_layout() -> bool {
+    env::var_os("CARGO_FEATURE_NEXT_LAYOUT").is_some()
 }

@@ -17,8 +17,13 @@ pub use layout::{Declared, Layout, Merge};
 pub use records::{Truncated, decode, read_grown, read_records};
 pub use tap::{TapEnd, TapHead, tap_kind};
 
-/// Of bpf/layout/abi.h: a reader finds what it knows in every layout from [`FIRST_LAYOUT`] on.
-pub const LAYOUT_VERSION: u32 = if NEXT_LAYOUT { 8 } else { 7 };
+/// What the kernel side defines: the names and numbers of bpf/layout/abi.h and bpf/net/state.h.
+pub mod constants {
+    include!(concat!(env!("OUT_DIR"), "/constants.rs"));
+}
+
+/// A reader finds what it knows in every layout from [`FIRST_LAYOUT`] on.
+pub const LAYOUT_VERSION: u32 = constants::LAYOUT_VERSION as u32;
 /// Built as another version would be, for tests of an upgrade to that.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// The first that tells its own sizes.
@@ -27,37 +32,37 @@ pub const FIRST_LAYOUT: u32 = 4;
 pub const FIRST_WITH_MORE: u32 = 6;
 /// The first whose maps can be read as text: it has no arrays of bytes, and [`PROOF`].
 pub const FIRST_AS_TEXT: u32 = 7;
-/// Of bpf/layout/abi.h: programs of the same version take connections over from each other.
-pub const STATE_VERSION: u32 = 5;
+/// Programs of one version take connections over from each other.
+pub const STATE_VERSION: u32 = constants::STATE_VERSION as u32;
 /// Slots of a [`Histogram`].
-pub const BUCKETS: usize = 32;
+pub const BUCKETS: usize = constants::BUCKETS as usize;
 /// Response codes of DNS that are told apart.
-pub const DNS_RCODES: usize = 32;
+pub const DNS_RCODES: usize = constants::DNS_RCODES as usize;
 /// [`RequestKey::status`] of what did not fit.
-pub const STATUS_OTHER: u16 = 0xffff;
+pub const STATUS_OTHER: u16 = constants::STATUS_OTHER as u16;
 /// [`RequestKey::status`] of entries that count requests, not responses.
-pub const STATUS_REQUESTS: u16 = 0xfffe;
+pub const STATUS_REQUESTS: u16 = constants::STATUS_REQUESTS as u16;
 /// [`RequestKey::grpc_status`] where there is none.
-pub const GRPC_STATUS_NONE: u8 = 0xff;
+pub const GRPC_STATUS_NONE: u8 = constants::GRPC_STATUS_NONE as u8;
 
 /// What a series is about: [`MetricKey::kind`] and its like.
 pub mod series_kind {
-    pub const IP: u8 = 0;
+    pub const IP: u8 = super::constants::SERIES_IP as u8;
     /// ARP and the like.
-    pub const NON_IP: u8 = 1;
+    pub const NON_IP: u8 = super::constants::SERIES_NON_IP as u8;
     /// IPv6 while `--ipv6=false`.
-    pub const IPV6_OFF: u8 = 2;
+    pub const IPV6_OFF: u8 = super::constants::SERIES_IPV6_OFF as u8;
     /// What did not fit.
-    pub const OTHER: u8 = 3;
+    pub const OTHER: u8 = super::constants::SERIES_OTHER as u8;
 }
 
 /// Who opened the connection: [`MetricKey::direction`] and its like.
 pub mod direction {
-    pub const NONE: u8 = 0;
+    pub const NONE: u8 = super::constants::DIRECTION_NONE as u8;
     /// The pod is the server.
-    pub const INBOUND: u8 = 1;
+    pub const INBOUND: u8 = super::constants::DIRECTION_INBOUND as u8;
     /// The pod is the client.
-    pub const OUTBOUND: u8 = 2;
+    pub const OUTBOUND: u8 = super::constants::DIRECTION_OUTBOUND as u8;
 
     /// The value of the label `direction`.
     pub fn label(direction: u8) -> &'static str {
@@ -72,10 +77,10 @@ pub mod direction {
 
 /// What is spoken: [`RequestKey::protocol`] and its like, in the order of [`RequestsValue`].
 pub mod protocol {
-    pub const UNKNOWN: u8 = 0;
-    pub const HTTP1: u8 = 1;
-    pub const HTTP2: u8 = 2;
-    pub const GRPC: u8 = 3;
+    pub const UNKNOWN: u8 = super::constants::PROTOCOL_UNKNOWN as u8;
+    pub const HTTP1: u8 = super::constants::PROTOCOL_HTTP1 as u8;
+    pub const HTTP2: u8 = super::constants::PROTOCOL_HTTP2 as u8;
+    pub const GRPC: u8 = super::constants::PROTOCOL_GRPC as u8;
 
     /// The value of the label `protocol`.
     pub fn label(protocol: u8) -> &'static str {
@@ -91,25 +96,25 @@ pub mod protocol {
 /// Numbers of `linkerd_route_map`, and what is none: [`RequestKey::route`] and its like.
 pub mod route {
     /// Routes are not told apart.
-    pub const NONE: u16 = 0;
+    pub const NONE: u16 = super::constants::ROUTE_NONE as u16;
     /// The path was not in one packet.
-    pub const UNKNOWN: u16 = 0x3ffe;
+    pub const UNKNOWN: u16 = super::constants::ROUTE_UNKNOWN as u16;
     /// More than `--routes`, or too long.
-    pub const OTHER: u16 = 0x3fff;
+    pub const OTHER: u16 = super::constants::ROUTE_OTHER as u16;
     /// The most that there can be.
-    pub const MAX: u32 = 0x3ff0;
+    pub const MAX: u32 = super::constants::ROUTE_MAX as u32;
 }
 
 /// Which addresses and ports a series keeps: [`Info::detail`].
 pub mod detail {
-    pub const POD: u32 = 0;
-    pub const SERVICE: u32 = 1;
-    pub const FULL: u32 = 2;
+    pub const POD: u32 = super::constants::DETAIL_POD as u32;
+    pub const SERVICE: u32 = super::constants::DETAIL_SERVICE as u32;
+    pub const FULL: u32 = super::constants::DETAIL_FULL as u32;
 }
 
 layout! {
     /// A series: who talks to whom. `src` is the client, `dst` the server; ports in host order.
-    MetricKey: 40 {
+    MetricKey = metric_key {
         /// IPv4 as ::ffff:a.b.c.d.
         src: [u8; 16],
         dst: [u8; 16],
@@ -127,7 +132,7 @@ layout! {
 }
 
 counters! {
-    IoValue: 24 {
+    IoValue = io_value {
         /// As on the wire: GSO segments.
         packets: u64,
         /// As on the wire, with the L2 header.
@@ -139,7 +144,7 @@ counters! {
 
 counters! {
     /// Connections by how they ended.
-    ClosedValue: 40 {
+    ClosedValue = closed_value {
         fin: u64,
         rst: u64,
         /// RST in answer to the SYN.
@@ -153,7 +158,7 @@ counters! {
 
 counters! {
     /// Requests that never got their whole response, by why.
-    AbortedValue: 56 {
+    AbortedValue = aborted_value {
         /// The connection ended in order, without the rest.
         fin: u64,
         rst: u64,
@@ -170,7 +175,7 @@ counters! {
 
 counters! {
     /// Connections whose requests could not be followed any further, by why.
-    LostValue: 48 {
+    LostValue = lost_value {
         /// Bytes that the parser needed were never seen in order.
         gap: u64,
         malformed: u64,
@@ -187,7 +192,7 @@ counters! {
 
 counters! {
     /// By [`protocol`].
-    RequestsValue: 32 {
+    RequestsValue = requests_value {
         unknown: u64,
         http1: u64,
         http2: u64,
@@ -197,7 +202,7 @@ counters! {
 
 counters! {
     /// The counters of a series; `active` is a gauge.
-    MetricValue: 264 {
+    MetricValue = metric_value {
         opened: u64,
         active: u64,
         tls: u64,
@@ -217,7 +222,7 @@ counters! {
 
 layout! {
     /// An element of `linkerd_metrics_map`.
-    MetricEntry: 320 {
+    MetricEntry = metric_entry {
         key: MetricKey,
         value: MetricValue,
         pad: u64,
@@ -228,7 +233,7 @@ layout! {
 }
 
 layout! {
-    RequestKey: 48 {
+    RequestKey = request_key {
         series: MetricKey,
         /// 0 is unknown, [`STATUS_OTHER`] what did not fit.
         status: u16,
@@ -243,14 +248,14 @@ layout! {
 }
 
 counters! {
-    RequestValue: 8 {
+    RequestValue = request_value {
         responses: u64,
     }
 }
 
 layout! {
     /// An element of `linkerd_requests_map`.
-    RequestEntry: 64 {
+    RequestEntry = request_entry {
         key: RequestKey,
         /// Element of `linkerd_latency_map`.
         latency: u32,
@@ -262,7 +267,7 @@ layout! {
 }
 
 counters! {
-    Histogram: 264 {
+    Histogram = histogram {
         /// Not cumulative: one per bound of [`Info::bounds_ns`], then +Inf, then unused.
         buckets: [u64; BUCKETS],
         /// Nanoseconds.
@@ -271,7 +276,7 @@ counters! {
 }
 
 layout! {
-    LatencyKey: 24 {
+    LatencyKey = latency_key {
         /// Zero unless `--detail full`.
         peer: [u8; 16],
         /// The server's.
@@ -291,7 +296,7 @@ layout! {
 
 layout! {
     /// An element of `linkerd_route_map`.
-    RouteEntry: 128 {
+    RouteEntry = route_entry {
         /// The bytes of a path, filled up with NUL.
         text: [u64; 16],
     }
@@ -299,7 +304,7 @@ layout! {
 
 counters! {
     /// Of two histograms, side by side.
-    LatencyPair: 16 {
+    LatencyPair = latency_pair {
         duration: u64,
         /// Time to first byte.
         ttfb: u64,
@@ -307,7 +312,7 @@ counters! {
 }
 
 counters! {
-    LatencyValue: 528 {
+    LatencyValue = latency_value {
         /// As in [`Histogram`].
         buckets: [LatencyPair; BUCKETS],
         sum_ns: LatencyPair,
@@ -316,7 +321,7 @@ counters! {
 
 layout! {
     /// An element of `linkerd_latency_map`.
-    LatencyEntry: 560 {
+    LatencyEntry = latency_entry {
         key: LatencyKey,
         pad: u32,
         /// See [`key_check`].
@@ -326,7 +331,7 @@ layout! {
 }
 
 layout! {
-    HandshakeKey: 20 {
+    HandshakeKey = handshake_key {
         /// Zero unless `--detail full`.
         peer: [u8; 16],
         /// The server's.
@@ -339,7 +344,7 @@ layout! {
 }
 
 counters! {
-    HandshakeValue: 528 {
+    HandshakeValue = handshake_value {
         /// Of the connection.
         duration: Histogram,
         rtt: Histogram,
@@ -348,7 +353,7 @@ counters! {
 
 layout! {
     /// DNS over UDP: whom is asked.
-    DnsKey: 24 {
+    DnsKey = dns_key {
         /// Zero with `--detail pod`.
         server: [u8; 16],
         /// See [`direction`].
@@ -361,7 +366,7 @@ layout! {
 
 counters! {
     /// Queries without an answer, by why none is waited for.
-    DnsUnanswered: 24 {
+    DnsUnanswered = dns_unanswered {
         timeout: u64,
         /// The same was asked again.
         retried: u64,
@@ -371,7 +376,7 @@ counters! {
 }
 
 counters! {
-    DnsValue: 568 {
+    DnsValue = dns_value {
         queries: u64,
         /// By response code, RFC 6895 section 2.3; the last are those above, too.
         answers: [u64; DNS_RCODES],
@@ -387,7 +392,7 @@ counters! {
 
 counters! {
     /// What the programs count about themselves.
-    Counters: 80 {
+    Counters = counters {
         /// Series that did not fit; the next three likewise.
         metrics_overflow: u64,
         requests_overflow: u64,
@@ -410,14 +415,14 @@ counters! {
 
 layout! {
     /// What metricd-init has attached.
-    AttachmentKey: 8 {
+    AttachmentKey = attachment_key {
         ifindex: u32,
         egress: u32,
     }
 }
 
 layout! {
-    AttachmentValue: 16 {
+    AttachmentValue = attachment_value {
         /// Inode of the network namespace: another's may have the same indexes.
         netns: u64,
         /// Of the clsact filter; 0 is TCX.
@@ -437,6 +442,26 @@ impl DnsValue {
         ended.fold(self.queries, u64::wrapping_sub)
     }
 }
+
+// Of all that maps hold, nothing is left out.
+#[cfg(not(feature = "next-layout"))]
+const _: () = {
+    use crate::skel::types;
+
+    assert!(size_of::<MetricEntry>() == size_of::<types::metric_entry>());
+    assert!(size_of::<RequestEntry>() == size_of::<types::request_entry>());
+    assert!(size_of::<LatencyEntry>() == size_of::<types::latency_entry>());
+    assert!(size_of::<HandshakeKey>() == size_of::<types::handshake_key>());
+    assert!(size_of::<HandshakeValue>() == size_of::<types::handshake_value>());
+    assert!(size_of::<DnsKey>() == size_of::<types::dns_key>());
+    assert!(size_of::<DnsValue>() == size_of::<types::dns_value>());
+    assert!(size_of::<RouteEntry>() == size_of::<types::route_entry>());
+    assert!(size_of::<Counters>() == size_of::<types::counters>());
+    assert!(size_of::<Info>() == size_of::<types::info>());
+    assert!(size_of::<TapEnd>() == size_of::<types::tap_end>());
+    assert!(size_of::<AttachmentKey>() == size_of::<types::attachment_key>());
+    assert!(size_of::<AttachmentValue>() == size_of::<types::attachment_value>());
+};
 
 /// What the programs write behind a key when it is whole, never 0: key_check() of bpf/count/series.h. Its
 /// size is a multiple of 8 bytes.

@@ -5,7 +5,7 @@ use super::*;
 layout! {
     /// Known values in every form that exported maps have. Who reads maps as text finds [`PROOF`] in
     /// the info map, or the kernel writes another form of text than this reader knows.
-    Proof: 80 {
+    Proof = proof {
         byte: u8,
         most_byte: u8,
         half: u16,
@@ -47,7 +47,7 @@ pub const PROOF: Proof = Proof {
 
 layout! {
     /// What a reader must know of an epoch; written by metricd-init.
-    Info: 464 {
+    Info = info {
         /// [`LAYOUT_VERSION`] of the writer; 0 until it has written.
         layout: u32,
         /// [`STATE_VERSION`] of the writer.

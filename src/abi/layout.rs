@@ -112,11 +112,12 @@ impl<T: Merge, const N: usize> Merge for [T; N] {
     }
 }
 
-/// A struct of bpf/layout/abi.h with its size there.
+/// A struct of bpf/layout/abi.h: fields that lie where they do in C, as the types say that build.rs has
+/// generated of it, or this does not compile.
 macro_rules! layout {
     (
         $(#[$meta:meta])*
-        $name:ident: $size:literal {
+        $name:ident = $c:ident {
             $($(#[$field_meta:meta])* $field:ident: $ty:ty,)*
         }
     ) => {
@@ -127,8 +128,16 @@ macro_rules! layout {
             $($(#[$field_meta])* pub $field: $ty,)*
         }
 
-        const _: () = assert!(size_of::<$name>() == $size);
-        const _: () = assert!(<$name as Layout>::SIZE == $size, "padding");
+        const _: () = assert!(<$name as Layout>::SIZE == size_of::<$name>(), "padding");
+        // The next layout has fields that the Rust side does not know.
+        #[cfg(not(feature = "next-layout"))]
+        const _: () = {
+            use crate::skel::types::$c;
+            use std::mem::offset_of;
+
+            assert!(size_of::<$name>() <= size_of::<$c>());
+            $(assert!(offset_of!($name, $field) == offset_of!($c, $field));)*
+        };
 
         impl Layout for $name {
             const SIZE: usize = 0 $(+ <$ty as Layout>::SIZE)*;
@@ -154,13 +163,13 @@ macro_rules! layout {
 macro_rules! counters {
     (
         $(#[$meta:meta])*
-        $name:ident: $size:literal {
+        $name:ident = $c:ident {
             $($(#[$field_meta:meta])* $field:ident: $ty:ty,)*
         }
     ) => {
         layout! {
             $(#[$meta])*
-            $name: $size {
+            $name = $c {
                 $($(#[$field_meta])* $field: $ty,)*
             }
         }

@@ -5,16 +5,16 @@ use super::layout::{Declared, Layout};
 /// What an event in `linkerd_perf_map` is: its first byte.
 pub mod tap_kind {
     /// A [`super::TapHead`] and what there is of the head, likewise the next.
-    pub const HEAD: u8 = 1;
+    pub const HEAD: u8 = crate::abi::constants::TAP_HEAD as u8;
     /// What came of it in a later packet.
-    pub const REST: u8 = 2;
+    pub const REST: u8 = crate::abi::constants::TAP_REST as u8;
     /// A [`super::TapEnd`].
-    pub const END: u8 = 3;
+    pub const END: u8 = crate::abi::constants::TAP_END as u8;
 }
 
 layout! {
     /// A request's head, as it came: a request line, or the payload of a HEADERS frame.
-    TapHead: 32 {
+    TapHead = tap_head {
         /// See [`tap_kind`].
         kind: u8,
         /// See [`protocol`]; of HTTP/2 gRPC is not told.
@@ -39,7 +39,7 @@ layout! {
 
 layout! {
     /// The end of a request, or of several of one connection at once.
-    TapEnd: 96 {
+    TapEnd = tap_end {
         /// See [`tap_kind`].
         kind: u8,
         /// See [`protocol`].

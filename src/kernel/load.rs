@@ -12,19 +12,19 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::abi::{
     DnsKey, DnsValue, HandshakeKey, HandshakeValue, LatencyEntry, Layout, MetricEntry, MetricKey,
-    RequestEntry, STATUS_OTHER, STATUS_REQUESTS, key_check, series_kind,
+    RequestEntry, STATUS_OTHER, STATUS_REQUESTS, constants, key_check, series_kind,
 };
 use crate::kernel::maps::{EPOCH_MAPS, STATE_MAPS, pin_name};
 use crate::kernel::settings::{DNS_SERVERS, IDLE_OTHER, IDLE_TCP, Settings};
 use crate::skel::{MetricdSkel, MetricdSkelBuilder};
 
 /// Paths whose route is remembered.
-const ROUTE_CACHE: u32 = 4096;
+pub const ROUTE_CACHE: u32 = 4096;
 
 /// Directions of connections whose bytes can be kept at a time until those before them come.
 const EARLY: u32 = 16;
-/// Pieces that those of one direction are kept in: of bpf/net/state.h.
-const EARLY_PIECES: u32 = 64;
+/// Pieces that those of one direction are kept in.
+const EARLY_PIECES: u32 = constants::EARLY_PIECES as u32;
 /// Pieces in all.
 pub const EARLY_ENTRIES: u32 = EARLY * EARLY_PIECES;
 

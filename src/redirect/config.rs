@@ -289,6 +289,18 @@ pub struct Kernel {
 }
 
 const _: () = assert!(size_of::<Kernel>() == Kernel::SIZE, "padding");
+const _: () = {
+    use crate::redirect_skel::types::redirect_config;
+    use std::mem::offset_of;
+
+    assert!(size_of::<Kernel>() == size_of::<redirect_config>());
+    assert!(offset_of!(Kernel, proxy_uid) == offset_of!(redirect_config, proxy_uid));
+    assert!(offset_of!(Kernel, inbound_port) == offset_of!(redirect_config, inbound_port));
+    assert!(offset_of!(Kernel, outbound_port) == offset_of!(redirect_config, outbound_port));
+    assert!(offset_of!(Kernel, fallback) == offset_of!(redirect_config, fallback));
+    assert!(offset_of!(Kernel, inbound) == offset_of!(redirect_config, inbound));
+    assert!(offset_of!(Kernel, outbound) == offset_of!(redirect_config, outbound));
+};
 
 impl Layout for Kernel {
     const SIZE: usize = 24 + 2 * 8192;

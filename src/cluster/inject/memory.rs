@@ -3,9 +3,9 @@
 
 use super::InjectConfig;
 use crate::abi::{LatencyEntry, Layout, MetricEntry, RequestEntry, RouteEntry};
-use crate::kernel::load::{EARLY_ENTRIES, FIRST, FIRST_HISTOGRAMS, FIRST_HTTP2};
-use crate::kernel::settings;
-use crate::kernel::settings::DNS_SERVERS;
+use crate::kernel::load::{self, EARLY_ENTRIES, FIRST, FIRST_HISTOGRAMS, FIRST_HTTP2};
+use crate::kernel::settings::{self, DNS_SERVERS};
+use crate::skel::types;
 
 /// A hash's buckets, 16 bytes each, of which it has up to two for an element.
 const BUCKETS: u64 = 32;
@@ -26,12 +26,11 @@ const HANDSHAKE: u64 = 1024;
 /// 3,128 bytes of `linkerd_early_bytes_map`.
 const EARLY_PIECE: u64 = 4096;
 
-/// A slot, bpf/net/state.h, and up to four words of the cache in front of it.
-const CONNECTION: u64 = 576 + 4 * 8;
-/// bpf/net/state.h.
-const HTTP2: u64 = 5056;
-/// `ROUTE_CACHE` in src/kernel/load.rs, if there are routes: all of it is there from the start.
-const ROUTE_CACHE: u64 = 4096 * (HASHED + BUCKETS + FREE);
+/// A slot, and up to four words of the cache in front of it.
+const CONNECTION: u64 = (size_of::<types::conn>() + 4 * size_of::<u64>()) as u64;
+const HTTP2: u64 = size_of::<types::http2>() as u64;
+/// Routes of paths, if there are any: all of it is there from the start.
+const ROUTE_CACHE: u64 = load::ROUTE_CACHE as u64 * (HASHED + BUCKETS + FREE);
 /// Of the ring buffer, beside its bytes: where its ends are, and what the kernel keeps of its pages.
 const RING: u64 = 4 * 4096;
 /// Elements of `linkerd_dns_map`.
