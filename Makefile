@@ -12,11 +12,14 @@ BUILD_PACKAGES := clang llvm clang-format libelf-dev zlib1g-dev pkg-config linux
 DEMO_PACKAGES := iproute2 nginx-light curl util-linux
 TEST_PACKAGES := $(DEMO_PACKAGES) bpftool chromium haproxy nghttp2-client nghttp2-server nodejs caddy python3-venv wrk prometheus ethtool jq procps \
 	bind9-dnsutils busybox-static cpio dnsmasq-base dnsperf kmod qemu-system-x86 xz-utils iptables iputils-ping openssl podman containerd runc catatonit strace apparmor mmdebstrap
+LINT_PACKAGES := shellcheck pyflakes3 nodejs
+SHELL_SCRIPTS = $(shell git grep -lE '^#!(/bin/bash|/usr/bin/env bash|/bin/sh|/bin/busybox sh)')
+PYTHON_FILES = $(shell git grep -lE '^#!.*python') $(shell git ls-files '*.py')
 # As tests/apiserver/run has them; python3-venv for setup-helm.
 APISERVER_PACKAGES := curl iproute2 jq openssl util-linux python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-demo setup-test setup-apiserver setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-view test-apiserver test-image fuzz lint bench bench-short bench-build clean
+.PHONY: help setup setup-lint setup-demo setup-test setup-apiserver setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-view test-apiserver test-image fuzz check lint deny bench bench-short bench-build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,10 +85,22 @@ fuzz: setup ## Fuzz what is fed to the programs and what user space decodes: FUZ
 		$(if $(FUZZ_REPLAY),FUZZ_REPLAY=$(abspath $(FUZZ_REPLAY))) \
 		cargo test --locked --profile fuzz --test fuzz
 
-lint: setup ## Formatting and lints of both languages
+# What needs neither root nor the network, once its packages are there.
+check: lint deny ## Formatting, lints, licences, unit tests and golden files: without root, in two minutes once built
+	cargo test --locked --workspace --lib
+	cargo test --locked --test inject
+
+lint: setup setup-lint ## Formatting and lints of all languages
 	clang-format --dry-run --Werror $(shell find bpf benches l7/bpf -name "*.[ch]")
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	shellcheck -S warning -x -P SCRIPTDIR $(SHELL_SCRIPTS)
+	pyflakes3 $(PYTHON_FILES)
+	node --check src/sidecar/page/script.js
+
+deny: ## The licences and sources of what we depend on
+	@command -v cargo-deny >/dev/null || cargo install -q --locked cargo-deny
+	cargo deny --log-level error check licenses bans sources
 
 bench: setup setup-test setup-python build bench-build bpffs ## What it costs: per packet, per scrape, and side by side with others (hours; PAIRS=20): docs/benchmarks.md
 	$(SUDO) cargo bench --locked
@@ -94,8 +109,9 @@ bench: setup setup-test setup-python build bench-build bpffs ## What it costs: p
 	$(SUDO) benches/request http2-nghttpd $(BIN)
 	$(SUDO) $(PYTHON)/bin/python benches/compare --bin $(BIN) --pairs $(or $(PAIRS),20)
 
-bench-short: setup setup-test setup-python build bench-build bpffs ## That the side-by-side runs work, and what everyone counts
-	$(SUDO) $(PYTHON)/bin/python benches/compare check --bin $(BIN)
+bench-short: setup setup-test setup-python bpffs ## That the side-by-side runs work, and what everyone counts
+	cargo build --locked --bins --examples
+	$(SUDO) $(PYTHON)/bin/python benches/compare check --bin target/debug
 
 bench-build:
 	cargo build --profile bench --locked --example bench-load --example bench-article
@@ -109,6 +125,9 @@ endef
 
 setup:
 	$(call install,$(BUILD_PACKAGES))
+
+setup-lint:
+	$(call install,$(LINT_PACKAGES))
 
 setup-demo:
 	$(call install,$(DEMO_PACKAGES))

@@ -57,8 +57,8 @@ def spent(before, after, parts):
         return roots.get(pid, "foreign")
 
     took = dict.fromkeys([*parts, "kernel", "harness", "foreign"], 0)
-    for process, (_, time) in after.processes.items():
-        took[part(process[0])] += time - before.processes.get(process, (0, 0))[1]
+    for process, (_, spent) in after.processes.items():
+        took[part(process[0])] += spent - before.processes.get(process, (0, 0))[1]
     took["machine"] = int(after.busy - before.busy) - took["foreign"] - took["harness"]
     return took
 

@@ -4,7 +4,7 @@
 //! what is exported and nothing else.
 
 pub mod diagnose;
-mod quantile;
+pub mod quantile;
 mod source;
 pub mod stat;
 mod table;

@@ -9,6 +9,7 @@ mod golden;
 mod hints;
 mod machine;
 mod plugin;
+mod quantile;
 mod remote;
 mod tap;
 mod view;

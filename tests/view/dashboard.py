@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.parse
 
-from pod import Pod, eventually, run
+from pod import Pod, run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DASHBOARD = json.loads((ROOT / "manifests/grafana/linkerd-metricd.json").read_text())
