@@ -43,8 +43,7 @@ fn as_prometheus_has_it() {
             .unwrap();
         }
     }
-    let file =
-        std::env::temp_dir().join(format!("metricd-quantiles-{}.yml", std::process::id()));
+    let file = std::env::temp_dir().join(format!("metricd-quantiles-{}.yml", std::process::id()));
     std::fs::write(&file, test + &expected).unwrap();
     let checked = Command::new("promtool")
         .args(["test", "rules"])
