@@ -113,7 +113,8 @@ pub(super) fn gauge(value: u64) -> f64 {
 pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "linkerd_ebpf_up",
-        help: "Whether the pinned maps can be read; if not, the reason.",
+        help: "Whether the pinned maps can be read. If it is 0, the label says the \
+               reason, and nothing of this pod is counted: see docs/checks.md.",
         kind: GAUGE,
         rows: Rows::Once(&["reason"], |scrape, lines| match &scrape.reading {
             Ok(_) => {
@@ -257,7 +258,9 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_state_lost_total",
-        help: "Connections whose requests could not be followed any further, by why.",
+        help: "Connections whose requests were not followed from some point on, by \
+               reason: their bytes still count, their requests do not. \
+               docs/principles.md has the bounds.",
         kind: COUNTER,
         rows: Rows::Series(&["reason"], |_, value, samples| {
             happened(samples, "gap", value.lost.gap);
@@ -345,7 +348,9 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_proxy_ebpf_map_overflow_total",
-        help: "What did not fit into a map and was added to the series whose labels are other.",
+        help: "What did not fit into a map and was added to the series whose labels are \
+               other: totals stay right, peers are missing. Raise the map size, or keep \
+               less detail.",
         kind: COUNTER,
         rows: Rows::Snapshot(&["map"], |snapshot, lines| {
             let counters = &snapshot.counters;
@@ -399,7 +404,8 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_connections_untracked_total",
-        help: "New connections for which there was no slot.",
+        help: "New connections that are counted as packets and bytes alone, because all \
+               slots were taken: raise --connections.",
         kind: COUNTER,
         rows: Rows::Snapshot(&[], |snapshot, lines| {
             lines.value(snapshot.counters.untracked as f64);
@@ -407,7 +413,9 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_contended_packets_total",
-        help: "Packets of a direction that another CPU was busy with.",
+        help: "Packets that waited in vain for another CPU to finish an earlier packet \
+               of their connection. Their requests are not followed; more than a few \
+               point at a CPU that is held up.",
         kind: COUNTER,
         rows: Rows::Snapshot(&[], |snapshot, lines| {
             lines.value(snapshot.counters.contended as f64);
@@ -415,7 +423,8 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_truncated_packets_total",
-        help: "Packets whose headers could not be read.",
+        help: "Packets that are cut short within their headers. They count as packets \
+               and bytes, without ports.",
         kind: COUNTER,
         rows: Rows::Snapshot(&[], |snapshot, lines| {
             lines.value(snapshot.counters.truncated as f64);

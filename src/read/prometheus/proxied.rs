@@ -92,7 +92,8 @@ pub const BYTES: Family = Family {
 
 pub const OVERFLOW: Family = Family {
     name: "linkerd_proxy_l7_overflow_total",
-    help: "Requests that found no slot and were added to the series whose labels are other.",
+    help: "Requests that found no slot and were added to the series whose labels are \
+           other: raise METRICD_L7_SLOTS.",
     kind: COUNTER,
     rows: Rows::Proxied(&[], |proxied, row, lines, _| {
         once(row, lines, proxied.overflow())
@@ -101,7 +102,8 @@ pub const OVERFLOW: Family = Family {
 
 pub const MISSED: Family = Family {
     name: "linkerd_proxy_l7_missed_total",
-    help: "Requests that were not recorded, since the proxy had nothing to record into as yet.",
+    help: "Requests that were not recorded because the proxy had nothing to record into: \
+           see whether it and metricd share the file METRICD_L7_FILE.",
     kind: COUNTER,
     rows: Rows::Proxied(&[], |proxied, row, lines, _| {
         once(row, lines, proxied.missed)
