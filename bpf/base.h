@@ -29,8 +29,8 @@
 #define bounded(i, MASK) asm volatile("%0 &= %1" : "+r"(i) : "i"(MASK))
 
 /*
- * Keeps clang from working out addresses behind a pointer once before a loop, and then having to
- * keep them all on the stack.
+ * Keeps clang from working out addresses behind a pointer once before a loop, which would then all
+ * have to be kept on the stack.
  */
 #define fresh(pointer) asm volatile("" : "+r"(pointer))
 
@@ -40,13 +40,14 @@ static __always_inline bool seq_before(__u32 a, __u32 b)
 	return (__s32)(a - b) < 0;
 }
 
-/* Which way most packets go: the other is kept out of their instructions. */
+/* Tell clang which way most packets go, so that it keeps the other way out of their
+ * instructions. */
 #ifndef likely
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #endif
 
-/* Read and written in one access, however the compiler would like to. */
+/* Read or write `x` in one access, however the compiler would like to. */
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
 
@@ -68,7 +69,7 @@ struct config {
 				   ended */
 	__u32 connections;	/* slots in linkerd_connection_map */
 	__u32 cache_mask;	/* of linkerd_connection_cache_map: its size less one */
-	__u32 routes;		/* at most; 0 if they are not told apart */
+	__u32 routes;		/* routes told apart at most; 0 if none are */
 	__u32 loopback_ifindex; /* 0 where no interface is the loopback */
 	__u32 epoch;		/* of the maps that metricd exports: see count/series.h */
 	__u8 detail;		/* enum detail */

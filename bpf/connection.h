@@ -16,8 +16,8 @@ __noinline int connection_add_time(struct __sk_buff *skb, __u32 what, __u64 ns)
 	return 0;
 }
 
-/* The series of the packet's connection, whose slot has it of another epoch, or may be another's.
- */
+/* Finds the series of the packet's connection, where the slot has its number of another epoch, or
+ * may be another connection's by now. Returns the number in this epoch. */
 __noinline __u32 connection_series(struct __sk_buff *skb)
 {
 	struct scratch *s;
@@ -69,7 +69,7 @@ static __always_inline bool connection_follow(struct __sk_buff *skb, struct scra
 		conn_seen(c, p->egress, p);
 	}
 	p->series = epoch_number(READ_ONCE(c->series));
-	/* Given away meanwhile, it could be another's. */
+	/* If the slot was given away meanwhile, this may be another connection's series. */
 	if (unlikely(!config.ordered || epoch_is_other(p->series) ||
 		     READ_ONCE(c->brief.generation) != p->generation))
 		p->series = connection_series(skb);

@@ -2,9 +2,9 @@
 /*
  * One iterator for each type of map that metricd reads. Attached to a map and pinned, an iterator
  * is a file: who reads it gets the raw key and value of each of the map's elements, one behind the
- * other (kernel 5.9). They are programs of the type TRACING, which some kernels refuse; so they are
- * an object of their own, and the maps can also be read without them, as the text that bpffs makes
- * of a pinned map.
+ * other (kernel 5.9). Iterators are programs of the type TRACING, which some kernels refuse; so
+ * they are an object of their own, and the maps can also be read without them, as the text that
+ * bpffs makes of a pinned map.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -29,7 +29,7 @@ struct bpf_iter__bpf_map_elem {
 
 #define ITERATOR(NAME) SEC("iter/bpf_map_elem") int NAME(struct bpf_iter__bpf_map_elem *ctx)
 
-/* Of a map whose elements are found by the key that is shown. */
+/* An iterator over a map whose elements are found by the key that is shown. */
 #define PLAIN_ITERATOR(NAME, KEY, VALUE)                                                           \
 	ITERATOR(NAME)                                                                             \
 	{                                                                                          \
@@ -43,7 +43,8 @@ struct bpf_iter__bpf_map_elem {
 		return 0;                                                                          \
 	}
 
-/* Of a map whose elements are found by number and hold their key; unused elements are left out. */
+/* An iterator over a map whose elements are found by number and hold their key. It leaves unused
+ * elements out. */
 #define ENTRY_ITERATOR(NAME, ENTRY)                                                                \
 	ITERATOR(NAME)                                                                             \
 	{                                                                                          \

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The two programs. Whatever they see, they let it pass: see PASS. */
+/* The two programs that count. They let every packet pass: see PASS. */
 #include "connection.h"
 #include "dns/dns.h"
 

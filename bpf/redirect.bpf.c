@@ -6,8 +6,9 @@
  * - Inbound, the first segment of a connection is given to the proxy's listener as it comes in. All
  *   others find the connection by themselves.
  * - Outbound, the segments of the application's socket are led to the loopback instead of out, and
- *   the first is given to the proxy's listener there, which must have IP_TRANSPARENT. Which sockets
- *   those are is kept with the socket: it is settled when the connection begins, and ends with it.
+ *   the first is given to the proxy's listener there, which must have IP_TRANSPARENT. Whether a
+ *   socket's segments are led so is kept with the socket: it is settled when the connection begins,
+ *   and ends with the socket.
  */
 #include "redirect/again.h"
 #include "redirect/cookie.h"
@@ -20,8 +21,8 @@ enum verdict {
 	TO_PROXY = 2,
 };
 
-/* Of a socket of the application, by the first sequence number of its connection: sockets can be
- * connected again. */
+/* What becomes of the connection of an application's socket. It is told by its first sequence
+ * number, as a socket can be connected again. */
 struct redirect_value {
 	__be32 seq;
 	__u32 verdict; /* enum verdict */
@@ -62,8 +63,8 @@ static __always_inline bool proxy_listens(struct __sk_buff *skb, struct segment 
 	return sk;
 }
 
-/* Gives a first segment to the proxy, unless it has a connection already. Returns whether that is
- * done. */
+/* Gives a first segment to the proxy, unless there is a connection for it already. Returns false if
+ * the proxy has not got it. */
 static __always_inline bool give(struct __sk_buff *skb, struct segment *s, enum way way)
 {
 	__u32 state = socket_state(skb, s);
@@ -105,16 +106,18 @@ static __always_inline int to_loopback(struct __sk_buff *skb)
 	return bpf_redirect(LOOPBACK, BPF_F_INGRESS);
 }
 
-/* What becomes of a connection whose first segment this is, of the socket `sk`, or of none. */
+/* Settles what becomes of a connection, whose first segment this is. `sk` is the socket that has
+ * sent it, or NULL. */
 static __always_inline int begin(struct __sk_buff *skb, struct segment *s, struct bpf_sock *sk)
 {
 	struct redirect_value *value;
 
-	/* The helper takes what no socket has sent for nobody's (65534), which may be the proxy. */
+	/* For a packet that no socket has sent the helper says nobody (65534), which may be the
+	 * proxy. */
 	if (!redirect_config.outbound_port || !port_chosen(redirect_config.outbound, s->port) ||
 	    peer_skipped(s, OUTBOUND) ||
 	    (skb->sk && bpf_get_socket_uid(skb) == redirect_config.proxy_uid)) {
-		/* Connected again, elsewhere. */
+		/* The socket may have been connected before, to somewhere else. */
 		if (sk)
 			bpf_sk_storage_delete(&linkerd_redirect_map, sk);
 		return PASS;
@@ -122,7 +125,7 @@ static __always_inline int begin(struct __sk_buff *skb, struct segment *s, struc
 	value =
 	    sk ? bpf_sk_storage_get(&linkerd_redirect_map, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE)
 	       : NULL;
-	/* Once it has gone out it goes on there. */
+	/* A connection whose first segment has gone out goes on there. */
 	if (value && value->seq == s->seq && value->verdict == STRAIGHT)
 		return PASS;
 	if (value && proxy_listens(skb, s, OUTBOUND)) {
@@ -164,7 +167,8 @@ int linkerd_redirect_outbound(struct __sk_buff *skb)
 		value = bpf_sk_storage_get(&linkerd_redirect_map, sk, NULL, 0);
 		return value && value->verdict == TO_PROXY ? to_loopback(skb) : PASS;
 	}
-	/* Of a connection whose socket is gone, for instance in TIME-WAIT: is its peer in here? */
+	/* The connection's socket is gone, for instance in TIME-WAIT: is the connection's peer in
+	 * the pod? */
 	return socket_exists(skb, &s) ? to_loopback(skb) : PASS;
 }
 
@@ -176,16 +180,16 @@ int linkerd_redirect_loopback(struct __sk_buff *skb)
 
 	if (mark != MARK && mark != MARK_AGAIN)
 		return PASS;
-	/* It has the MAC address of somebody outside. */
+	/* The packet has the MAC address of somebody outside. */
 	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
 	if (!segment_read(skb, &s) || !segment_is_syn(&s))
 		return PASS;
 	if (mark == MARK_AGAIN) {
-		/* What arrived has been seen where it did. */
+		/* Others have seen the segment where it arrived. */
 		give(skb, &s, INBOUND);
 		return DONE;
 	}
-	/* The reset is not to be seen, and the segment will be when it comes again. */
+	/* Nobody is to see the reset; the segment will be seen when it comes again. */
 	if (is_waiting(skb, &s) && again(skb, &s, MARK))
 		return DONE;
 	if (give(skb, &s, OUTBOUND))

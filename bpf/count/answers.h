@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Answers of one packet that add to the same counters are added at its end, at once. */
+/* Answers of one packet that fall into one set of counters: they are added up, and added to the
+ * counters at the packet's end, at once. */
 #ifndef METRICD_COUNT_ANSWERS_H
 #define METRICD_COUNT_ANSWERS_H
 
@@ -23,7 +24,7 @@ static __always_inline void answers_add(struct answers *a)
 	add(&l->value.sum_ns.ttfb, a->ttfb_ns);
 }
 
-/* At the end of the packet. */
+/* Adds the answers that were kept back, at the end of the packet. */
 __noinline int answers_end(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
@@ -35,8 +36,9 @@ __noinline int answers_end(struct __sk_buff *skb)
 
 #define TIME_UNKNOWN (~0ULL)
 
-/* An answer that is not like those that were kept back, which are added now: it is kept back in
- * their place, unless its times are not known. */
+/* Takes an answer that differs from the answers kept back so far. They are added to their
+ * counters, and this answer is kept back in their place; if its times are not known, it is
+ * counted at once. */
 __noinline int answers_begin(struct __sk_buff *skb, __u32 what, __u32 route, __u64 duration,
 			     __u64 ttfb)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Durations, into buckets whose bounds are inclusive, as Prometheus has them. */
+/* Counts durations in buckets whose bounds are inclusive, as Prometheus has them. */
 #ifndef METRICD_COUNT_HISTOGRAM_H
 #define METRICD_COUNT_HISTOGRAM_H
 
@@ -19,7 +19,7 @@ static __always_inline __u32 histogram_bucket(__u64 ns)
 	return i;
 }
 
-/* A whole response: its duration, and the time to its first byte. */
+/* Adds the times of a whole response: its duration, and the time to its first byte. */
 static __always_inline void histogram_response(__u32 latency, __u64 duration, __u64 ttfb)
 {
 	struct latency_entry *e = latency_element(latency);
@@ -37,7 +37,7 @@ static __always_inline void histogram_response(__u32 latency, __u64 duration, __
 	add(&e->value.sum_ns.ttfb, ttfb);
 }
 
-/* The range of times that falls into the same bucket as `ns`. */
+/* The bucket that `ns` falls into, with the range of times that the bucket holds. */
 static __always_inline struct range histogram_range(__u64 ns)
 {
 	__u32 i = histogram_bucket(ns);
@@ -54,11 +54,12 @@ enum histogram_what {
 	HANDSHAKE_DURATION,
 };
 
-/* Too large for the stack. */
+/* A constant, as a handshake_value is too large for the stack. */
 static const struct handshake_value zero_handshake;
 static const struct handshake_key other_handshake = {.kind = SERIES_OTHER};
 
-/* Adds to the histogram of a connection's series: `key` and `flags` as in series_key. */
+/* Adds `ns` to a histogram of a connection's series. `conn` and `flags` are the connection's, as
+ * series_key takes them. */
 static __always_inline void histogram_handshake(__u32 series, const struct conn_key *conn,
 						__u8 flags, enum histogram_what what, __u64 ns)
 {

@@ -6,8 +6,8 @@
 #include "count/histogram.h"
 #include "tap/tap.h"
 
-/* The element that counts such responses on this connection, whose server's side has found it once.
- */
+/* The element that counts responses of this kind and route on this connection. The server's side
+ * keeps the number of the last one that was found. */
 static __always_inline struct request_entry *
 responses_element(struct __sk_buff *skb, struct side *side, union response what, __u32 route)
 {
@@ -22,14 +22,15 @@ responses_element(struct __sk_buff *skb, struct side *side, union response what,
 	return requests_element(at);
 }
 
-/* A final response has come to its end; of what is not known when it began the start is 0. */
+/* Counts a final response that has come to its end. `start_ns` is when its request began, or 0 if
+ * that is not known. */
 static __always_inline void responses_add(struct __sk_buff *skb, struct side *side,
 					  struct packet *p, union response what, __u32 route,
 					  __u64 start_ns, __u64 first_ns, __u32 request)
 {
 	struct request_entry *e;
 
-	/* The server's side alone adds to it, as long as its answers are not lost. */
+	/* The server's side alone adds to `answered`, as long as its answers are not lost. */
 	side->answered++;
 	p->delta.answered++;
 	if (TAPPED)

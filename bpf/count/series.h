@@ -12,12 +12,12 @@
 
 /*
  * The maps that metricd exports can be replaced while connections last: by larger ones, or ones of
- * another layout. Each set of them is an epoch. Those of an earlier one stay as they are, and
+ * another layout. Each set of them is an epoch. The maps of an earlier epoch stay as they are, and
  * metricd adds up what all epochs hold: no counter is ever copied.
  *
- * What a connection keeps is an element's number with the epoch in its upper byte. With the
- * program's own epoch taken out again it is the number, or, of another epoch, one that no map has:
- * then the element is found by its key, in this epoch.
+ * A connection keeps an element's number with the epoch in its upper byte. Taking the program's own
+ * epoch out again gives the element's number; if the epoch is another one, it gives a number that
+ * no map has, and the element is found by its key, in this epoch.
  */
 #define EPOCH_SHIFT 24
 
@@ -42,8 +42,8 @@ static __always_inline void address_copy(void *to, const void *from)
 	((__u64 *)to)[1] = ((__u64 *)from)[1];
 }
 
-/* What shows that a key is whole, in struct metric_entry and its like; never 0. BYTES is a multiple
- * of 8. */
+/* The check of a key, which shows in struct metric_entry, request_entry and latency_entry that the
+ * key is whole. It is never 0. `bytes` is a multiple of 8. */
 static __always_inline __u32 key_check(const void *key, __u32 bytes)
 {
 	__u64 hash = 0;
@@ -57,11 +57,11 @@ static __always_inline __u32 key_check(const void *key, __u32 bytes)
 }
 
 /*
- * Makes the element of KEY in linkerd_WHAT_map, and returns its number, or another CPU's. No
- * element is ever given up, so that a total misses nothing when there is no room (E2BIG) or no
- * memory (ENOMEM): it is counted then as an overflow, and OTHER. PREPARE fills what must be there
- * before others find the element. The key and its check show the element to metricd; the CPU that
- * made the element writes them.
+ * Makes the element of KEY in linkerd_WHAT_map, and returns its number, or the number of the
+ * element that another CPU has made for KEY meanwhile. No element is ever given up. When there is
+ * no room (E2BIG) or no memory (ENOMEM), an overflow is counted and the number is ELEMENT_OTHER, so
+ * that a total misses nothing. PREPARE fills what must be there before others find the element. The
+ * key and its check show the element to metricd; the CPU that made the element writes them.
  */
 #define element_make(WHAT, KEY, PREPARE)                                                           \
 	({                                                                                         \
@@ -110,8 +110,8 @@ static __always_inline void series_key(struct metric_key *s, const struct conn_k
 		s->src_port = client_local ? k->local_port : k->remote_port;
 }
 
-/* The number of the packet's series, which is made if need be; or of that whose key is in the
- * scratch. */
+/* Finds the packet's series, or makes it, and returns its number. With `by_key` it is the series
+ * whose key is in scratch.series. */
 __noinline __u32 series_find(struct __sk_buff *skb, bool by_key)
 {
 	struct scratch *s = scratch();
@@ -124,7 +124,7 @@ __noinline __u32 series_find(struct __sk_buff *skb, bool by_key)
 	p = &s->packet;
 	key = &s->series;
 	if (by_key) {
-		/* There it is. */
+		/* The key is in the scratch already. */
 	} else if (likely(p->kind == SERIES_IP)) {
 		series_key(key, &p->key, p->flags);
 	} else {
@@ -217,7 +217,7 @@ static __always_inline void series_add_packet(struct metric_value *v, struct pac
 	}
 }
 
-/* The number of a response's histograms, which are made if need be. */
+/* Finds the histograms of a response, or makes them, and returns their number. */
 static __always_inline __u32 responses_latency(const struct request_key *r)
 {
 	struct latency_key key = {};
@@ -245,8 +245,8 @@ union response {
 	};
 };
 
-/* The number of the element that counts such responses (union response), to requests of this
- * route, for the packet's connection. */
+/* Finds the element that counts responses of this kind (union response), to requests of this route,
+ * for the packet's connection, or makes it. Returns its number. */
 __noinline __u32 responses_find(struct __sk_buff *skb, __u32 response, __u32 route)
 {
 	union response what = {.word = response};
@@ -274,7 +274,7 @@ __noinline __u32 responses_find(struct __sk_buff *skb, __u32 response, __u32 rou
 #undef ELEMENT_WITH_LATENCY
 }
 
-/* `n` answers whose status is not known, and will not be. */
+/* Counts `n` answers whose status is not known, and will not be. */
 static __always_inline void responses_add_unknown(struct __sk_buff *skb, __u8 protocol, __u64 n)
 {
 	union response what = {.protocol = protocol, .grpc_status = GRPC_STATUS_NONE};

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * DNS over UDP, RFC 1035: queries and the answers to them, by the server's port, 53. Over TCP it is
- * a connection like any other.
+ * DNS over UDP, RFC 1035: queries and the answers to them, by the server's port, 53. DNS over TCP
+ * is a connection like any other.
  *
- * A query waits in a table, in one of DNS_WAYS places by a hash of its ends and its id. Its end is
- * its answer, the same query once more, DNS_TIMEOUT without either, or that its place is needed:
- * queries = answers + unanswered + those in the table. There is no timer: every message looks at
- * some places of others, in turn.
+ * A query waits in a table, in one of DNS_WAYS places by a hash of its ends and its id. It leaves
+ * the table when it is answered, when it is sent once more, after DNS_TIMEOUT without either, or
+ * when its place is needed: queries = answers + unanswered + queries in the table. There is no
+ * timer: every message looks at some places of other queries, in turn.
  */
 #ifndef METRICD_DNS_DNS_H
 #define METRICD_DNS_DNS_H
@@ -19,7 +19,7 @@
 #define DNS_SWEEP 4		  /* places taken, or sets passed, per message */
 #define DNS_LABELS 128		  /* of a name: more than 255 bytes can hold */
 
-/* Of the header's third byte, RFC 1035 section 4.1.1. */
+/* Bits of the header's third byte, RFC 1035 section 4.1.1. */
 #define DNS_QR 0x80
 #define DNS_OPCODE 0x78
 #define DNS_TC 0x02
@@ -65,7 +65,8 @@ static __always_inline bool dns_same(const struct dns_query *a, const struct dns
 	return a->direction && a->id == b->id && conn_key_equal(&a->key, &b->key);
 }
 
-/* A query: it takes the place of the same one, a free one, or the oldest. */
+/* Puts the query at hand into the table: in the place of an equal query, in a free place, or in the
+ * place of the oldest query. */
 __noinline int dns_ask(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
@@ -126,8 +127,8 @@ __noinline int dns_ask(struct __sk_buff *skb)
 }
 
 /*
- * The upper bits of the response code, if there is an OPT record behind the question and nothing
- * between, as there is not in answers that have such a code: RFC 6891 section 6.1.3.
+ * The upper bits of the response code (RFC 6891 section 6.1.3), if there is an OPT record right
+ * behind the question, and 0 otherwise. Answers that have such a code have nothing between the two.
  */
 __noinline __u32 dns_extended(struct __sk_buff *skb, __u32 questions)
 {
@@ -154,14 +155,15 @@ __noinline __u32 dns_extended(struct __sk_buff *skb, __u32 questions)
 		}
 		at += 4;
 	}
-	/* Its name is the root. */
+	/* The name of an OPT record is the root. */
 	if (at + 6 > n || buffer_byte(s, at) || buffer_byte(s, at + 1) ||
 	    buffer_byte(s, at + 2) != DNS_OPT)
 		return 0;
 	return buffer_byte(s, at + 5);
 }
 
-/* An answer: does a query wait for it? */
+/* Counts the answer at hand, and takes the query that waits for it, if one does, out of the
+ * table. */
 __noinline int dns_answer(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
@@ -264,7 +266,8 @@ static __always_inline bool dns_is(const struct packet *p)
 	       (p->key.local_port == DNS_PORT || p->key.remote_port == DNS_PORT);
 }
 
-/* It is. What is not a query nor the answer to one is passed over. */
+/* Counts a datagram from or to a server of DNS. What is not a query nor the answer to one is passed
+ * over. */
 __noinline int dns_message(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();

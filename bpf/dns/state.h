@@ -12,13 +12,13 @@ struct dns_query {
 	__u8 direction; /* enum direction; 0 if the place is free */
 	__u8 pad;
 	__u32 pad2;
-	__u64 asked_ns; /* when it was first asked… */
-	__u64 sent_ns;	/* …and when last */
+	__u64 asked_ns; /* when the query was first sent */
+	__u64 sent_ns;	/* when the query was last sent */
 };
 
 #define DNS_WAYS 8
 
-/* Those with the same hash. */
+/* The queries with one hash. */
 struct dns_set {
 	struct bpf_spin_lock lock;
 	__u32 pad;
@@ -29,9 +29,9 @@ struct dns_set {
 struct dns {
 	__u8 header[12];
 	__u32 way;		/* where the query is, or is to be */
-	__u64 oldest_ns;	/* of those seen so far */
-	struct dns_query query; /* what it is, or answers */
-	struct dns_query old;	/* what was in its place */
+	__u64 oldest_ns;	/* when the oldest query seen so far was sent */
+	struct dns_query query; /* the query that the message is, or answers */
+	struct dns_query old;	/* the query that was in the message's place */
 	struct dns_key key;
 	__u32 sweep; /* the set that is looked at next for what nobody answers */
 	__u32 pad;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Follows the payload of a connection's segments, in order and each byte once, whatever protocol
- * it is: it hands them to the parser whose turn it is.
+ * Follows the payload of a connection's segments, in order and each byte once, whatever the
+ * protocol is, by handing it to the parser whose turn it is.
  */
 #ifndef METRICD_HTTP_FOLLOW_H
 #define METRICD_HTTP_FOLLOW_H
@@ -10,8 +10,8 @@
 #include "http/http2/http2.h"
 
 /*
- * Waits for its turn. The stack may hand the packets of one direction to two CPUs; a packet's bytes
- * can't be had again, so the later one waits. Returns whether busy is held.
+ * Waits for the packet's turn. The stack may hand the packets of one direction to two CPUs; a
+ * packet's bytes can't be had again, so the later one waits. Returns whether busy is held.
  */
 __noinline int follow_turn(struct __sk_buff *skb)
 {
@@ -124,8 +124,8 @@ __noinline int follow_unordered(struct __sk_buff *skb)
 	return STOP;
 }
 
-/* Behind such a packet: goes on with what came too early. Returns GO_ON if the parser is to read
- * what was kept of it. */
+/* Goes on, behind a packet that was out of order, with the bytes that came too early. Returns GO_ON
+ * if the parser is to read bytes that were kept. */
 __noinline int follow_catch_up(struct __sk_buff *skb)
 {
 	struct scratch *s;

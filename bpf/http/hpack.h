@@ -8,24 +8,24 @@
  * evictions need be followed.
  *
  * A block is read token by token: the first byte of a field with its index, a name, a value. What
- * is not there yet of a token is carried over, which is never more than CARRY bytes, since of a
- * string only the first bytes are looked at; the rest is passed over.
+ * is there of a token that is cut is carried over, which is never more than CARRY bytes, since of a
+ * string only the first bytes are looked at; the rest of the string is passed over.
  */
 #ifndef METRICD_HTTP_HPACK_H
 #define METRICD_HTTP_HPACK_H
 
 #include "http/route.h"
 
-/* Codes. */
+/* Codes of fields. */
 #define CODE_NOTHING 0	       /* does not matter */
 #define CODE_STATUS 0x0400     /* plus the status, 0 to 999 */
 #define CODE_GRPC_STATUS 0x800 /* plus the status; GRPC_STATUS_NONE is none that we know */
 #define CODE_CONTENT_TYPE 0x900
 #define CODE_GRPC 0x901	   /* a content type of gRPC */
-#define CODE_UNKNOWN 0xa00 /* may be any of these */
+#define CODE_UNKNOWN 0xa00 /* may be any of the others */
 #define CODE_PATH 0x8000   /* plus the route */
 
-/* The code of the name alone. */
+/* The code of a field's name alone, by the code of the field. */
 static __always_inline __u32 hpack_name_of(__u32 code)
 {
 	if (code & CODE_PATH)
@@ -38,7 +38,7 @@ static __always_inline __u32 hpack_name_of(__u32 code)
 #define FOUND_GRPC (1 << 1)    /* a content type of gRPC */
 #define FOUND_UNKNOWN (1 << 2) /* a field that may have been any */
 
-#define HUFFMAN 0x80 /* of a string's first byte */
+#define HUFFMAN 0x80 /* the bit of a string's first byte */
 #define HPACK_STATIC 61
 #define HPACK_PLAIN 8 /* fields looked at at once */
 
@@ -47,10 +47,10 @@ static __always_inline __u32 hpack_name_of(__u32 code)
 #define WINDOW_CUT 1   /* the rest of it is not in the window */
 #define WINDOW_LEAVE 2 /* what follows is not in the window */
 #define WINDOW_STOP 3  /* the connection is lost */
-#define WINDOW_TAP 4   /* on, when who listens has been told: see tap/tap.h */
+#define WINDOW_TAP 4   /* on to the next one, when listeners have been told: see tap/tap.h */
 
-/* Of the fields 8 to 14 of the static table, RFC 7541 appendix A. Volatile, or clang would put it
- * where libbpf doesn't look. */
+/* The statuses of fields 8 to 14 of the static table, RFC 7541 appendix A. Volatile, or clang would
+ * put them where libbpf doesn't look. */
 const volatile __u16 hpack_statuses[8] = {200, 204, 206, 304, 400, 404, 500};
 
 /* The code of a field of the static table. */
@@ -79,7 +79,7 @@ static __always_inline int hpack_code(struct http2_side *t, __u32 index)
 	return t->codes[at];
 }
 
-/* What a field says counts for the block. */
+/* Notes for the block what a field says. */
 static __always_inline void hpack_found(struct http2_side *t, __u32 code)
 {
 	if (likely(code == CODE_NOTHING))
@@ -98,7 +98,7 @@ static __always_inline void hpack_found(struct http2_side *t, __u32 code)
 	}
 }
 
-/* A field goes into the dynamic table. */
+/* Puts a field into the dynamic table. */
 static __always_inline void hpack_insert(struct http2_side *t, __u32 code)
 {
 	__u32 at = t->inserted++;
@@ -107,7 +107,8 @@ static __always_inline void hpack_insert(struct http2_side *t, __u32 code)
 	t->codes[at] = code;
 }
 
-/* A field is whole. */
+/* Takes a field that is whole: puts it into the dynamic table if it is to be there, and notes what
+ * it says. */
 static __always_inline void hpack_field(struct http2_side *t, __u32 code)
 {
 	if (t->insert) {
@@ -118,9 +119,10 @@ static __always_inline void hpack_field(struct http2_side *t, __u32 code)
 }
 
 #define INTEGER_NONE (~0ULL)
-#define INTEGER_LEN 6 /* bytes of one of 32 bits: the most that is meant by any */
+#define INTEGER_LEN 6 /* bytes of an integer of 32 bits: no field means a larger one */
 
-/* An integer that goes on behind the bits it has in its first byte. */
+/* Reads an integer that goes on behind its first byte, whose bits are `mask`. Returns what
+ * hpack_integer does. */
 __noinline __u64 hpack_long_integer(struct __sk_buff *skb, __u32 mask)
 {
 	struct scratch *s = scratch();
@@ -139,9 +141,9 @@ __noinline __u64 hpack_long_integer(struct __sk_buff *skb, __u32 mask)
 }
 
 /*
- * The integer at the window's place, whose first byte is `first`, of which `bits` count: RFC 7541
- * section 5.1. Returns its value, and its length above; or INTEGER_NONE if it has more than 32
- * bits.
+ * Reads the integer at the window's place, whose first byte is `first`, of which `bits` count: RFC
+ * 7541 section 5.1. Returns its value in the lower 32 bits, and its length in bytes above; or
+ * INTEGER_NONE if the value has more than 32 bits.
  */
 static __always_inline __u64 hpack_integer(struct __sk_buff *skb, __u32 first, __u32 bits)
 {
@@ -158,7 +160,7 @@ static __always_inline __u32 hpack_name(struct scratch *s, __u32 at, __u32 len, 
 	__u64 rest = buffer_word(s, at + 8);
 
 	if (huffman) {
-		/* The same bits each time, as the code is fixed. */
+		/* A name always has these bits, as the code is fixed. */
 		if (unlikely(config.routes) && len == 4 && (w & 0xffffffff) == 0x3fd358b9)
 			return CODE_PATH;
 		if (len == 5 && (w & 0xffffffffffULL) == 0xa3368d84b8ULL)
@@ -185,7 +187,8 @@ static __always_inline __u32 hpack_name(struct scratch *s, __u32 at, __u32 len, 
 
 #define DIGITS_NONE (~0U)
 
-/* A number of up to three digits: `len` bytes, the first the lowest of `w`. */
+/* Reads a number of up to three digits: `len` bytes of `w`, of which the lowest is the first.
+ * Returns DIGITS_NONE if there is no such number. */
 static __always_inline __u32 hpack_digits(__u64 w, __u32 len, bool huffman)
 {
 	__u32 value = 0, bits = len * 8, digit, i;
@@ -226,7 +229,7 @@ static __always_inline __u32 hpack_digits(__u64 w, __u32 len, bool huffman)
 	return i && bits < 8 && w >> (63 - bits) >> 1 == (1U << bits) - 1 ? value : DIGITS_NONE;
 }
 
-/* Is this content type gRPC's? `len` bytes at `at`. */
+/* Are the `len` bytes at `at` a content type of gRPC? */
 static __always_inline bool hpack_grpc(struct scratch *s, __u32 at, __u32 len, bool huffman)
 {
 	__u64 w = buffer_word(s, at), rest = buffer_word(s, at + 8);
@@ -248,7 +251,7 @@ static __always_inline bool hpack_grpc(struct scratch *s, __u32 at, __u32 len, b
 	return len == 16 || next == '+' || next == ';';
 }
 
-/* How much of a value must be there to tell what it says. */
+/* How many bytes of a value must be there to tell what it says, by the code of the field's name. */
 static __always_inline __u32 hpack_needed(__u32 name)
 {
 	if (name == CODE_CONTENT_TYPE)
@@ -275,9 +278,9 @@ __noinline __u32 hpack_value(struct __sk_buff *skb, __u32 name, __u32 at, __u32 
 }
 
 /*
- * The fields at the window's place that say nothing which is not in the tables: those that refer to
- * them by a byte, and those with a name of no interest, whose value is passed over. That is most of
- * most blocks. Returns WINDOW_STOP if one refers to nothing.
+ * Takes fields at the window's place that say nothing which is not in the tables: fields that are a
+ * reference to a table, and fields with a name of no interest, whose value is passed over. That is
+ * most of most blocks. Returns WINDOW_STOP if a field refers to nothing.
  */
 static __always_inline int hpack_plain(struct scratch *s, struct http2_side *t, __u32 avail)
 {
@@ -296,7 +299,7 @@ static __always_inline int hpack_plain(struct scratch *s, struct http2_side *t, 
 		index = kind & mask;
 		n = buffer_byte(s, next);
 		if (index == mask) {
-			/* Of two bytes: RFC 7541 section 5.1. */
+			/* The index has two bytes: RFC 7541 section 5.1. */
 			if (next >= end || (n & 0x80))
 				break;
 			index += n;
@@ -325,10 +328,11 @@ static __always_inline int hpack_plain(struct scratch *s, struct http2_side *t, 
 	return WINDOW_NEXT;
 }
 
-/* Beyond it a block is not remembered. */
+/* A block is remembered if it has fewer bytes. */
 #define HPACK_SHORT sizeof(((struct hpack_memo *)0)->bytes)
 
-/* Is it short enough to be remembered, a block of `len` bytes of which so many are there? */
+/* Is a block of `len` bytes, of which `avail` are there, whole and short enough to be
+ * remembered? */
 static __always_inline bool hpack_short(__u32 len, __u32 avail)
 {
 	return len - 1 < HPACK_SHORT - 1 && len <= avail;
@@ -340,8 +344,8 @@ static __always_inline struct hpack_memo *hpack_memo(struct http2_side *t, __u32
 	return &t->memos[len];
 }
 
-/* Is the short block at `at` the one that is remembered for its length? If not, what it is goes
- * into the scratch. */
+/* Is the short block at `at` the one that `memo` remembers? If not, what the block is goes into the
+ * scratch. */
 static __always_inline bool hpack_same(const struct hpack_memo *memo, struct scratch *s,
 				       const struct http2_side *t, __u32 at, __u32 len)
 {
@@ -360,8 +364,8 @@ static __always_inline bool hpack_same(const struct hpack_memo *memo, struct scr
 	return false;
 }
 
-/* The block was nothing but references, so that it means the same as long as nothing is inserted.
- */
+/* Remembers the block, which has inserted nothing: it keeps its meaning as long as nothing is
+ * inserted. */
 static __always_inline void hpack_remember(struct hpack_memo *memo, const struct hpack_memo *block,
 					   struct http2_side *t)
 {
@@ -373,7 +377,7 @@ static __always_inline void hpack_remember(struct hpack_memo *memo, const struct
 	memo->route = t->route;
 }
 
-/* The first token of a field: RFC 7541 section 6. */
+/* Takes the first token of a field: RFC 7541 section 6. */
 static __always_inline int hpack_start(struct __sk_buff *skb, struct scratch *s,
 				       struct http2_side *t, __u32 avail)
 {
@@ -411,7 +415,7 @@ static __always_inline int hpack_start(struct __sk_buff *skb, struct scratch *s,
 	return WINDOW_NEXT;
 }
 
-/* A name or a value, of which as much as matters must be there. */
+/* Takes a name or a value, of which as much as matters must be there. */
 static __always_inline int hpack_string(struct __sk_buff *skb, struct scratch *s,
 					struct http2_side *t, __u32 avail)
 {
@@ -427,8 +431,8 @@ static __always_inline int hpack_string(struct __sk_buff *skb, struct scratch *s
 	if (needed > len)
 		needed = len;
 	if (code == CODE_PATH && t->field == FIELD_VALUE) {
-		/* Too much to be carried over: it is to be at the window's beginning, or unknown.
-		 */
+		/* A path is too much to be carried over. One that is cut must be at the window's
+		 * beginning, and is unknown if it is cut there, too. */
 		needed = len < ROUTE_RAW ? len : ROUTE_RAW;
 		if (n + needed > avail) {
 			if (w->at > w->carry)

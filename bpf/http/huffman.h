@@ -5,8 +5,8 @@
 
 #include "http/parser.h"
 
-/* By the next eight bits: the character, and above it how many of them are its code; 0 is a longer
- * one. */
+/* By the next eight bits: the character, and above it how many of these bits are its code; 0 if the
+ * code is longer. */
 const volatile __u16 huffman_short[256] = {
     0x530, 0x530, 0x530, 0x530, 0x530, 0x530, 0x530, 0x530, 0x531, 0x531, 0x531, 0x531, 0x531,
     0x531, 0x531, 0x531, 0x532, 0x532, 0x532, 0x532, 0x532, 0x532, 0x532, 0x532, 0x561, 0x561,
@@ -32,7 +32,7 @@ const volatile __u16 huffman_short[256] = {
 
 /*
  * The character that the highest bits of `w` begin with, and above it, from bit 8 on, the length of
- * its code. 0 is none that ASCII prints.
+ * its code. Returns 0 if it is no character that ASCII prints.
  */
 static __always_inline __u32 huffman_decode(__u64 w)
 {

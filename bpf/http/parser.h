@@ -6,8 +6,8 @@
 #include "count/responses.h"
 #include "net/tcp.h"
 
-#define PARSER_STEPS 4096 /* of a parser in one packet */
-#define PARSER_SOME 64	  /* of them */
+#define PARSER_STEPS 4096 /* steps of a parser in one packet, at most */
+#define PARSER_SOME 64	  /* steps in one of the loops that they are taken in */
 
 #define STOP 1
 #define GO_ON 0
@@ -48,8 +48,8 @@ static __always_inline struct parser *parser_mine(struct scratch *s, struct conn
 }
 
 /*
- * This direction can't be followed any more. Of the server's, the answers still
- * to come are unknown, now and for good; of the client's, no more requests are
+ * Gives up the direction at hand, which can't be followed any more. If it is the server's, the
+ * answers still to come are unknown, now and for good; if it is the client's, no more requests are
  * counted.
  */
 __noinline int parser_lost(struct __sk_buff *skb, __u32 reason)
@@ -75,7 +75,7 @@ __noinline int parser_lost(struct __sk_buff *skb, __u32 reason)
 	return STOP;
 }
 
-/* Nothing that is followed: whatever it is, it is counted as L4 from here on. */
+/* Gives up a connection that carries nothing that is followed: it is counted as L4 from here on. */
 static __always_inline int parser_opaque(struct conn *c)
 {
 	c->brief.l7 = L7_OPAQUE;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Which method: the path of a request without its query, with `{id}` for segments that look like
- * one, as a number of linkerd_route_map. Opt-in (--routes), and at most so many; the rest is
- * ROUTE_OTHER. What this costs is only paid for paths that are new: linkerd_route_cache_map has the
- * others by a hash of their bytes as they came.
+ * Routes tell which method is asked for. A route is the path of a request without its query, with
+ * `{id}` for segments that look like an identifier, as a number of linkerd_route_map. They are
+ * opt-in (--routes), and at most as many as that says; the rest is ROUTE_OTHER. What this costs is
+ * only paid for paths that are new: linkerd_route_cache_map has known paths by a hash of their
+ * bytes as they came.
  *
  * The bounds: ROUTE_RAW bytes of a path as it came, and ROUTE_TEXT of what is made of it, beyond
  * which it is ROUTE_OTHER. A path that is not in one packet is ROUTE_UNKNOWN.
@@ -16,8 +17,8 @@
 #define ROUTE_RAW 256
 #define ID CHARS('{', 'i', 'd', '}', 0, 0, 0, 0)
 
-/* The segment at hand is at its end: is it an identifier? Digits; hexadecimal digits, eight at
- * least, of which one is a letter and one is none; or a UUID. */
+/* Ends the segment at hand, and puts `{id}` in its place if it is an identifier: digits;
+ * hexadecimal digits, eight at least, of which one is a letter and one is none; or a UUID. */
 static __always_inline void route_segment(struct route *route)
 {
 	__u32 n = route->len - route->segment, at = route->segment;
@@ -117,7 +118,8 @@ __noinline __u64 route_hash(struct __sk_buff *skb, __u32 at, __u32 n, __u64 h)
 	return h;
 }
 
-/* The number of the route whose text is in s->route, which is made if need be and there is room. */
+/* Finds the route whose text is in s->route, or makes it if there is room. Returns its number, or
+ * ROUTE_OTHER if there is no room. */
 __noinline __u32 route_number(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
@@ -130,7 +132,7 @@ __noinline __u32 route_number(struct __sk_buff *skb)
 		return ROUTE_OTHER;
 	route = &s->route;
 	len = route->len;
-	/* What was written beyond the text's end goes; without a branch, for the verifier. */
+	/* Clears what was written beyond the text's end; without a branch, for the verifier. */
 #pragma unroll
 	for (int i = 0; i < ROUTE_TEXT; i += 8) {
 		__u32 at = len + i;
@@ -193,10 +195,10 @@ __noinline __u32 route_of(struct __sk_buff *skb, __u32 at, __u32 len, __u32 huff
 	return number;
 }
 
-/* Where the buffer has no bytes of a packet. */
+/* An offset in the buffer behind all bytes of a packet. */
 #define ROUTE_ASIDE 1000
 
-/* The routes that HPACK's static table has. */
+/* The number of a route that HPACK's static table has: ROUTE_ROOT or ROUTE_INDEX. */
 __noinline __u32 route_static(struct __sk_buff *skb, __u32 route)
 {
 	struct scratch *s = scratch();

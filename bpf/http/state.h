@@ -26,21 +26,21 @@ enum phase {
 	HTTP1_BODY = 8,
 	HTTP1_CHUNK_DATA = 9, /* with the CRLF behind it */
 	HTTP1_CLOSE = 10,     /* to the end of the connection */
-	HTTP2_SKIP = 11,      /* of a frame, or a string in one; then START */
+	HTTP2_SKIP = 11,      /* bytes of a frame, or of a string in one; then PHASE_START */
 };
 
 /* What is known of a line of which only a part has come. */
 enum http1_line {
 	HTTP1_LINE_NEW = 0,    /* all there is of it is in carry */
 	HTTP1_LINE_FIRST = 1,  /* a start line; its last bytes are in carry */
-	HTTP1_LINE_CODING = 2, /* transfer-encoding; likewise */
+	HTTP1_LINE_CODING = 2, /* transfer-encoding; its last bytes are in carry */
 	HTTP1_LINE_SKIP = 3,   /* a header that does not matter */
 };
 
 /* Bytes that are kept of what a packet cuts. */
 #define CARRY 32
 
-/* What of one direction's parser is the same for all protocols, and HTTP/1's. */
+/* One direction's parser: the state that all protocols share, and that of HTTP/1. */
 struct parser {
 	__u32 next;	/* sequence number of the first byte not yet followed */
 	__u16 status;	/* of the response at hand */
@@ -60,8 +60,8 @@ struct parser {
 	__u8 carry[CARRY];
 };
 
-/* Which requests a run holds, to be read at once: it tells by itself if it holds the one that is
- * looked for. */
+/* Which requests a run holds, to be read at once: the word tells by itself if the run holds the
+ * request that is looked for. */
 union run_part {
 	__u64 word;
 	struct {
@@ -74,7 +74,7 @@ union run_part {
 
 /*
  * Outstanding requests of one method and route that began in one packet: written by the client's
- * side, read by the server's. Nothing else passes from one to the other.
+ * side, read by the server's. Nothing else passes from one side to the other.
  */
 struct run {
 	__u64 start_ns; /* 0 is unknown */
@@ -108,17 +108,17 @@ enum hpack_token {
 
 /* A request and its answer. The client's side writes the first line, the server's the second. */
 struct http2_stream {
-	__u32 stream;  /* whose place it is; 0 is nobody's */
+	__u32 stream;  /* the stream whose place this is; 0 if it is nobody's */
 	__u8 protocol; /* enum protocol: PROTOCOL_HTTP1 began as an upgrade */
 	__u8 pad;
 	__u16 route;
 	__u64 start_ns; /* 0 is unknown */
 
-	__u32 answer; /* the stream that the rest is about; STREAM_ENDED */
+	__u32 answer; /* the stream that the server's half is about, with STREAM_ENDED at its end */
 	__u16 status; /* 0 is unknown */
 	__u8 grpc_status;
 	__u8 pad2;
-	__u64 first_ns; /* the answer's; 0 if it has not begun */
+	__u64 first_ns; /* when the answer began; 0 if it has not */
 };
 
 #define STREAM_ENDED (1U << 31)
@@ -136,7 +136,7 @@ union hpack_result {
 	};
 };
 
-/* A short block seen before. While nothing is inserted, the same bytes mean the same. */
+/* A short block seen before. While nothing is inserted, equal bytes have one meaning. */
 struct hpack_memo {
 	__u64 bytes[2]; /* filled up with 0 */
 	__u32 len;	/* 0 is none */
@@ -146,7 +146,7 @@ struct hpack_memo {
 	__u16 pad;
 };
 
-#define HPACK_MEMOS 4 /* by their length; a power of two */
+#define HPACK_MEMOS 4 /* remembered blocks, by their length; a power of two */
 
 /* One direction of a connection. */
 struct http2_side {
@@ -155,13 +155,13 @@ struct http2_side {
 	__u8 flags;
 	__u8 token;    /* enum http2_token */
 	__u8 in_block; /* a header block goes on in the next frame */
-	__u8 ending;   /* its end is the stream's */
-	__u32 left;    /* of its header block fragment, GOAWAY or prefix */
-	__u32 pad;     /* behind that */
+	__u8 ending;   /* the frame's end is the stream's */
+	__u32 left;    /* bytes to come of the frame's header block fragment, GOAWAY or prefix */
+	__u32 pad;     /* bytes of padding behind the fragment */
 	/* The header block at hand. */
 	__u64 start_ns; /* the first byte of its first frame */
 	__u8 field;	/* enum hpack_token */
-	__u8 after;	/* FIELD_SKIP */
+	__u8 after;	/* enum hpack_token: what comes after FIELD_SKIP */
 	__u8 insert;	/* the field goes into the dynamic table */
 	__u8 carry_len;
 	__u16 name; /* the field's, as a code of http/hpack.h */
@@ -176,14 +176,15 @@ struct http2_side {
 	__u16 codes[HPACK_ENTRIES];
 };
 
-/* Elements that a connection may have: as many streams whose places are the same may be open. */
+/* Elements that a connection may have. That is also how many of its streams with one place may be
+ * open. */
 #define HTTP2_PAGES 8
 
 /* A connection's HTTP/2, by conn.http2; of further elements only the streams are used. */
 struct http2 {
 	struct http2_side side[2];
 	struct http2_stream streams[HTTP2_STREAMS]; /* by the stream's number */
-	__u32 next;				    /* the next element, plus one; the client's */
+	__u32 next; /* the next element, plus one; the client's side writes it */
 	__u32 pad;
 	__u64 pad2[3];
 };
@@ -197,7 +198,7 @@ struct window {
 	__u32 total;
 	__u32 carry; /* of which carried over */
 	__u32 done;  /* DONE_…: what the last token has brought to an end */
-	__u32 size;  /* of http2_usual's next one */
+	__u32 size;  /* of http2_usual's next window */
 };
 
 #define DONE_BLOCK (1 << 0)  /* a header block */
@@ -217,27 +218,27 @@ struct scan {
 	__u32 total;	/* bytes in the buffer */
 	__u32 carry;	/* of which carried over */
 	__u64 feeds;	/* line feeds in the word, not yet looked at */
-	__u32 first_at; /* the start line; a length of 0 is none, likewise below */
+	__u32 first_at; /* the start line; there is none if its length is 0 */
 	__u32 first_len;
-	__u32 length_at; /* the content-length line */
+	__u32 length_at; /* the content-length line; there is none if its length is 0 */
 	__u32 length_len;
-	__u32 coding_end; /* of the transfer-encoding line; 0 is none */
+	__u32 coding_end; /* the end of the transfer-encoding line; 0 if there is none */
 	__u32 found;	  /* FOUND_… */
 	__u32 line;	  /* parser.line, until that line has ended */
-	__u32 upgrade_at; /* the upgrade line */
+	__u32 upgrade_at; /* the upgrade line; there is none if its length is 0 */
 	__u32 upgrade_len;
 	__u32 pad;
 	__u64 number; /* a decimal number as far as it is read */
-	__u32 digits; /* of it, without leading zeros but the first */
-	__u32 ended;  /* white space has come behind it */
+	__u32 digits; /* of the number, without leading zeros but the first */
+	__u32 ended;  /* white space has come behind the number */
 };
 
 /* A path, on its way to becoming a route. */
 struct route {
-	__u32 at, end; /* of the path in the buffer, in bits */
-	__u32 len;     /* of the text */
-	__u32 segment; /* where in it the segment at hand begins, of which… */
-	__u8 digits, letters, dashes, others; /* …has been seen */
+	__u32 at, end;			      /* of the path in the buffer, in bits */
+	__u32 len;			      /* of the text */
+	__u32 segment;			      /* where in the text the segment at hand begins */
+	__u8 digits, letters, dashes, others; /* what the segment at hand has */
 	__u8 huffman;
 	__u8 too_long;
 	__u16 pad;

@@ -5,7 +5,7 @@
 
 #include "http/http2/reset.h"
 
-/* The packet's requests whose answers will be unknown. */
+/* Counts the packet's requests whose answers will be unknown. */
 __noinline int unknown_add(struct __sk_buff *skb)
 {
 	struct scratch *s;

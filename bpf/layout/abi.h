@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The layout that the kernel side shares with user space. src/abi.rs mirrors
- * it, under the same names; both sides assert the sizes. A change here is a
- * change of LAYOUT_VERSION.
+ * The layout that the kernel side shares with user space. src/abi.rs mirrors it under these names;
+ * both sides assert the sizes. A change here is a change of LAYOUT_VERSION.
  *
  * Exported maps are also read as the text that bpffs makes of them, where each
  * integer is a decimal number. An array of bytes would be shown as characters up
@@ -18,8 +17,8 @@
 #define LAYOUT_VERSION 7
 #endif
 
-/* Of what the kernel side keeps to itself, net/state.h: programs of the same version take the state
- * of connections over from each other. */
+/* The version of what the kernel side keeps to itself, net/state.h. Programs with equal versions
+ * take the state of connections over from each other. */
 #define STATE_VERSION 5
 
 /* Histogram slots: the configured bounds, then +Inf, then unused. A power of
@@ -53,7 +52,7 @@ enum close_reason {
 	CLOSE_RST = 1,
 	CLOSE_REFUSED = 2, /* RST in answer to the SYN */
 	CLOSE_IDLE = 3,	   /* silent for longer than the idle time, or replaced by a new SYN */
-	CLOSE_EVICTED = 4, /* its place was needed */
+	CLOSE_EVICTED = 4, /* the slot was needed for a new connection */
 	CLOSE_MAX = 5,
 };
 
@@ -156,8 +155,9 @@ struct metric_entry {
 	__u32 check;
 };
 
-/* status: 0 is unknown, STATUS_OTHER what did not fit. STATUS_REQUESTS is none: the element counts
- * requests that began, where they are told apart by route. */
+/* Values of a request_key beside real statuses. In `status` 0 is unknown, and STATUS_OTHER is what
+ * did not fit. STATUS_REQUESTS is no status: the element counts requests that began, where they are
+ * told apart by route. */
 #define STATUS_OTHER 0xffff
 #define STATUS_REQUESTS 0xfffe
 #define GRPC_STATUS_NONE 0xff
@@ -180,13 +180,14 @@ struct request_entry {
 	struct request_key key;
 	__u32 latency;		    /* in linkerd_latency_map */
 	__u32 check;		    /* as in struct metric_entry */
-	struct request_value value; /* of requests, if the key's status is STATUS_REQUESTS */
+	struct request_value value; /* counts requests, if the key's status is STATUS_REQUESTS */
 };
 
-/* Routes: numbers of linkerd_route_map, of 14 bits, or one of these. */
-#define ROUTE_NONE 0	   /* they are not told apart */
+/* A route is the number of an element of linkerd_route_map, of 14 bits, or ROUTE_NONE, ROUTE_ROOT,
+ * ROUTE_INDEX, ROUTE_UNKNOWN or ROUTE_OTHER. */
+#define ROUTE_NONE 0	   /* routes are not told apart */
 #define ROUTE_ROOT 0x3ffc  /* kernel side only: "/", by HPACK's static table */
-#define ROUTE_INDEX 0x3ffd /* kernel side only: "/index.html", likewise */
+#define ROUTE_INDEX 0x3ffd /* kernel side only: "/index.html", by HPACK's static table */
 #define ROUTE_UNKNOWN 0x3ffe
 #define ROUTE_OTHER 0x3fff /* more than --routes, or too long */
 #define ROUTE_MAX 0x3ff0
@@ -212,7 +213,8 @@ struct latency_key {
 	__u16 route;	   /* ROUTE_… */
 };
 
-/* Two histograms, side by side: most responses fall into the same bucket of both. */
+/* A bucket of the histogram of durations, and the bucket with these bounds of the histogram of
+ * times to the first byte. They are side by side because most responses fall into both. */
 struct latency_pair {
 	__u64 duration;
 	__u64 ttfb;
@@ -231,7 +233,7 @@ struct latency_entry {
 	struct latency_value value;
 };
 
-/* Aligned to 4 bytes, which keeps it at 20. */
+/* Aligned to 4 bytes, which keeps its size at 20 bytes. */
 struct handshake_key {
 	__u64 peer[2];
 	__u16 port;
@@ -244,7 +246,7 @@ struct handshake_value {
 	struct histogram rtt;
 };
 
-/* DNS over UDP: whom is asked. */
+/* The server that is asked by DNS over UDP. */
 struct dns_key {
 	__u64 server[2]; /* zero with --detail pod */
 	__u8 direction;	 /* enum direction */
@@ -252,13 +254,13 @@ struct dns_key {
 	__u16 pad[3];
 };
 
-#define DNS_RCODES 32 /* of RFC 6895 section 2.3; the last are those above, too */
+#define DNS_RCODES 32 /* RFC 6895 section 2.3; the last one is for all codes above, too */
 
-/* Queries without an answer, and why none is waited for. */
+/* Queries without an answer, by why an answer is not waited for any more. */
 struct dns_unanswered {
 	__u64 timeout;
-	__u64 retried; /* the same was asked again */
-	__u64 evicted; /* its place was needed */
+	__u64 retried; /* the query was sent again */
+	__u64 evicted; /* the place was needed for another query */
 };
 
 struct dns_value {
@@ -280,18 +282,18 @@ struct counters {
 	__u64 contended;      /* packets that waited in vain for another of their direction */
 	__u64 truncated;      /* headers that could not be read */
 	__u64 events_dropped; /* ends of requests for which linkerd_perf_map had no room */
-	__u64 heads_dropped;  /* heads of requests, likewise */
+	__u64 heads_dropped;  /* heads of requests for which linkerd_perf_map had no room */
 	__u64 dns_overflow;   /* servers that did not fit */
 };
 
 /*
  * What linkerd_perf_map holds while somebody listens: of each request its head, as it came, and
  * when it has ended, how. A connection is told by when it was opened, and its slot; a request of
- * it by its stream, or of HTTP/1 by its number.
+ * HTTP/2 by its stream, and one of HTTP/1 by its number in the connection.
  */
 enum tap_kind {
-	TAP_HEAD = 1, /* struct tap_head, likewise below: a request line, or HEADERS of HTTP/2 */
-	TAP_REST = 2, /* what came of that in a later packet */
+	TAP_HEAD = 1, /* struct tap_head: a request line, or HEADERS of HTTP/2 */
+	TAP_REST = 2, /* struct tap_head: what a later packet has of the head */
 	TAP_END = 3,  /* struct tap_end */
 };
 
@@ -299,15 +301,15 @@ enum tap_kind {
 
 struct tap_head {
 	__u8 kind;
-	__u8 protocol; /* enum protocol; of HTTP/2 gRPC is not told */
+	__u8 protocol; /* enum protocol; gRPC is not told from HTTP/2 */
 	__u8 flags;    /* of a frame of HTTP/2, RFC 9113 section 6.2 */
-	__u8 is_new;   /* a request's, not trailers */
+	__u8 is_new;   /* 1 if it is a request's head, 0 if it is trailers */
 	__u32 request;
 	__u64 opened_ns;
 	__u32 slot;
 	__u32 inserted; /* into HPACK's dynamic table before this, RFC 7541 section 2.3.3 */
-	__u32 len;	/* of the line, or of the frame's payload; 0 if the line goes on */
-	__u32 there; /* bytes of it in the packet, of which as many as there is room for follow */
+	__u32 len;	/* bytes of the line, or of the frame's payload; 0 if the line goes on */
+	__u32 there;	/* bytes of these in the packet; `data` has TAP_DATA of them at most */
 	__u8 data[TAP_DATA];
 };
 
@@ -321,18 +323,18 @@ struct tap_end {
 	__u8 pad;
 	__u64 opened_ns;
 	__u32 slot;
-	__u32 request; /* the first of them; of HTTP/2 0 if it is not known which */
+	__u32 request; /* the first request; 0 for HTTP/2 if it is not known which one */
 	__u8 src[16];  /* the client: as in struct metric_key */
 	__u8 dst[16];
 	__u16 src_port;
 	__u16 dst_port;
 	__u16 route; /* ROUTE_… */
 	__u16 pad2;
-	__u32 count; /* requests of one connection that ended in the same way at once */
+	__u32 count; /* requests of one connection that ended at once, in one way */
 	__u32 pad3;
 	__u64 end_ns;	   /* CLOCK_MONOTONIC */
-	__u64 duration_ns; /* 0 is unknown, likewise below */
-	__u64 ttfb_ns;
+	__u64 duration_ns; /* 0 is unknown */
+	__u64 ttfb_ns;	   /* 0 is unknown */
 };
 
 enum detail {
@@ -377,7 +379,7 @@ struct info {
 	__u32 handshake_size;
 	__u32 counters_size;
 	__u32 detail; /* enum detail */
-	__u32 ipv6;   /* 1 if it is looked into */
+	__u32 ipv6;   /* 1 if IPv6 packets are looked into */
 	__u32 metrics_capacity;
 	__u32 requests_capacity;
 	__u32 latency_capacity;
@@ -385,11 +387,11 @@ struct info {
 	__u32 connections_capacity;
 	__u32 http2_capacity;
 	__u32 bounds;		  /* how many of bounds_ns are set */
-	__u32 routes;		  /* 0 if they are not told apart */
+	__u32 routes;		  /* told apart at most; 0 if none are */
 	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
 	__u64 version[4];	  /* of metricd-init: text, NUL-terminated */
 	__u64 object;		  /* a hash of the programs; 0 until they run */
-	__u32 perf_buffer_size;	  /* of linkerd_perf_map, as it was asked for */
+	__u32 perf_buffer_size;	  /* bytes of linkerd_perf_map, as asked for */
 	__u32 dns_size;
 	__u32 dns_capacity;
 	__u32 pad;
@@ -403,9 +405,9 @@ struct attachment_key {
 };
 
 struct attachment_value {
-	__u64 netns;	  /* inode of the network namespace: another's may have the same indexes */
+	__u64 netns;	  /* inode of the network namespace in which the index is one */
 	__u32 priority;	  /* of the clsact filter; 0 is TCX */
-	__u32 made_qdisc; /* the clsact qdisc is ours too */
+	__u32 made_qdisc; /* 1 if metricd-init has made the clsact qdisc */
 };
 
 _Static_assert(sizeof(struct metric_key) == 40, "metric_key");

@@ -28,58 +28,64 @@
 	} NAME SEC(".maps")
 
 /*
- * What metricd exports. An array is entered by a number, which takes no call; the number is found
- * by key once, and kept where it is used: a connection has its series', a series' status its
- * histograms'. Element 0 is `other`. The free lists hold the numbers in nobody's use, the lowest
- * first. An array is as long as most pods need; what is beyond it is in a hash, at the price of a
- * call, and takes memory only where there is something.
+ * What metricd exports. An element of an array is found by its number, which takes no call. The
+ * number is found by key once, and kept where it is used: a connection keeps the number of its
+ * series, an element of linkerd_requests_map the number of its histograms. Element 0 is `other`.
+ * The free lists hold the numbers in nobody's use, the lowest first. An array is as long as most
+ * pods need; what is beyond it is in a hash, at the price of a call, and takes memory only where
+ * there is something.
  */
-ALIGNED_ARRAY(linkerd_metrics_map, struct metric_entry); /* both: --map-size */
+ALIGNED_ARRAY(linkerd_metrics_map, struct metric_entry); /* --map-size, with the next */
 GROWING_HASH(linkerd_metrics_more_map, __u32, struct metric_entry);
 GROWING_HASH(linkerd_metrics_index_map, struct metric_key, __u32);
 FREE_LIST(linkerd_metrics_free_map, QUEUE);
 
-/* As many: most see few statuses. */
+/* Responses by status. --map-size is enough for them, too: most series see few statuses. */
 ALIGNED_ARRAY(linkerd_requests_map, struct request_entry);
 GROWING_HASH(linkerd_requests_more_map, __u32, struct request_entry);
 GROWING_HASH(linkerd_requests_index_map, struct request_key, __u32);
 FREE_LIST(linkerd_requests_free_map, QUEUE);
 
-/* --routes, by number. */
+/* Routes by number, of which --routes says how many. */
 MAP(linkerd_route_map, ARRAY, 0, __u32, struct route_entry);
 GROWING_HASH(linkerd_route_index_map, __u64, __u32); /* by a hash of the text */
 FREE_LIST(linkerd_route_free_map, QUEUE);
 MAP(linkerd_route_cache_map, LRU_HASH, 0, __u64, __u32); /* by a hash of the path as it came */
 
-/* By server port, not by peer: few, unless --detail full. */
+/* Histograms of responses, by server port and not by peer: few, unless --detail full. */
 ALIGNED_ARRAY(linkerd_latency_map, struct latency_entry);
 GROWING_HASH(linkerd_latency_more_map, __u32, struct latency_entry);
 GROWING_HASH(linkerd_latency_index_map, struct latency_key, __u32);
 FREE_LIST(linkerd_latency_free_map, QUEUE);
 
-/* Once a connection: a hash will do. */
+/* Histograms of connections. They are looked up so rarely in a connection's life that a hash will
+ * do. */
 GROWING_HASH(linkerd_handshake_map, struct handshake_key, struct handshake_value);
 
-/* --connections. An array, so that a stale pointer still points at a slot: see CONCURRENCY.md. */
+/* Connections by slot, of which --connections says how many. An array, so that a stale pointer
+ * still points at a slot: see CONCURRENCY.md. */
 ALIGNED_ARRAY(linkerd_connection_map, struct conn);
 GROWING_HASH(linkerd_connection_index_map, struct conn_key, union conn_ref);
 FREE_LIST(linkerd_connection_free_map, QUEUE);
 
-/* In front of the index, by a hash of the key: a guess that the slot itself confirms. */
+/* A cache in front of linkerd_connection_index_map, by a hash of the key. Its answer is a guess
+ * that the slot itself confirms. */
 ALIGNED_ARRAY(linkerd_connection_cache_map, union conn_ref);
 
 /*
- * --http2-connections: those that speak HTTP/2 have an element here, by conn.http2. The last that
- * was given back is the first to be taken, so that no more are made than are used at a time.
+ * Connections that speak HTTP/2 have an element here, by conn.http2; --http2-connections says how
+ * many there are. The last element that was given back is the first to be taken, so that no more
+ * are made than are used at a time.
  */
 ALIGNED_ARRAY(linkerd_http2_map, struct http2);
 GROWING_HASH(linkerd_http2_more_map, __u32, struct http2);
 FREE_LIST(linkerd_http2_free_map, STACK);
 
 /*
- * For the few directions that something is missing in, and not for longer than it is. The bytes are
- * in pieces, EARLY_PIECES for each element, which come with their first use and stay: most pods
- * never need one. As with HTTP/2, the last element that was given back is the first to be taken.
+ * Bytes that came too early, for the few directions in which bytes before them are missing, and
+ * only while they are. They are kept in pieces, EARLY_PIECES for each element, which come with
+ * their first use and stay: most pods never need one. The last element that was given back is the
+ * first to be taken.
  */
 MAP(linkerd_early_map, ARRAY, 0, __u32, struct early);
 GROWING_HASH(linkerd_early_bytes_map, __u32, struct early_bytes);
@@ -88,7 +94,7 @@ FREE_LIST(linkerd_early_free_map, STACK);
 /* Servers of DNS: few, unless the pod is a resolver. */
 GROWING_HASH(linkerd_dns_map, struct dns_key, struct dns_value);
 
-/* Queries without an answer yet: 32 KB, for 512 at most. */
+/* DNS queries without an answer yet: 32 KB, for 512 at most. */
 #define DNS_SETS 64 /* a power of two */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -97,7 +103,7 @@ struct {
 	__type(value, struct dns_set);
 } linkerd_dns_query_map SEC(".maps");
 
-/* --perf-buffer-size: written to while somebody listens, see tap/tap.h. */
+/* A ring buffer of --perf-buffer-size bytes, written to while somebody listens: see tap/tap.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
@@ -116,8 +122,8 @@ struct {
 } linkerd_attachment_map SEC(".maps");
 
 /*
- * By the CPU's number. A per-CPU map would do the same, and take another look-up: from 6.10 on the
- * number is had without a call.
+ * A scratch for each CPU, by the CPU's number. A per-CPU map would serve, too, but take another
+ * look-up: from 6.10 on the number is had without a call.
  */
 ALIGNED_ARRAY(linkerd_scratch_map, struct scratch);
 
@@ -152,9 +158,9 @@ static __always_inline struct conn *conn_slot(__u32 slot)
 
 /*
  * Maps in two parts: an array, and a hash behind it for the numbers that it does not have, whose
- * elements come with the first use of their number and stay. WHAT_element gives an element or NULL;
- * WHAT_grown makes it if need be, for who has taken its number from the free list, where the number
- * goes back to if there is no memory.
+ * elements come with the first use of their number and stay. WHAT_element gives an element or NULL.
+ * WHAT_grown also makes the element if need be, for a caller that has taken its number from the
+ * free list; if there is no memory, the number goes back there.
  */
 #define TWO_PARTS(WHAT, ENTRY)                                                                     \
 	static const struct ENTRY zero_##WHAT; /* too large for the stack */                       \

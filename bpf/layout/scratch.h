@@ -18,12 +18,12 @@ struct scratch {
 	struct route route;
 	__u8 buffer[BUFFER + 48];
 	struct metric_key series;      /* where a series is looked for by its key */
-	struct request_key response;   /* likewise responses */
+	struct request_key response;   /* where a response's element is looked for by its key */
 	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for net/conn.h */
 	__u32 silent;		       /* jiffies: conn_sweep's second result */
 	__u32 cursor;		       /* where net/conn.h looks next for idle connections */
-	struct tap_head tap_head;      /* on their way to linkerd_perf_map */
-	struct tap_end tap_end;
+	struct tap_head tap_head;      /* a head on its way to linkerd_perf_map */
+	struct tap_end tap_end;	       /* an end on its way to linkerd_perf_map */
 	struct dns dns;
 } __attribute__((aligned(128))); /* neither a line nor its neighbour is another CPU's */
 

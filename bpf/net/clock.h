@@ -16,9 +16,10 @@ static __always_inline __u64 packet_now(struct packet *p)
 #define CLOCK_HOUR (3600 * SECOND)
 
 /*
- * The same for a message of a connection that was last seen `since` then. TCP notes on a packet
- * when it leaves, on the same clock (EDT, kernel 4.20); it is taken for that if it is believable,
- * and spares a reading.
+ * The packet's time, when it begins a message of a connection where `since` is an earlier time, or
+ * 0. TCP notes on a packet that it sends when the packet leaves, on CLOCK_MONOTONIC (EDT, kernel
+ * 4.20). That is taken for the packet's time if it is within an hour after `since`, and spares a
+ * reading of the clock.
  */
 static __always_inline __u64 packet_leaves(struct __sk_buff *skb, struct packet *p, __u64 since)
 {

@@ -3,8 +3,9 @@
  * The table of connections: TCP's, and for other protocols whoever spoke first with whom.
  *
  * There is no timer and no helper in user space. Every new connection looks at CONN_SWEEP slots in
- * turn, closes what has been idle, and gives back what has been closed. When no slot is free it
- * takes one of those: a closed one, else the one that has been silent the longest.
+ * turn, closes what has been idle, and gives back what has been closed. When no slot is free, it
+ * takes one of the slots that it has looked at: a closed one, else the one that has been silent the
+ * longest.
  */
 #ifndef METRICD_NET_CONN_H
 #define METRICD_NET_CONN_H
@@ -36,8 +37,9 @@ static __always_inline void conn_key_copy(struct conn_key *to, const struct conn
 }
 
 /*
- * Where the cache has the connection, if it has. Those between the same two, whose ports follow one
- * another, are side by side: in the lines, and the pages, that the last packets have brought.
+ * The place of a connection in the cache. Connections between two given addresses, whose ports
+ * follow one another, are side by side: in the lines, and the pages, that the last packets have
+ * brought.
  */
 static __always_inline __u32 conn_cache_place(const struct conn_key *key)
 {
@@ -49,8 +51,8 @@ static __always_inline __u32 conn_cache_place(const struct conn_key *key)
 }
 
 /*
- * Finds the packet's connection, and notes where it is. The cache's guess needs no call: if the
- * slot is of that generation, its key is that generation's.
+ * Finds the packet's connection, and notes in the packet where it is. The cache's guess needs no
+ * call: if the slot has the generation that the cache says, the slot's key is of that generation.
  */
 static __always_inline struct conn *conn_find(struct packet *p)
 {
@@ -79,7 +81,7 @@ static __always_inline struct conn *conn_find(struct packet *p)
 	return conn_slot(ref.slot);
 }
 
-/* Under the slot's lock, or by its owner: a new connection begins with this packet. */
+/* Begins a new connection with this packet. The caller holds the slot's lock, or owns the slot. */
 static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 flags)
 {
 	c->closing = 0;
@@ -98,7 +100,7 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 		side->end.word = side->skip.word = 0;
 		side->response = ELEMENT_OTHER;
 		side->requests = side->answered = 0;
-		side->run_head = side->tail_seen = 0; /* and run_tail */
+		side->run_head = side->tail_seen = 0; /* and run_tail, in run_head's place */
 		side->seen_jiffies = p->jiffies;
 		side->parser.phase = PHASE_START;
 		side->parser.line = HTTP1_LINE_NEW;
@@ -116,8 +118,8 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 		p->delta.lost = LOST_MIDSTREAM + 1;
 }
 
-/* When nobody is busy: its requests without an answer, which it will not get
- * any more. */
+/* Takes the connection's requests without an answer, which will not get one any more, and returns
+ * how many they are. To be called when nobody is busy. */
 static __always_inline __u32 conn_outstanding(struct conn *c)
 {
 	__u32 n = conn_side(c, ROLE_CLIENT)->requests - conn_side(c, ROLE_SERVER)->answered;
@@ -126,7 +128,7 @@ static __always_inline __u32 conn_outstanding(struct conn *c)
 	return n;
 }
 
-/* Tries to become the one who follows the role's bytes. */
+/* Tries to become the CPU that follows the role's bytes. Returns whether this one is. */
 static __always_inline bool conn_busy(struct conn *c, __u32 role)
 {
 	bounded(role, 1);
@@ -137,14 +139,15 @@ static __always_inline bool conn_busy(struct conn *c, __u32 role)
 	return false;
 }
 
-/* Undoes conn_busy. */
+/* Stops following the role's bytes: undoes conn_busy. */
 static __always_inline void conn_done(struct conn *c, __u32 role)
 {
 	bounded(role, 1);
 	add32(&conn_side(c, role)->busy, -1);
 }
 
-/* Is anybody busy? What was stored before is seen by whoever becomes so after. */
+/* Is any CPU busy with the connection? What was stored before this call is seen by a CPU that
+ * becomes busy after it. */
 static __always_inline bool conn_is_busy(struct conn *c)
 {
 	__u32 nothing = 0;
@@ -257,9 +260,9 @@ static __always_inline void conn_free_slot(__u32 slot)
 	c->brief.state = SLOT_FREE;
 	if (bpf_map_push_elem(&linkerd_connection_free_map, &slot, 0)) {
 		/*
-		 * Newer kernels may refuse under contention: the sweep takes it up as
-		 * closed. Its key may be another slot's by then, and must not be deleted
-		 * for this one.
+		 * Newer kernels may refuse the push under contention: then the sweep takes the slot
+		 * up as closed. The slot's key may be another slot's by then, and must not be
+		 * deleted for this one.
 		 */
 		bpf_spin_lock(&c->lock);
 		c->key.local[0] = c->key.local[1] = c->key.remote[0] = c->key.remote[1] = 0;
@@ -289,8 +292,8 @@ static __always_inline __u32 conn_silent(struct conn *c, __u32 role, __u64 jiffi
 }
 
 /*
- * Looks at one slot of the sweep. Returns 0 if it is now the caller's, 1 if it
- * could be evicted, with its time of silence in the scratch, else 2.
+ * Looks at one slot of the sweep. Returns 0 if the slot is now the caller's, 1 if it could be
+ * evicted, with its time of silence in the scratch, else 2.
  */
 __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 {
@@ -309,7 +312,7 @@ __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 		s->clock_ns = now;
 		s->clock_jiffies = jiffies;
 	}
-	/* Only to choose by: conn_retire looks again. */
+	/* Read without the lock, only to choose by: conn_retire looks again. */
 	state = c->brief.state;
 	seen = c->brief.seen;
 	proto = c->key.proto;
@@ -335,7 +338,7 @@ __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 	return 1;
 }
 
-/* A slot that is the caller's, or NO_SLOT. */
+/* Takes a slot for a new connection. Returns the slot, which is the caller's then, or NO_SLOT. */
 __noinline __u32 conn_take(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
@@ -419,7 +422,7 @@ __noinline int conn_open(struct __sk_buff *skb)
 	ref.slot = slot;
 	ref.generation = c->brief.generation;
 	if (!bpf_map_update_elem(&linkerd_connection_index_map, &p->key, &ref, BPF_NOEXIST)) {
-		/* Whoever finds it before this takes it for untracked. */
+		/* A CPU that finds the connection before this takes it for untracked. */
 		WRITE_ONCE(c->brief.state, SLOT_LIVE);
 		p->slot = slot;
 		p->generation = ref.generation;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Bytes that come too early, because those before them were lost or overtaken, are kept until
- * these come, for the parser to read everything in order. What does not fit is lost, and visibly
- * so, if the parser turns out to need it (LOST_GAP).
+ * Bytes that come too early, because bytes before them were lost or overtaken, are kept until the
+ * missing bytes come, for the parser to read everything in order. What does not fit is lost, and
+ * visibly so, if the parser turns out to need it (LOST_GAP).
  *
- * All of it belongs to the CPU that is busy with the direction.
+ * All that is kept belongs to the CPU that is busy with the direction.
  */
 #ifndef METRICD_NET_EARLY_H
 #define METRICD_NET_EARLY_H
@@ -27,7 +27,8 @@ static __always_inline void early_free(__u32 early)
 		bpf_map_push_elem(&linkerd_early_free_map, &at, 0);
 }
 
-/* In linkerd_early_bytes_map, of what is kept in `early`: where a sequence number's byte is. */
+/* The element of linkerd_early_bytes_map that has the byte of a sequence number, for what is kept
+ * in `early`. */
 static __always_inline __u32 early_piece(__u32 early, __u32 seq)
 {
 	return (early - 1) * EARLY_PIECES + seq % EARLY_BYTES / EARLY_PIECE;
@@ -35,8 +36,8 @@ static __always_inline __u32 early_piece(__u32 early, __u32 seq)
 
 static const struct early_bytes zero_early_bytes; /* too large for the stack */
 
-/* Copies some of the packet's data, from `pos` on, to where its sequence number `seq` belongs.
- * Returns how much, or -1. */
+/* Copies some of the packet's data, from `pos` on, to where it belongs by its sequence number
+ * `seq`. Returns how many bytes, or -1. */
 __noinline int early_copy_some(struct __sk_buff *skb, __u32 early, __u32 seq, __u32 pos)
 {
 	__u32 piece = early_piece(early, seq), at = seq % EARLY_PIECE, n;
@@ -65,7 +66,8 @@ __noinline int early_copy_some(struct __sk_buff *skb, __u32 early, __u32 seq, __
 	return bpf_skb_load_bytes(skb, pos, e->data + at, n + 1) ? -1 : (int)n + 1;
 }
 
-/* Copies the packet's payload to where its sequence numbers belong, of which `seq` is the first. */
+/* Copies the packet's payload to where it belongs by its sequence numbers, of which `seq` is the
+ * first. Returns 0, or -1 if not all of it could be copied. */
 __noinline int early_copy(struct __sk_buff *skb, __u32 early, __u32 seq)
 {
 	struct scratch *s = scratch();
@@ -89,8 +91,8 @@ __noinline int early_copy(struct __sk_buff *skb, __u32 early, __u32 seq)
 	return pos == s->packet.end ? 0 : -1;
 }
 
-/* Keeps the packet's payload, which begins at `seq`, when `next` is awaited. Returns 0 if it could.
- */
+/* Keeps the packet's payload, which begins at `seq`, when `next` is awaited. Returns 0, or -1 if it
+ * can't be kept. */
 __noinline int early_put(struct __sk_buff *skb, __u32 seq, __u32 next)
 {
 	struct scratch *s = scratch();
@@ -127,7 +129,7 @@ __noinline int early_put(struct __sk_buff *skb, __u32 seq, __u32 next)
 		if (lo == hi) {
 			place = i;
 		} else if (!seq_before(end, lo) && !seq_before(hi, seq)) {
-			/* It touches this one: they are one. */
+			/* The payload touches this range: they become one. */
 			if (early_copy(skb, h->early, seq))
 				return -1;
 			if (seq_before(seq, lo))
@@ -146,8 +148,9 @@ __noinline int early_put(struct __sk_buff *skb, __u32 seq, __u32 next)
 }
 
 /*
- * Is what comes at `next` there? Then the parser is to read it: the packet's position and end are
- * set for that. Returns 1 if so. Gives the element back when nothing is left in it.
+ * If the bytes from `next` on are kept, sets the packet's position and end for the parser to read
+ * them, and returns 1; else returns 0. Gives the element of linkerd_early_map back when nothing is
+ * left in it.
  */
 __noinline int early_take(struct __sk_buff *skb, __u32 next)
 {
@@ -193,8 +196,8 @@ __noinline int early_take(struct __sk_buff *skb, __u32 next)
 	return 0;
 }
 
-/* Copies BLOCK bytes of what is kept, from the packet's position, into the buffer, of which `carry`
- * are there. */
+/* Copies BLOCK bytes of what is kept, from the packet's position, into the buffer, behind the
+ * `carry` bytes that are there. Returns 0, or -1 if nothing is kept there. */
 __noinline int early_load(struct __sk_buff *skb, __u32 carry)
 {
 	struct scratch *s = scratch();
@@ -226,8 +229,8 @@ __noinline int early_load(struct __sk_buff *skb, __u32 carry)
 	return 0;
 }
 
-/* `n` bytes of what the parser reads, from the packet's position, into the buffer, of which `carry`
- * are there. 0 is success. */
+/* Copies `n` bytes of what the parser reads, from the packet's position, into the buffer, behind
+ * the `carry` bytes that are there. Returns 0 on success. */
 static __always_inline int early_or_packet(struct __sk_buff *skb, struct scratch *s, __u32 carry,
 					   __u32 n)
 {

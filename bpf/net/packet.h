@@ -2,10 +2,10 @@
 /*
  * From an skb to addresses, ports, and where the payload is.
  *
- * Headers are read from the network header on, so that devices without Ethernet work; those of
- * ordinary packets behind Ethernet directly. The payload may lie in fragments and is read by its
- * offset from the start of the data, which needs the length of the L2 header: it is found by
- * looking for the network header in the linear part.
+ * Headers are read from the network header on, so that devices without Ethernet work; the headers
+ * of ordinary packets behind Ethernet are read directly. The payload may lie in fragments and is
+ * read by its offset from the start of the data, which needs the length of the L2 header. That
+ * length is found by looking for the network header in the linear part.
  */
 #ifndef METRICD_NET_PACKET_H
 #define METRICD_NET_PACKET_H
@@ -24,9 +24,9 @@ static __always_inline int packet_read(struct __sk_buff *skb, __u32 off, void *t
 }
 
 /*
- * Follows the extension headers (RFC 8200 section 4) from `off`, relative to
- * the network header. Returns the transport's protocol in the lowest byte,
- * FRAGMENTED_… in the next, its offset above.
+ * Follows the extension headers (RFC 8200 section 4) from `off`, relative to the network header.
+ * Returns the transport's protocol in the lowest byte, PACKET_FRAGMENTED_… in the next, and the
+ * transport's offset above.
  */
 #define PACKET_FRAGMENTED_FIRST 0x100
 #define PACKET_FRAGMENTED_LATER 0x200
@@ -136,8 +136,8 @@ static __always_inline void packet_tcp(struct packet *p, const __u8 *h, __u32 l4
 /*
  * The way of most packets: TCP behind Ethernet and an IP header without options, all of it in the
  * linear part, where it needs no helper. That the data begins with an Ethernet header is seen from
- * the lengths, which must fit with one and must not without. Returns false, having done nothing, if
- * the packet is not for it.
+ * the lengths, which must fit with one and must not without. Returns false, having done nothing,
+ * for any other packet.
  */
 static __always_inline bool packet_direct(struct __sk_buff *skb, struct packet *p)
 {
@@ -269,7 +269,8 @@ __noinline int packet_any(struct __sk_buff *skb)
 	if (proto == IPPROTO_TCP && !(p->fragment & (PACKET_FRAGMENTED_LATER >> 8))) {
 		if (packet_read(skb, net + l3, b, TCP_FIELDS)) {
 			counters_add(truncated);
-			p->fragment = PACKET_FRAGMENTED_FIRST >> 8; /* as little known as of one */
+			/* As little is known of the segment as of a fragment. */
+			p->fragment = PACKET_FRAGMENTED_FIRST >> 8;
 		} else {
 			src_port = bpf_ntohs(((__be16 *)b)[0]);
 			dst_port = bpf_ntohs(((__be16 *)b)[1]);
@@ -294,7 +295,7 @@ __noinline int packet_any(struct __sk_buff *skb)
 	return 0;
 }
 
-/* Is this packet the beginning of something? */
+/* Can a connection begin with this packet? */
 static __always_inline bool packet_opens(const struct packet *p)
 {
 	if (p->key.proto != IPPROTO_TCP || p->fragment)

@@ -16,7 +16,8 @@
 #include "count/state.h"
 #include "http/state.h"
 
-/* Local is the pod's end; on the loopback, where both are, the end with the lower port. */
+/* Local is the pod's end; on the loopback, where both ends are the pod's, the end with the lower
+ * port. */
 struct conn_key {
 	__u64 local[2];
 	__u64 remote[2];
@@ -36,7 +37,8 @@ struct conn_key {
 	};
 };
 
-/* Written as they are read, in words: the load of a word waits for stores of its parts. */
+/* The word `ports` of a conn_key. It is written as it is read, as a word: the load of a word waits
+ * for stores of its parts. */
 static __always_inline __u32 conn_ports(__u32 local_port, __u32 remote_port)
 {
 	return local_port | remote_port << 16;
@@ -105,15 +107,15 @@ union tagged_seq {
 /* What one direction writes: two lines. */
 struct side {
 	union tagged_seq end;  /* highest sequence number seen, plus one */
-	union tagged_seq skip; /* payload before it need not be looked at */
+	union tagged_seq skip; /* payload before this need not be looked at */
 	__u32 busy;
-	__u32 response; /* the server's: of linkerd_requests_map, where it last added; likewise */
+	__u32 response; /* the server's: last element of linkerd_requests_map, with its epoch */
 	struct parser parser;
-	__u32 seen_jiffies; /* when it last sent, the lower half */
+	__u32 seen_jiffies; /* when this side last sent: the lower half of jiffies */
 	union {
 		struct {		/* the client's */
 			__u32 requests; /* so far */
-			__u8 run_head;	/* the next run's place, of all so far */
+			__u8 run_head;	/* runs so far: the lower bits are the next one's place */
 			__u8 tail_seen; /* run_tail when last looked at: no line changes hands for
 					   it */
 			__u16 pad;
@@ -129,28 +131,28 @@ struct side {
 	__u32 answered; /* the server's */
 };
 
-/* Bytes of one direction that came before others that they follow, until those come. */
-#define EARLY_BYTES (1 << 17) /* from the first that is missing */
+/* Bytes of one direction that came too early are kept until the bytes before them come. */
+#define EARLY_BYTES (1 << 17) /* that are kept at most, from the first that is missing */
 #define EARLY_RANGES 8
-#define EARLY_PIECE 2048 /* of them in one element of linkerd_early_bytes_map */
+#define EARLY_PIECE 2048 /* bytes in one element of linkerd_early_bytes_map */
 #define EARLY_PIECES (EARLY_BYTES / EARLY_PIECE)
-#define EARLY_LOAD 1024 /* taken from the packet at once */
+#define EARLY_LOAD 1024 /* bytes taken from the packet at once */
 
 struct early {
 	struct {
-		__u32 lo, hi; /* sequence numbers; none if they are the same */
+		__u32 lo, hi; /* sequence numbers; no range if they are equal */
 	} ranges[EARLY_RANGES];
 };
 
-/* As many in a row, from a sequence number on that is a multiple of EARLY_PIECE. */
+/* EARLY_PIECE bytes in a row, from a sequence number on that is a multiple of EARLY_PIECE. */
 struct early_bytes {
-	__u8 data[EARLY_PIECE + EARLY_LOAD]; /* what is behind the piece only the verifier needs */
+	__u8 data[EARLY_PIECE + EARLY_LOAD]; /* only the verifier needs what is behind the piece */
 };
 
 /* What tells bytes that are new from bytes that were passed over or are sent again. */
 struct stream {
 	__u32 hole_lo, hole_hi; /* hull of what was passed over, if they differ */
-	__u32 fin_end;		/* of the FIN, if seen */
+	__u32 fin_end;		/* sequence number behind the FIN, if one was seen */
 };
 
 struct conn {
@@ -160,10 +162,10 @@ struct conn {
 	__u32 series;  /* in linkerd_metrics_map, with its epoch: see count/series.h */
 	__u32 closing; /* enum close_reason plus one */
 	__u64 opened_ns;
-	/* What its beginning and end need. */
+	/* What the beginning and the end of the connection need. */
 	struct bpf_spin_lock lock;
-	__u32 http2;	    /* in linkerd_http2_map; NO_HTTP2 */
-	__u64 handshake_ns; /* the SYN (outbound) or SYN-ACK (inbound) */
+	__u32 http2;	    /* element of linkerd_http2_map, or NO_HTTP2 */
+	__u64 handshake_ns; /* when the SYN (outbound) or SYN-ACK (inbound) was seen */
 	struct stream stream[2];
 	__u64 pad[3];
 	struct side client;
@@ -196,7 +198,7 @@ struct tcp_result {
 	bool turned;	 /* the next connection of the slot goes the other way */
 	bool parse;	 /* the payload is the caller's to follow: busy is held */
 	bool contended;	 /* another CPU holds busy: the payload has to wait */
-	/* To be given back, plus one. */
+	/* Elements of linkerd_http2_map and linkerd_early_map to be given back, plus one. */
 	__u32 http2;
 	__u16 early[2];
 };
@@ -206,15 +208,15 @@ struct packet {
 	struct delta delta;
 	__u64 now; /* ktime, 0 until somebody asked for it */
 	__u64 wire_bytes;
-	__u32 jiffies; /* their lower half */
+	__u32 jiffies; /* lower half */
 	__u32 segments;
 	__u32 slot;
 	__u32 generation; /* of the slot */
 	__u32 payload;	  /* offset of the transport's payload */
 	__u32 end;	  /* offset of its end */
 	__u32 pos;	  /* how far the parser is */
-	__u32 early;	  /* in linkerd_early_map, plus one, if the parser is to read there… */
-	__u32 early_seq;  /* …from where on */
+	__u32 early;	  /* element of linkerd_early_map to be read, plus one; 0 is none */
+	__u32 early_seq;  /* sequence number of position 0, if `early` is set */
 	__u32 seq, ack;
 	__u8 tcp_flags;
 	__u8 to_local; /* towards the local end */
@@ -222,11 +224,11 @@ struct packet {
 	__u8 role; /* the sender's */
 	__u8 kind; /* enum series_kind */
 	__u8 fragment;
-	__u8 sent;	    /* as the pod sees it */
+	__u8 sent;	    /* 1 if the pod has sent it */
 	__u8 flags;	    /* CONN_… */
 	__u32 series;	    /* in linkerd_metrics_map */
-	__u32 unknown;	    /* requests whose answers will be unknown */
-	__u32 unknown_grpc; /* likewise, gRPC's */
+	__u32 unknown;	    /* requests, but gRPC's, whose answers will be unknown */
+	__u32 unknown_grpc; /* requests of gRPC whose answers will be unknown */
 	__u32 run_count;    /* requests of this packet not yet in conn.runs */
 	__u16 run_method;
 	__u16 run_route;

@@ -22,16 +22,15 @@ static __always_inline __u32 tcp_role(const struct packet *p, __u8 flags)
 	return client_local != p->to_local ? ROLE_CLIENT : ROLE_SERVER;
 }
 
-/* The segment lies in what was passed over before: it is late, not sent again.
- */
+/* Does the segment lie in what was passed over before? Then it is late, and not sent again. */
 static __always_inline bool tcp_fills_hole(const struct stream *m, __u32 seq, __u32 end)
 {
 	return m->hole_lo != m->hole_hi && !seq_before(seq, m->hole_lo) &&
 	       !seq_before(m->hole_hi, end);
 }
 
-/* Under the slot's lock: which bytes are new. Returns segments that were sent
- * again. */
+/* Notes which bytes of a direction are new, under the slot's lock. Returns how many segments were
+ * sent again. */
 static __always_inline __u32 tcp_sequence(struct stream *m, union tagged_seq *seen,
 					  const struct packet *p, __u32 len)
 {
@@ -69,8 +68,7 @@ static __always_inline __u32 tcp_sequence(struct stream *m, union tagged_seq *se
 	return again;
 }
 
-/* Under the slot's lock, and nobody is busy: the connection is over, for
- * `reason`. */
+/* Ends the connection for `reason`, under the slot's lock and while nobody is busy. */
 static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp_result *result,
 				    __u32 reason)
 {
@@ -87,8 +85,8 @@ static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp
 }
 
 /*
- * The way of most segments: an established connection, in order, and no lock. Out of order, nothing
- * is done.
+ * What tcp_in_order makes of a segment. Most come in order on an established connection, and take
+ * no lock. Nothing is done for a segment that is OUT_OF_ORDER.
  */
 enum tcp_way {
 	OUT_OF_ORDER,
@@ -120,7 +118,8 @@ static __always_inline enum tcp_way tcp_in_order(struct conn *c, struct packet *
 		    (skip.generation != p->generation || skip.seq - end.seq - 1 >= SKIP_MAX)) {
 			if (unlikely(!config.ordered || !conn_busy(c, role)))
 				return OUT_OF_ORDER;
-			/* Busy, the slot can't be given away; had it been before, this tells. */
+			/* While busy is held, the slot can't be given away. This tells if it had
+			 * been before. */
 			b.word = READ_ONCE(c->brief.word);
 			if (b.generation != p->generation || b.state != SLOT_LIVE) {
 				conn_done(c, role);
@@ -162,7 +161,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 	payload = len = p->end - p->payload;
 	flags = p->tcp_flags;
 	loopback = p->key.ifindex == config.loopback_ifindex;
-	/* For the handshake's times. */
+	/* The handshake is timed by the packet's time. */
 	if ((flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
 		packet_now(p);
 	if (flags & TCP_SYN)
@@ -176,8 +175,8 @@ __noinline int tcp_track(struct __sk_buff *skb)
 		goto unlock;
 	result->known = true;
 
-	/* A new SYN: for a closed connection the next one, for a live one the end of
-	 * the old. */
+	/* A new SYN begins the next connection of a slot: after a closed one, or after a live one,
+	 * which it ends. */
 	if ((flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && !conn_is_busy(c) &&
 	    (b.state == SLOT_CLOSED ||
 	     ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == ROLE_CLIENT &&
@@ -249,7 +248,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 				closing = CLOSE_RST + 1;
 		}
 	}
-	/* l7, the word's last byte, is the parser's. */
+	/* The word's last byte, l7, is left alone: the parser writes it. */
 	c->brief.flags = b.flags;
 	c->brief.seen = b.seen;
 	p->flags = b.flags;

@@ -2,16 +2,17 @@
 /*
  * A connection that follows another from the same addresses and ports, whose end here still waits
  * for stray segments (TIME-WAIT, RFC 9293 section 3.6.1). Newer kernels take no first segment past
- * that, and if it gets there they make room, but look for the listener at the port that the client
- * has named. So it is sent again, by the loopback, and in its place goes a reset, which ends the
- * waiting unless net.ipv4.tcp_rfc1337 forbids it (RFC 1337 is why it could).
+ * the waiting end. If the segment gets there, they make room for the new connection, but look for
+ * its listener at the port that the client has named. So the segment is sent again, by the
+ * loopback, and in its place goes a reset, which ends the waiting unless net.ipv4.tcp_rfc1337
+ * forbids that (RFC 1337 is why it could).
  */
 #ifndef REDIRECT_AGAIN_H
 #define REDIRECT_AGAIN_H
 
 #include "redirect/socket.h"
 
-/* As much of the kernel's as is read: its own layout is looked up at load. */
+/* Structs of the kernel, as far as they are read: their own layout is looked up at load. */
 #define KERNELS __attribute__((preserve_access_index))
 
 struct sock_common {
@@ -26,7 +27,8 @@ struct tcp_timewait_sock {
 	struct inet_timewait_sock tw_sk;
 } KERNELS;
 
-/* The sequence number that the socket expects, if it waits so. */
+/* Finds the sequence number that the segment's socket expects. Returns false if the socket is not
+ * in TIME-WAIT. */
 static __always_inline bool again_expects(struct __sk_buff *skb, struct segment *s, __u32 *seq)
 {
 	struct tcp_timewait_sock *waiting;
@@ -42,7 +44,8 @@ static __always_inline bool again_expects(struct __sk_buff *skb, struct segment 
 	return waiting;
 }
 
-/* Sends the segment again, marked, and makes it the reset. */
+/* Sends the segment again, by the loopback and with `mark`, and makes the packet at hand the reset.
+ * Returns false if that failed. */
 static __always_inline bool again(struct __sk_buff *skb, struct segment *s, __u32 mark)
 {
 	__be32 seq;

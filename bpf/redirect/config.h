@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What is redirected where: src/redirect/config.rs is the same in Rust. */
+/* What is redirected where. src/redirect/config.rs mirrors this in Rust. */
 #ifndef REDIRECT_CONFIG_H
 #define REDIRECT_CONFIG_H
 
@@ -11,29 +11,30 @@
 /* TCX_NEXT and TC_ACT_UNSPEC: the packet goes on to the programs and filters of others. */
 #define PASS (-1)
 #define DROP 2 /* TC_ACT_SHOT */
-#define DONE 0 /* TCX_PASS and TC_ACT_OK: it goes on, but nobody else is to see it here */
+#define DONE 0 /* TCX_PASS and TC_ACT_OK: the packet goes on, but nobody else is to see it here */
 
-/* Of packets on their way from an interface to the loopback: the rule that src/redirect/routing.rs
- * makes lets them be local. */
+/* The mark of packets on their way from an interface to the loopback: the rule that
+ * src/redirect/routing.rs makes lets them be local. */
 #define MARK 0x6d74
-/* Of inbound ones that come by the loopback once more: see again.h. */
+/* The mark of inbound packets that come by the loopback once more: see again.h. */
 #define MARK_AGAIN 0x6d75
 
 #define LOOPBACK 1
 
-/* When the proxy does not listen. */
+/* What becomes of a connection when the proxy does not listen. */
 enum fallback {
-	FALLBACK_PASS = 0, /* to where it would go without us */
+	FALLBACK_PASS = 0, /* it goes where it would go without us */
 	FALLBACK_DROP = 1,
 };
 
-/* Set once by metricd-init before the programs are loaded, and read back by the next. */
+/* Set once by metricd-init before the programs are loaded, and read back by the next
+ * metricd-init. */
 struct redirect_config {
-	__u64 object;	    /* a hash of the programs */
-	__u32 proxy_uid;    /* whose connections are its own, and go straight */
-	__u16 inbound_port; /* where the proxy listens; 0: this way is not redirected */
-	__u16 outbound_port;
-	__u32 fallback; /* enum fallback */
+	__u64 object;	     /* a hash of the programs */
+	__u32 proxy_uid;     /* the user whose connections are the proxy's own, and go straight */
+	__u16 inbound_port;  /* where the proxy listens; 0: inbound is not redirected */
+	__u16 outbound_port; /* where the proxy listens; 0: outbound is not redirected */
+	__u32 fallback;	     /* enum fallback */
 	__u32 pad;
 	__u64 inbound[1024]; /* a bit for each port that is redirected */
 	__u64 outbound[1024];
@@ -53,7 +54,7 @@ struct subnet_key {
 	__u8 address[16];
 };
 
-/* Peers whose connections are not redirected: for which enum way. */
+/* Peers whose connections are not redirected, with the bits of enum way for which they are not. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Under a flood of first segments the kernel answers by cookies (RFC 4987 section 3.6) and
- * remembers nothing. What then finds no connection is a handshake's end, which belongs to the
- * listener that has made the cookie: the proxy's. Which costs a lookup a segment, so it is done
- * only for as long as a cookie can be valid after the last one was seen to leave.
+ * remembers nothing. A segment that then finds no connection is a handshake's end, which belongs to
+ * the listener that has made the cookie: the proxy's. To look for such segments costs a lookup for
+ * each, so it is done only for as long as a cookie can be valid after the last one was seen to
+ * leave.
  */
 #ifndef REDIRECT_COOKIE_H
 #define REDIRECT_COOKIE_H
@@ -13,10 +14,11 @@
 /* MAX_SYNCOOKIE_AGE of the kernel's net/tcp.h, in minutes that it rounds up. */
 #define COOKIE_AGE_NS (3 * 60 * 1000000000ULL)
 
-/* By bpf_ktime_get_ns; 0: none was seen. */
+/* When the last cookie was seen to leave, by bpf_ktime_get_ns; 0 if none was. */
 static volatile __u64 cookie_seen;
 
-/* Looks at a SYN-ACK that leaves: nothing is known of what it answers if it has a cookie. */
+/* Looks at a SYN-ACK that leaves. It has a cookie if the kernel knows no connection that it
+ * answers. */
 static __always_inline void cookie_leaves(struct __sk_buff *skb, const struct segment *s)
 {
 	struct segment back = {.ipv6 = s->ipv6};

@@ -36,7 +36,8 @@ int linkerd_redirect_original(struct bpf_sockopt *ctx)
 	if (ctx->level == SOL_IP) {
 		struct sockaddr_in *to = ctx->optval;
 
-		/* Of a socket for both families, too, if the connection is of this one. */
+		/* A socket for both families has this address, too, if its connection is of
+		 * IPv4. */
 		if ((void *)(to + 1) > end || !sk->src_ip4)
 			return 1;
 		__builtin_memset(to, 0, sizeof(*to));

@@ -10,9 +10,9 @@
 
 struct segment {
 	struct bpf_sock_tuple tuple; /* from saddr to daddr, as sent */
-	__u32 l4;		     /* where its TCP header is */
+	__u32 l4;		     /* where the TCP header is */
 	__be32 seq;
-	__u16 port; /* of its destination, in host order */
+	__u16 port; /* of the destination, in host order */
 	__u8 flags;
 	bool ipv6;
 };
@@ -108,7 +108,7 @@ static __always_inline bool segment_is_syn(const struct segment *s)
 	return (s->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
-/* Whether the peer's subnet is left alone. */
+/* Whether connections of this way with the peer are left alone, by the peer's subnet. */
 static __always_inline bool peer_skipped(const struct segment *s, enum way way)
 {
 	struct subnet_key key = {.bits = 128};

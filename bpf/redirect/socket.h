@@ -5,11 +5,11 @@
 
 #include "redirect/segment.h"
 
-/* What the kernel finds for a segment so addressed, to be released. */
+/* The socket that the kernel finds for a segment so addressed, to be released, or NULL. */
 static __always_inline struct bpf_sock *socket_find(struct __sk_buff *skb,
 						    struct bpf_sock_tuple *tuple, bool ipv6)
 {
-	/* Sizes that the verifier knows. */
+	/* Two calls, so that the verifier knows the sizes. */
 	if (ipv6)
 		return bpf_skc_lookup_tcp(skb, tuple, sizeof(tuple->ipv6), BPF_F_CURRENT_NETNS, 0);
 	return bpf_skc_lookup_tcp(skb, tuple, sizeof(tuple->ipv4), BPF_F_CURRENT_NETNS, 0);
@@ -69,7 +69,7 @@ static __always_inline struct bpf_sock *socket_listener(struct __sk_buff *skb, s
 	return NULL;
 }
 
-/* Gives the packet to the proxy's listener. Returns whether it took it. */
+/* Gives the packet to the proxy's listener. Returns whether the listener got it. */
 static __always_inline bool socket_give(struct __sk_buff *skb, struct segment *s, enum way way)
 {
 	struct bpf_sock *sk = socket_listener(skb, s, way);
@@ -77,7 +77,7 @@ static __always_inline bool socket_give(struct __sk_buff *skb, struct segment *s
 
 	if (!sk)
 		return false;
-	/* Before 6.6 not one with SO_REUSEPORT. */
+	/* Kernels before 6.6 refuse a listener with SO_REUSEPORT. */
 	error = bpf_sk_assign(skb, sk, 0);
 	bpf_sk_release(sk);
 	return !error;

@@ -4,15 +4,16 @@
  * ring buffer, linkerd_perf_map. What finds no room there is counted: so many requests were not
  * shown.
  *
- * Nothing of this runs while nobody listens. Whoever does sets tap_until to a time a little ahead,
- * again and again: who is killed has soon stopped listening.
+ * Nothing of this runs while nobody listens. A listener sets tap_until to a time a little ahead,
+ * again and again: one that is killed has soon stopped listening.
  */
 #ifndef METRICD_TAP_TAP_H
 #define METRICD_TAP_TAP_H
 
 #include "count/series.h"
 
-/* CLOCK_MONOTONIC; 0 if nobody listens. Pinned as linkerd_tap_map. */
+/* Until when somebody listens, in nanoseconds of CLOCK_MONOTONIC; 0 if nobody does. Pinned as
+ * linkerd_tap_map. */
 __u64 tap_until SEC(".data.tap");
 
 /* To be asked before anything here is called. */
@@ -39,7 +40,8 @@ static __always_inline int tap_head_send(struct tap_head *e, __u8 kind, struct c
 	return 0;
 }
 
-/* The request line, or its beginning, of `len` bytes at `at` of the buffer. */
+/* Sends the request line, or its beginning if it is not `whole`, of `len` bytes at `at` of the
+ * buffer. */
 __noinline int tap_http1(struct __sk_buff *skb, __u32 at, __u32 len, __u32 whole)
 {
 	struct scratch *s = scratch();
@@ -69,7 +71,7 @@ __noinline int tap_http1(struct __sk_buff *skb, __u32 at, __u32 len, __u32 whole
 	return tap_head_send(e, TAP_HEAD, c, p->slot, len);
 }
 
-/* Takes up to TAP_DATA bytes of the packet from `from`. Returns how many. */
+/* Copies `n` bytes of the packet from `from` on, TAP_DATA at most. Returns how many. */
 static __always_inline __u32 tap_load(struct __sk_buff *skb, struct tap_head *e, __u32 from,
 				      __u32 n)
 {
@@ -101,7 +103,7 @@ static __always_inline struct http2_side *tap_http2_of(struct conn *c, struct ta
 	return t;
 }
 
-/* The header of a HEADERS frame has been read: what there is of its payload. */
+/* Sends what there is of the payload of a HEADERS frame, whose header has been read. */
 __noinline int tap_http2(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
@@ -136,7 +138,7 @@ __noinline int tap_http2(struct __sk_buff *skb)
 		bounded(at, 1023);
 		if (at > BUFFER - TAP_DATA)
 			return 0;
-		/* As much as there is of a block, early_load. */
+		/* The buffer has one block, which early_load has copied. */
 		if (n > BLOCK + w->carry - at)
 			n = BLOCK + w->carry - at;
 		__builtin_memcpy(e->data, s->buffer + at, TAP_DATA);
@@ -144,7 +146,7 @@ __noinline int tap_http2(struct __sk_buff *skb)
 	return tap_head_send(e, TAP_HEAD, c, p->slot, n);
 }
 
-/* A packet begins within a header block: what of the block is in it. */
+/* Sends what a packet has of a header block that has begun before the packet. */
 __noinline int tap_http2_rest(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
@@ -217,8 +219,8 @@ static __always_inline int tap_end_send(struct tap_end *e, struct conn *c, __u32
 	return 0;
 }
 
-/* A request of the packet's connection has ended: `what` is a union tap_what, of a time that is not
- * known the start is 0. */
+/* Sends the end of a request of the packet's connection. `what` is a union tap_what; `start_ns` is
+ * 0 if the request's start is not known. */
 __noinline int tap_end(struct __sk_buff *skb, __u64 what, __u64 start_ns, __u64 first_ns,
 		       __u32 request)
 {
@@ -251,7 +253,8 @@ static __always_inline void tap_answered(struct __sk_buff *skb, union response r
 	tap_end(skb, what.word, start_ns, first_ns, request);
 }
 
-/* `n` requests of the slot's connection have ended at once, those that began last. */
+/* Sends the end of `n` requests of the slot's connection that have ended at once: those that began
+ * last. */
 __noinline int tap_ends(struct __sk_buff *skb, __u32 slot, __u64 what, __u32 n)
 {
 	struct scratch *s = scratch();
@@ -270,7 +273,8 @@ __noinline int tap_ends(struct __sk_buff *skb, __u32 slot, __u64 what, __u32 n)
 	return tap_end_send(e, c, slot, what);
 }
 
-/* They never got their whole response, for an enum abort_reason. */
+/* Sends that `n` requests of the slot's connection never got their whole response, for an enum
+ * abort_reason. */
 static __always_inline void tap_aborted(struct __sk_buff *skb, __u32 slot, __u32 reason, __u32 n)
 {
 	struct conn *c = conn_slot(slot);
@@ -282,7 +286,7 @@ static __always_inline void tap_aborted(struct __sk_buff *skb, __u32 slot, __u32
 	tap_ends(skb, slot, what.word, n);
 }
 
-/* Their answers are unknown. */
+/* Sends that the answers to `n` requests of the slot's connection are unknown. */
 static __always_inline void tap_unknown(struct __sk_buff *skb, __u32 slot, __u8 protocol, __u32 n)
 {
 	union tap_what what = {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The table in which proxies record requests, where they may call bpf(). They map it into their
- * memory and write to it themselves, by the rule in src/table.rs; the kernel only keeps it.
+ * The table in which proxies record requests, where they may call bpf(). Proxies map the table into
+ * their memory and write to it themselves, by the rule in src/table.rs; the kernel only keeps it.
  */
 #include "layout.h"
 

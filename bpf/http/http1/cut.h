@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* A line that the packet cuts: what of it must be remembered until the next one. */
+/* A line that the packet cuts: what of the line must be remembered until the next packet. */
 #ifndef METRICD_HTTP_HTTP1_CUT_H
 #define METRICD_HTTP_HTTP1_CUT_H
 
@@ -63,7 +63,7 @@ __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 	if (h->line == HTTP1_LINE_SKIP)
 		return GO_ON;
 	if (h->line != HTTP1_LINE_NEW) {
-		/* Its last bytes tell the version, or the last coding. */
+		/* The line's last bytes tell the version, or the last coding. */
 		if (len > 16)
 			from = total - 16;
 		len = total - from;

@@ -13,8 +13,8 @@ static __always_inline __u32 http1_text(struct scratch *s, __u32 at, __u32 len)
 
 /*
  * The decimal number of which the `n` digits, one to seven, are behind the first character of
- * `*text`. Eight characters are worked on at once: neighbours become numbers of two digits, those
- * of four, and those of eight.
+ * `*text`. Eight characters are worked on at once: neighbours become numbers of two digits, then of
+ * four, then of eight. Returns false if one is no digit.
  */
 static __always_inline bool http1_digits(__u64 *text, __u32 n)
 {

@@ -10,7 +10,7 @@ enum first {
 	FIRST_HTTP1,
 	FIRST_OTHER,
 	FIRST_SHORT, /* there are too few to tell */
-	FIRST_TAKEN, /* they are not HTTP/1's, and what is to be done has been done */
+	FIRST_TAKEN, /* they are not HTTP/1's, and have been dealt with */
 };
 
 /* The first bytes that the client sends: `total` of the buffer. Returns enum first. */
@@ -25,7 +25,7 @@ __noinline int http1_first_client(struct __sk_buff *skb, __u32 total)
 	if (!c)
 		return FIRST_OTHER;
 	h = parser_mine(s, c);
-	/* Behind it nothing else can begin any more, as if it had come in the same packet. */
+	/* Behind an empty line nothing but HTTP/1 can begin, in whichever packet the line came. */
 	if (h->framing & FRAMING_EMPTY)
 		return FIRST_HTTP1;
 	w = buffer_word(s, 0);

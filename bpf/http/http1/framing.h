@@ -5,7 +5,7 @@
 
 #include "http/http1/fields.h"
 
-/* The empty line: what follows the head? RFC 9112 section 6.3. */
+/* Tells, at the empty line, what follows the head: RFC 9112 section 6.3. */
 static __always_inline int http1_head_end(struct __sk_buff *skb, struct scratch *s, struct conn *c)
 {
 	struct parser *h = parser_mine(s, c);
@@ -56,7 +56,7 @@ static __always_inline int http1_head_end(struct __sk_buff *skb, struct scratch 
 
 #define CHUNK_LINE 32
 
-/* A chunk's size, or what there is of it, RFC 9112 section 7.1. */
+/* Reads a chunk's size, or what there is of it, RFC 9112 section 7.1. */
 __noinline int http1_chunk_size(struct __sk_buff *skb)
 {
 	struct scratch *s;

@@ -11,7 +11,7 @@
 #define FOUND_END (1 << 0)   /* the empty line: the packet's position is behind it */
 #define FOUND_AGAIN (1 << 1) /* the second line of one kind: it is left for the next block */
 
-/* The buffer from `at` on. In 64 bits, which spares the conversion that buffer_word takes. */
+/* The buffer from `at` on. `at` has 64 bits, which spares the conversion that buffer_word takes. */
 static __always_inline const __u64 *http1_words(struct scratch *s, __u64 at)
 {
 	bounded(at, 1023);
@@ -79,7 +79,7 @@ static __always_inline void http1_lines(struct scratch *s, struct parser *h, int
 		} else if (likely(h->phase == HTTP1_HEAD)) {
 			name |= BYTES(0x20);
 			if (name == CHARS('c', 'o', 'n', 't', 'e', 'n', 't', '-')) {
-				/* The other content-… are not ours. */
+				/* Other fields whose names begin so do not matter. */
 				name = buffer_word(s, at + 8) | BYTES(0x20);
 				if ((name & 0x00ffffffffffffffULL) !=
 				    CHARS('l', 'e', 'n', 'g', 't', 'h', ':', 0))
@@ -180,7 +180,8 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 		return GO_ON;
 	}
 	if (scan->found || scan->word < scan->total) {
-		/* Or more lines than HTTP1_EVENTS: the rest is another block. */
+		/* A second line of one kind, or more lines than `events`: the rest is another
+		 * block. */
 		s->packet.pos += scan->at - scan->carry;
 		return GO_ON;
 	}

@@ -9,7 +9,7 @@
  * The bounds:
  * - PARSER_STEPS messages, chunks and blocks of a head in one packet (LOST_BOUND).
  * - RUNS packets of outstanding pipelined requests with a start time. Beyond that, requests have no
- *   duration, and the connection is lost if their method is another one than the last's
+ *   duration, and the connection is lost if their method differs from that of the last run
  *   (LOST_PIPELINE).
  * - START_LINE bytes of a start line (LOST_BOUND).
  *
@@ -49,7 +49,7 @@ static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *
 	return s->packet.pos == s->packet.end || c->brief.l7 > L7_HTTP1 ? STOP : GO_ON;
 }
 
-/* The same as a function of its own. */
+/* http1_consume as a function of its own, for the steps of a packet that are not usual. */
 __noinline int http1_step(struct __sk_buff *skb)
 {
 	struct scratch *s;
@@ -58,7 +58,8 @@ __noinline int http1_step(struct __sk_buff *skb)
 	return c ? http1_consume(skb, s, c, HTTP1_EVENTS_RARE) : STOP;
 }
 
-/* In two loops, which is less for the verifier to walk through than one. */
+/* Takes PARSER_SOME steps at most. Two loops, this one and that of http1_steps, are less for the
+ * verifier to walk through than one. */
 __noinline int http1_some(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
@@ -86,7 +87,8 @@ __noinline int http1_steps(struct __sk_buff *skb)
 	return parser_lost(skb, LOST_BOUND);
 }
 
-/* The message at hand ends, where that is rare. */
+/* Ends the message at hand, in the places where that is rare: http1_end as a function of its
+ * own. */
 __noinline int http1_ended(struct __sk_buff *skb)
 {
 	struct scratch *s;

@@ -6,7 +6,7 @@
 #include "http/http1/runs.h"
 #include "http/http2/open.h"
 
-/* The last byte of a final response has come. */
+/* Counts a final response, whose last byte has come. */
 static __always_inline void http1_response(struct __sk_buff *skb, struct conn *c, struct packet *p)
 {
 	struct side *side = conn_side(c, ROLE_SERVER);
@@ -18,7 +18,7 @@ static __always_inline void http1_response(struct __sk_buff *skb, struct conn *c
 	responses_add(skb, side, p, what, side->route, h->request_ns, h->start_ns, side->begun - 1);
 }
 
-/* The end of a message of either side. */
+/* Ends a message of either side. */
 static __always_inline void http1_end(struct __sk_buff *skb, struct scratch *s, struct conn *c)
 {
 	if (s->packet.role == ROLE_SERVER)
@@ -27,7 +27,8 @@ static __always_inline void http1_end(struct __sk_buff *skb, struct scratch *s, 
 		conn_side(c, ROLE_CLIENT)->parser.phase = PHASE_START;
 }
 
-/* A method is a token (RFC 9110 section 9.1), by custom in capitals. */
+/* Reads the method at `at`: a token (RFC 9110 section 9.1), by custom in capitals. Returns false if
+ * there is none. */
 static __always_inline bool http1_method(struct scratch *s, struct parser *h, __u32 at)
 {
 	__u64 w = buffer_word(s, at);
@@ -54,7 +55,7 @@ static __always_inline bool http1_method(struct scratch *s, struct parser *h, __
 	return false;
 }
 
-/* The route of the request line of `len` bytes at `at`, of which the request is counted. */
+/* Finds the route of the request line of `len` bytes at `at`, and counts the request by it. */
 __noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
 {
 	struct scratch *s;
@@ -63,7 +64,7 @@ __noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
 
 	if (!c)
 		return ROUTE_UNKNOWN;
-	/* Else only its end is there. */
+	/* Otherwise only the line's end is there. */
 	if (parser_mine(s, c)->line == HTTP1_LINE_NEW) {
 		for (int i = 0; i < 24; i++) {
 			if (buffer_byte(s, at + skip++) == ' ')
@@ -77,8 +78,8 @@ __noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
 }
 
 /*
- * A request line, or what there is of it, at `at`. Whole: `len` bytes of it, of which the last nine
- * are the version. Counts the request. RFC 9112 section 3.
+ * Reads a request line, or what is left of one whose beginning came earlier: `len` bytes at `at`,
+ * of which the last nine are a space and the version. Counts the request. RFC 9112 section 3.
  */
 static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *s, struct conn *c,
 					 __u32 at, __u32 len)
@@ -115,7 +116,7 @@ static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *
 	return GO_ON;
 }
 
-/* A status line, or its first 12 bytes, at `at`. RFC 9112 section 4. */
+/* Reads a status line, or its first 12 bytes, at `at`. RFC 9112 section 4. */
 static __always_inline int http1_status(struct __sk_buff *skb, struct scratch *s, struct conn *c,
 					__u32 at, __u32 len)
 {
@@ -133,7 +134,7 @@ static __always_inline int http1_status(struct __sk_buff *skb, struct scratch *s
 	return GO_ON;
 }
 
-/* The start line of either side. */
+/* Reads the start line of either side. */
 static __always_inline int http1_first(struct __sk_buff *skb, struct scratch *s, struct conn *c,
 				       __u32 at, __u32 len)
 {

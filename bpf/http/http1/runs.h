@@ -15,8 +15,9 @@ static __always_inline bool http1_has_room(const struct side *side)
 }
 
 /*
- * The server's CPU has the line that the client's next run is to be written to. A store to its free
- * place brings it here while the request is read; the next atomic add would wait for it.
+ * The server's CPU has the cache line that the client's next run is to be written to. A store to
+ * the free place there brings the line to this CPU while the request is read; otherwise the next
+ * atomic add would wait for the line.
  */
 static __always_inline void http1_fetch_run(struct conn *c)
 {
@@ -30,9 +31,9 @@ static __always_inline void http1_fetch_run(struct conn *c)
 }
 
 /*
- * Remembers the packet's requests. The client's side writes and the server's reads, without a lock:
- * a run is written before its numbers are, which are looked for when an answer comes, and written
- * over when the server's side is past it.
+ * Remembers the packet's requests. The client's side writes and the server's reads, without a lock.
+ * A run's start is written before its numbers, by which the server's side looks for it when an
+ * answer comes. A run is written over when the server's side is past it.
  */
 static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, struct packet *p)
 {
@@ -73,7 +74,7 @@ static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, str
 	return GO_ON;
 }
 
-/* The same in the middle of a packet, when its next request is of another run. */
+/* http1_push in the middle of a packet, when the packet's next request is of another run. */
 __noinline int http1_push_early(struct __sk_buff *skb)
 {
 	struct scratch *s;
@@ -82,7 +83,8 @@ __noinline int http1_push_early(struct __sk_buff *skb)
 	return c ? http1_push(skb, c, &s->packet) : STOP;
 }
 
-/* The request whose answer begins: its start and method go into the server's parser. */
+/* Finds the request whose answer begins, and puts its start and method into the server's parser.
+ * Returns false if there is none. */
 static __always_inline bool http1_pop(struct conn *c)
 {
 	struct side *side = conn_side(c, ROLE_SERVER);
@@ -92,7 +94,7 @@ static __always_inline bool http1_pop(struct conn *c)
 	bounded(at, (RUNS - 1));
 	part.word = READ_ONCE(c->runs[at].part.word);
 	if (side->begun - part.first >= part.count) {
-		/* That run is done: it must be in the next one. */
+		/* All answers to that run have begun: the request must be in the next one. */
 		at = side->run_tail + 1;
 		bounded(at, (RUNS - 1));
 		part.word = READ_ONCE(c->runs[at].part.word);

@@ -5,8 +5,8 @@
 
 #include "http/parser.h"
 
-/* Words and lines looked at in one step: a whole block where it is the usual one, and less where it
- * is not, which is less for the verifier to walk through. */
+/* Words and lines looked at in one step: a whole block in a usual step, and fewer in a rare one,
+ * which is less for the verifier to walk through. */
 #define HTTP1_EVENTS 176
 #define HTTP1_EVENTS_RARE 48
 #define START_LINE 16384
@@ -14,8 +14,8 @@
 #define FRAMING_LENGTH (1 << 0)
 #define FRAMING_CHUNKED (1 << 1)
 #define FRAMING_CODING (1 << 2) /* a transfer coding that is not chunked */
-#define FRAMING_H2C (1 << 3)	/* no framing, but noted alike: an upgrade to HTTP/2 */
-#define FRAMING_EMPTY (1 << 4)	/* likewise, between messages: an empty line has come */
+#define FRAMING_H2C (1 << 3)	/* no framing: the head has an upgrade to HTTP/2 */
+#define FRAMING_EMPTY (1 << 4)	/* no framing: an empty line has come, between messages */
 
 enum method {
 	METHOD_ANY = 0,
@@ -30,7 +30,7 @@ static __always_inline __u64 http1_line_feeds(__u64 w)
 	return ~(((w & BYTES(0x7f)) + BYTES(0x7f)) | w | BYTES(0x7f));
 }
 
-/* Which byte the lowest of line_feeds is. */
+/* The number of the lowest byte that is marked in `marks`, which http1_line_feeds has made. */
 static __always_inline __u32 http1_lowest_byte(__u64 marks)
 {
 	return (((marks & -marks) >> 7) * 0x0001020304050607ULL) >> 56;

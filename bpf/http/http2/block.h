@@ -5,7 +5,7 @@
 
 #include "http/http2/ended.h"
 
-/* What a block tells of an answer: it is the head, or the trailers. */
+/* Notes what a block has told of an answer, whether the block is the head or the trailers. */
 static __always_inline void http2_told(struct http2_stream *r, union hpack_result result,
 				       __u64 start_ns)
 {
@@ -19,7 +19,7 @@ static __always_inline void http2_told(struct http2_stream *r, union hpack_resul
 		r->grpc_status = result.grpc_status;
 }
 
-/* The same of the block at hand. */
+/* Notes what the block at hand has told of an answer. */
 static __always_inline void http2_head(struct scratch *s, struct http2_side *t,
 				       struct http2_stream *r)
 {
@@ -28,7 +28,7 @@ static __always_inline void http2_head(struct scratch *s, struct http2_side *t,
 		s->window.done = DONE_STREAM;
 }
 
-/* The same, when the request may not have been seen. */
+/* Notes what the block at hand has told of an answer whose request may not have been seen. */
 static __always_inline void http2_answer(struct __sk_buff *skb, struct scratch *s, struct http2 *x,
 					 struct conn *c, struct http2_side *t)
 {
@@ -47,8 +47,8 @@ static __always_inline void http2_answer(struct __sk_buff *skb, struct scratch *
 		http2_head(s, t, r);
 }
 
-/* The header block at hand is whole. What the server pushes has even numbers; of a PUSH_PROMISE
- * only the table's changes matter. */
+/* Takes up the header block at hand, which is whole. Streams that the server pushes have even
+ * numbers, and are left out; of a PUSH_PROMISE only the table's changes matter. */
 __noinline int http2_block(struct __sk_buff *skb)
 {
 	struct scratch *s;
@@ -71,7 +71,8 @@ __noinline int http2_block(struct __sk_buff *skb)
 	return 0;
 }
 
-/* A request for which `r` is free and nothing else is to be done. Returns false if it is not so. */
+/* Counts a request for which the place `r` is free and nothing else is to be done. Returns false,
+ * having done nothing, for any other request. */
 static __always_inline bool http2_request_usual(struct scratch *s, struct conn *c,
 						struct http2_side *t, struct http2_stream *r)
 {
@@ -83,7 +84,7 @@ static __always_inline bool http2_request_usual(struct scratch *s, struct conn *
 	return true;
 }
 
-/* The same without a call where, as usual, the stream has the first of its places. */
+/* http2_block, without a call where, as usual, the stream has the first of its places. */
 static __always_inline void http2_block_usual(struct __sk_buff *skb, struct scratch *s,
 					      struct http2 *x, struct conn *c, struct http2_side *t)
 {

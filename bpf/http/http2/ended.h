@@ -6,7 +6,7 @@
 #include "count/answers.h"
 #include "http/http2/requests.h"
 
-/* The whole answer of a stream has come. The caller holds the server's side. */
+/* Counts the answer of a stream, which has come as a whole. The caller holds the server's side. */
 static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s, struct conn *c,
 					struct http2 *x, __u32 stream)
 {
@@ -42,7 +42,7 @@ static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s
 	}
 }
 
-/* The same as a function of its own. */
+/* http2_whole as a function of its own. */
 __noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
 {
 	struct scratch *s;
@@ -54,7 +54,7 @@ __noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
 	return 0;
 }
 
-/* For who listens: a stream has ended without its whole answer. */
+/* Tells listeners that a stream has ended without its whole answer. */
 static __always_inline void http2_tap_aborted(struct __sk_buff *skb, struct http2_stream *r,
 					      __u32 stream, __u32 reason)
 {
@@ -66,7 +66,7 @@ static __always_inline void http2_tap_aborted(struct __sk_buff *skb, struct http
 	tap_end(skb, what.word, r->start_ns, r->first_ns, stream);
 }
 
-/* A stream ends without its whole answer. The caller holds the server's side. */
+/* Ends a stream without its whole answer. The caller holds the server's side. */
 __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 {
 	struct scratch *s;
@@ -87,7 +87,7 @@ __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 	return 0;
 }
 
-/* One of the requests of http2_infer. */
+/* Counts one of the requests of http2_infer. */
 __noinline int http2_infer_one(struct __sk_buff *skb, __u32 stream, __u32 protocol)
 {
 	struct scratch *s;
@@ -118,9 +118,10 @@ __noinline int http2_infer_one(struct __sk_buff *skb, __u32 stream, __u32 protoc
 }
 
 /*
- * The client's side is lost, and the server answers a stream that was never seen: it and all before
- * it were requests (RFC 9113 section 5.1.1), of which nothing else is known. Returns how many. The
- * caller holds the server's side; the client's writes nothing more.
+ * Counts requests that were never seen. The client's side is lost, and the server answers `stream`:
+ * this stream and all before it were requests (RFC 9113 section 5.1.1), of which nothing else is
+ * known. Returns how many were counted. The caller holds the server's side; the client's writes
+ * nothing more.
  */
 __noinline int http2_infer(struct __sk_buff *skb, __u32 stream, __u32 protocol)
 {

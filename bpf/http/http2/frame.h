@@ -39,7 +39,7 @@ static __always_inline struct frame frame_at(struct scratch *s, __u32 at)
 	return f;
 }
 
-/* The next frame's header. RFC 9113 section 4.1. */
+/* Reads the next frame's header. RFC 9113 section 4.1. */
 static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s, struct parser *h,
 				       struct http2_side *t)
 {
@@ -94,7 +94,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 		t->left = f.len + t->carry_len;
 		t->pad = 0;
 		t->token = TOKEN_BLOCK;
-		/* What was kept of a field goes before the rest of it. */
+		/* What was kept of a field goes before the field's rest. */
 		return t->carry_len ? WINDOW_LEAVE : WINDOW_NEXT;
 	case FRAME_RST_STREAM:
 		if (f.len != 4)
@@ -112,7 +112,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 	return http2_pass(s, h, f.len);
 }
 
-/* What a frame has before its header block: pad length, promised stream, priority. */
+/* Passes over what a frame has before its header block: pad length, promised stream, priority. */
 static __always_inline int http2_prefix(struct scratch *s, struct http2_side *t)
 {
 	struct window *w = &s->window;
@@ -134,7 +134,7 @@ static __always_inline int http2_prefix(struct scratch *s, struct http2_side *t)
 	return WINDOW_NEXT;
 }
 
-/* A fragment of a header block has come to its end. */
+/* Ends a fragment of a header block, and passes over the padding behind it. */
 static __always_inline int http2_fragment_end(struct scratch *s, struct parser *h,
 					      struct http2_side *t)
 {

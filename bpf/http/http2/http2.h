@@ -7,15 +7,16 @@
  * token is at most CARRY bytes, and what is there of one at the end of a packet is carried over.
  * Payloads that do not matter are passed over without being seen.
  *
- * A request is counted by the client's side, and every end of one by the CPU that holds the
- * server's side: for a client that cancels, that side is taken, too. So no end is counted twice.
+ * A request is counted by the client's side, and every end of a request by the CPU that holds the
+ * server's side: for a client that cancels, the server's side is taken, too. So no end is counted
+ * twice.
  *
  * The bounds:
  * - PARSER_STEPS windows, and payloads passed over, in one packet (LOST_BOUND).
  * - HPACK_ENTRIES insertions into the dynamic table: the status of an answer that refers further
  *   back is unknown.
- * - HTTP2_PAGES open streams with the same place: those beyond count as answered, with an unknown
- *   status (LOST_BOUND).
+ * - HTTP2_PAGES open streams with one place: further ones count as answered, with an unknown status
+ *   (LOST_BOUND).
  * - The elements of linkerd_http2_map. A connection that gets none is L4 only (LOST_BOUND); a
  * stream that would need one more counts as answered, with an unknown status (LOST_BOUND).
  */
@@ -24,7 +25,8 @@
 
 #include "http/http2/usual.h"
 
-/* In loops within a loop, which is less for the verifier to walk through than one. */
+/* Takes PARSER_SOME steps at most, and before them usual frames. Loops within the loop of
+ * http2_steps are less for the verifier to walk through than one. */
 __noinline int http2_some(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();

@@ -6,11 +6,11 @@
 #include "http/http2/reset.h"
 
 #define WINDOW 128     /* bytes; BLOCK where routes are looked for, which may be long */
-#define HTTP2_TOKENS 4 /* looked at in it, before it is read again */
+#define HTTP2_TOKENS 4 /* looked at in a window, before it is read again */
 #define FRAME_HEADER 9
 #define USUAL (FRAME_HEADER + HPACK_SHORT) /* bytes of a frame that http2_usual looks at */
-#define USUALS 16			   /* of them, in one call of it */
-#define USUAL_BEHIND 40			   /* its window behind DATA, where HEADERS and DATA fit */
+#define USUALS 16			   /* frames looked at in one call of http2_usual */
+#define USUAL_BEHIND 40 /* bytes of http2_usual's window behind DATA: HEADERS and DATA fit */
 
 enum frame_type {
 	FRAME_DATA = 0,
@@ -80,7 +80,7 @@ __noinline int http2_upgrade(struct __sk_buff *skb)
 	return GO_ON;
 }
 
-/* Is it the preface, as far as it is there: `len` bytes of the buffer? RFC 9113 section 3.4. */
+/* Are the first `len` bytes of the buffer the preface, as far as they go? RFC 9113 section 3.4. */
 static __always_inline bool http2_preface(struct scratch *s, __u32 len)
 {
 	__u64 a = buffer_word(s, 0) ^ CHARS('P', 'R', 'I', ' ', '*', ' ', 'H', 'T');

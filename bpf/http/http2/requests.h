@@ -5,7 +5,7 @@
 
 #include "http/http2/streams.h"
 
-/* A request is counted. */
+/* Counts the request of the stream at hand. */
 static __always_inline void http2_count(struct packet *p, struct http2_side *t)
 {
 	if (t->result.found & FOUND_GRPC)
@@ -15,7 +15,7 @@ static __always_inline void http2_count(struct packet *p, struct http2_side *t)
 	t->last = t->stream;
 }
 
-/* It has a place. */
+/* Gives the request of the stream at hand the place `r`. */
 static __always_inline void http2_begin(struct conn *c, struct http2_side *t,
 					struct http2_stream *r)
 {
@@ -26,7 +26,8 @@ static __always_inline void http2_begin(struct conn *c, struct http2_side *t,
 	conn_side(c, ROLE_CLIENT)->requests++;
 }
 
-/* A client's stream begins: its request is counted. RFC 9113 section 5.1.1. */
+/* Begins a client's stream: counts its request, and looks for a place for it. RFC 9113 section
+ * 5.1.1. */
 static __always_inline void http2_request(struct __sk_buff *skb, struct scratch *s, struct http2 *x,
 					  struct conn *c, struct http2_side *t)
 {
@@ -46,7 +47,7 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 		r = http2_further(skb, x, t->stream);
 	if (unlikely(!r))
 		p->delta.lost = LOST_BOUND + 1;
-	/* Of the server's lost side more than that there is no answer is not known. */
+	/* If the server's side is lost, no answer will be known. */
 	if (unlikely(!r || (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))) {
 		if (grpc)
 			p->unknown_grpc++;

@@ -8,7 +8,8 @@
 
 #include "http/http2/block.h"
 
-/* The client cancels a stream: that is the server's side to note, which is taken for it. */
+/* Notes that the client cancels a stream. Ends are noted by the server's side, which is taken for
+ * this. */
 __noinline int http2_cancel(struct __sk_buff *skb, __u32 stream)
 {
 	struct scratch *s;
@@ -25,12 +26,12 @@ __noinline int http2_cancel(struct __sk_buff *skb, __u32 stream)
 		if (!config.ordered)
 			bpf_spin_unlock(&c->lock);
 	}
-	/* Else it counts as in flight until the connection ends. */
+	/* If it can't be taken, the request counts as in flight until the connection ends. */
 	if (!mine) {
 		counters_add(contended);
 		return 0;
 	}
-	/* What was lost is answered. */
+	/* If answers are lost, the request counts as answered already. */
 	if (!(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
 		http2_abort(skb, stream, ABORT_CANCELLED);
 	if (!config.ordered)
@@ -41,7 +42,7 @@ __noinline int http2_cancel(struct __sk_buff *skb, __u32 stream)
 	return 0;
 }
 
-/* RST_STREAM, RFC 9113 section 6.4: `error` is its code. */
+/* Handles RST_STREAM, RFC 9113 section 6.4, whose code is `error`. */
 static __always_inline void http2_rst(struct __sk_buff *skb, __u32 role, __u32 stream, __u32 error)
 {
 	__u32 reason = ABORT_RESET;
@@ -59,7 +60,7 @@ static __always_inline void http2_rst(struct __sk_buff *skb, __u32 role, __u32 s
 	http2_abort(skb, stream, reason);
 }
 
-/* Ends the streams of an element that are above `last`. */
+/* Ends the streams of an element that are above `last`. Returns the next element, plus one. */
 __noinline int http2_refuse(struct __sk_buff *skb, __u32 at, __u32 last)
 {
 	struct http2 *x = http2_element(at);
@@ -75,7 +76,7 @@ __noinline int http2_refuse(struct __sk_buff *skb, __u32 at, __u32 last)
 	return READ_ONCE(x->next);
 }
 
-/* GOAWAY of the server, RFC 9113 section 6.8: streams above `last` are not processed. */
+/* Handles GOAWAY of the server, RFC 9113 section 6.8: streams above `last` are not processed. */
 __noinline int http2_goaway(struct __sk_buff *skb, __u32 last)
 {
 	struct scratch *s;
@@ -90,7 +91,8 @@ __noinline int http2_goaway(struct __sk_buff *skb, __u32 last)
 	return 0;
 }
 
-/* The protocol of those among an element's open streams that will have no answer. */
+/* Ends the open streams of an element, which will have no answer, and tells those of gRPC apart in
+ * p->unknown_grpc. Returns the next element, plus one. */
 __noinline int http2_forget(struct __sk_buff *skb, __u32 at)
 {
 	struct http2 *x = http2_element(at);
@@ -112,7 +114,8 @@ __noinline int http2_forget(struct __sk_buff *skb, __u32 at)
 	return READ_ONCE(x->next);
 }
 
-/* The server's side is lost, and p->unknown has its streams: tells them apart by protocol. */
+/* Tells the open streams apart by protocol when the server's side is lost, and p->unknown has them
+ * all. */
 __noinline int http2_lost(struct __sk_buff *skb)
 {
 	struct scratch *s;

@@ -5,7 +5,7 @@
 
 #include "http/http2/token.h"
 
-/* Has a header block come to its end, and that has not been looked at? */
+/* Has a header block come to an end that has not been looked at yet? */
 static __always_inline bool http2_pending(struct parser *h, struct http2_side *t)
 {
 	return h->phase == PHASE_START && t->token == TOKEN_BLOCK && !t->left;
@@ -20,7 +20,7 @@ static __always_inline bool http2_payload_ends(struct http2_side *t)
 	return true;
 }
 
-/* Behind a payload, or a part of one, that was passed over without being seen. */
+/* Goes on behind a payload, or a part of one, that was passed over without being seen. */
 __noinline int http2_passed(struct __sk_buff *skb)
 {
 	struct scratch *s;
@@ -120,7 +120,7 @@ __noinline int http2_step(struct __sk_buff *skb)
 	if (h->phase == HTTP2_SKIP) {
 	skip:
 		parser_skip(s, h, p->end - p->pos);
-		/* The end of a body, of a request that asked for the upgrade. */
+		/* This was the end of the body of a request that asked for the upgrade. */
 		if (h->phase == HTTP1_END)
 			h->phase = PHASE_START;
 		if (h->phase == PHASE_START && http2_payload_ends(t))

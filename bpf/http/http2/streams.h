@@ -32,8 +32,8 @@ static __always_inline struct http2_stream *http2_place(struct http2 *x, __u32 s
 	return &x->streams[at];
 }
 
-/* An element that is nobody's, emptied; plus one, or 0 if there is none. A function of its own for
- * the loop. */
+/* Takes an element that is nobody's, and empties it. Returns its number plus one, or 0 if there is
+ * none. A function of its own for the loop. */
 __noinline __u32 http2_take(struct __sk_buff *skb)
 {
 	struct http2 *x;
@@ -50,7 +50,8 @@ __noinline __u32 http2_take(struct __sk_buff *skb)
 	return at + 1;
 }
 
-/* For the server's side: the stream at its place, or NULL if it has ended. */
+/* For the server's side: the place `r` of a stream, ready for its answer, or NULL if the stream has
+ * ended. */
 static __always_inline struct http2_stream *http2_current(struct http2_stream *r, __u32 stream)
 {
 	if ((r->answer & STREAM_ID) != stream) {
@@ -62,7 +63,8 @@ static __always_inline struct http2_stream *http2_current(struct http2_stream *r
 	return r->answer & STREAM_ENDED ? NULL : r;
 }
 
-/* What is known of a stream, or NULL if nothing is, or it has ended. Only clients' streams are. */
+/* What is known of a stream, or NULL if nothing is, or it has ended. Only clients' streams are
+ * known. */
 static __always_inline struct http2_stream *http2_find(struct http2 *x, __u32 stream)
 {
 	struct http2_stream *r = http2_place(x, stream);
@@ -85,7 +87,8 @@ static __always_inline bool http2_taken(struct http2_stream *r)
 	return r->stream && READ_ONCE(r->answer) != (r->stream | STREAM_ENDED);
 }
 
-/* A place for a new stream whose first one is taken. NULL if there is none. */
+/* A place in a further element, for a new stream whose first place is taken. NULL if there is
+ * none. */
 static __always_inline struct http2_stream *http2_further(struct __sk_buff *skb, struct http2 *x,
 							  __u32 stream)
 {

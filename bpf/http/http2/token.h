@@ -16,7 +16,7 @@
 		t = http2_mine(s, x_);                                                             \
 	})
 
-/* Takes a token off the window, of a field. */
+/* Takes a token of a field off the window. */
 __noinline int http2_field(struct __sk_buff *skb)
 {
 	struct scratch *s;
@@ -45,7 +45,7 @@ __noinline int http2_field(struct __sk_buff *skb)
 	r = t->field == FIELD_START ? hpack_start(skb, s, t, avail)
 				    : hpack_string(skb, s, t, avail);
 	if (unlikely(r == WINDOW_CUT && avail == t->left)) {
-		/* It goes on in the next frame: RFC 9113 section 4.3. */
+		/* The field goes on in the next frame: RFC 9113 section 4.3. */
 		if ((t->flags & FLAG_END_HEADERS) || avail > CARRY)
 			return WINDOW_STOP;
 		bounded(at, 1023);
@@ -99,8 +99,8 @@ __noinline int http2_other(struct __sk_buff *skb)
 	return http2_pass(s, h, t->left);
 }
 
-/* Takes a token off the window, and after a frame's header, if it is that of HEADERS, what the
- * tables know of its block. */
+/* Takes a token off the window. Behind the header of a HEADERS frame, it also takes what the tables
+ * know of the header block. */
 static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s, struct parser *h,
 				       struct http2_side *t)
 {
@@ -119,7 +119,7 @@ static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s,
 		if (likely(t->token == TOKEN_FRAME))
 			return WINDOW_NEXT;
 		avail = w->total - w->at;
-		/* No fragment but the first: the others add to what that has told. */
+		/* Only the first fragment of a block: further ones add to what it has told. */
 		if (t->token == TOKEN_BLOCK && hpack_short(t->left, avail) && !t->in_block) {
 			memo = hpack_memo(t, t->left);
 			if (hpack_same(memo, s, t, w->at, t->left)) {
@@ -144,7 +144,7 @@ static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s,
 	return http2_fragment_end(s, h, t);
 }
 
-/* What the last token has brought to an end. */
+/* Takes up what the last token has brought to an end: a header block, a stream, or both. */
 static __always_inline void http2_done(struct __sk_buff *skb, struct scratch *s, struct http2 *x,
 				       struct conn *c, struct http2_side *t)
 {
@@ -153,7 +153,7 @@ static __always_inline void http2_done(struct __sk_buff *skb, struct scratch *s,
 	if (w->done & DONE_BLOCK) {
 		w->done = 0;
 		http2_block_usual(skb, s, x, c, t);
-		/* Or what follows would be the end of a stream that was not known yet. */
+		/* Otherwise what follows would be the end of a stream that was not known yet. */
 		t->ending = 0;
 	}
 	if (w->done & DONE_STREAM) {

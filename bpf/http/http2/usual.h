@@ -26,7 +26,8 @@ static __always_inline bool http2_usual_window(struct __sk_buff *skb, struct scr
 	return !bpf_skb_load_bytes(skb, s->packet.pos, s->buffer, n);
 }
 
-/* A client's HEADERS, whose block was seen before. Returns false if they are not as usual. */
+/* Counts the request of a client's HEADERS, whose block was seen before. Returns false if they are
+ * not as usual. */
 static __always_inline bool http2_usual_request(struct scratch *s, struct conn *c, struct http2 *x,
 						struct http2_side *t, const struct hpack_memo *memo,
 						__u32 stream)
@@ -37,7 +38,8 @@ static __always_inline bool http2_usual_request(struct scratch *s, struct conn *
 	return http2_request_usual(s, c, t, http2_place(x, stream));
 }
 
-/* The same of a server's. */
+/* Notes the answer of a server's HEADERS, whose block was seen before. Returns false if they are
+ * not as usual. */
 static __always_inline bool http2_usual_answer(struct http2 *x, struct http2_side *t,
 					       const struct hpack_memo *memo, __u32 stream)
 {
@@ -51,9 +53,9 @@ static __always_inline bool http2_usual_answer(struct http2 *x, struct http2_sid
 
 /*
  * Takes frames of one side as they mostly come, and no others: HEADERS whose block was seen before,
- * DATA and WINDOW_UPDATE, whole and in the packet. That needs no state of the parser but its place.
- * What is not like that is left for http2_step, which finds everything as it would without this.
- * Returns STOP there, GO_ON if the next frame may be a usual one.
+ * DATA and WINDOW_UPDATE, whole and in the packet. These frames need no state of the parser but its
+ * place. Other frames are left for http2_step, which finds everything as it would without this
+ * function. Returns STOP there, GO_ON if the next frame may be a usual one.
  */
 static __always_inline int http2_usual(struct __sk_buff *skb, __u32 role)
 {
