@@ -1,6 +1,6 @@
-//! What is done to a kernel: programs are loaded, attached to the interfaces of a network namespace,
-//! replaced and taken away, and maps are pinned. In the order of an attach: [`load`], [`pins`],
-//! [`epoch`], [`attach`]; [`crate::lifecycle`] has the steps.
+//! What is done to a kernel: programs are loaded, attached to the interfaces of a network
+//! namespace, replaced and taken away, and maps are pinned. An attach goes through [`load`],
+//! [`pins`], [`epoch`] and [`attach`], in this order; [`crate::lifecycle`] has the steps.
 
 pub mod attach;
 pub mod epoch;

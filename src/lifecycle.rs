@@ -1,16 +1,16 @@
 //! What `metricd-init` and `linkerd-metricd` do to a network namespace: attach to its interfaces,
-//! put other programs and maps in the place of those there, or take it all away again.
+//! put other programs and maps in the place of what is there, or take everything away again.
 //!
 //! Each step may be the last one, and then the next run finds a state that it can go on from:
 //! - The egress program is pinned last and removed first, so without it nothing is attached, and
 //!   everything is made anew.
 //! - An epoch's folder becomes visible as a whole.
-//! - New programs are pinned beside the old ones until they have taken their places at every hook;
-//!   those of a run that was interrupted, too, for they may run.
+//! - New programs are pinned beside the old ones until they have taken their places at every hook.
+//!   Programs of a run that was interrupted stay pinned, too, for they may run.
 //! - Maps can be read as text all the time. While iterators come or go, the one over the info map is
 //!   there only while all are.
-//! - Meanwhile the newest epoch does not say which programs run. Unless it says that ours do, they
-//!   are loaded again.
+//! - While programs are replaced, the newest epoch does not say which programs run. Unless it says
+//!   that ours do, they are loaded again.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -35,12 +35,12 @@ use crate::kernel::settings::{LARGE_MAP, Settings};
 use crate::redirect;
 use crate::skel::MetricdSkel;
 
-/// Their numbers have a byte in the kernel.
+/// The highest number of an epoch, which has a byte in the kernel.
 const EPOCHS: u32 = 255;
 
-/// Attaches to the interfaces of the network namespace that the thread is in, or to those of them
-/// that are not attached yet. Programs of another build, or with other settings, are replaced.
-/// Returns a line for each hook, and one that says how the maps are read.
+/// Attaches to the interfaces of the network namespace that the thread is in, as far as nothing is
+/// attached there yet. Programs of another build, or with other settings, are replaced. Returns a
+/// line for each hook, and one that says how the maps are read.
 ///
 /// # Errors
 /// With what was tried on what; nothing stays attached that was not before, and what was attached
@@ -52,7 +52,7 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
     gc::collect_beside(&options.pin_dir);
     let mut lines = Vec::new();
     let found = Installed::open(&options.pin_dir)?;
-    // Of a sandbox that is gone, and not to be taken over: nothing to keep.
+    // Pins of a sandbox that is gone, whose state can't be taken over, are nothing to keep.
     let found = match found {
         Some(old) if old.info.state != STATE_VERSION && old.hooks()?.all().is_empty() => None,
         found => found,
@@ -90,15 +90,15 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
 /// Leaves word of a failure where the sidecar looks, if that is possible.
 ///
 /// # Errors
-/// If it is not.
+/// If no word can be left there.
 pub fn say_failure(options: &Options, reason: &str) -> Result<()> {
     let dir = &options.pin_dir;
     let _lock = pin_dir::prepare(dir, options.reader_gid.unwrap_or(READER_GID))?;
     pins::say_failure(dir, reason).with_context(|| format!("leave word in {}", dir.display()))
 }
 
-/// Puts these programs, and maps of the size that is wanted, in the place of those that run,
-/// whatever those are. Returns a line for each hook.
+/// Puts the programs of this build, and maps of the size that is wanted, in the place of what runs,
+/// whatever that is. Returns a line for each hook.
 ///
 /// # Errors
 /// With what was tried on what; then the old programs go on.
@@ -120,10 +120,10 @@ pub fn upgrade(options: &Options) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The same, for the sake of the maps' size.
+/// Replaces programs and maps as [`upgrade`] does, for the sake of the maps' size.
 ///
 /// # Errors
-/// As [`upgrade`], or if no size is given.
+/// If [`upgrade`] fails, or no size is given.
 pub fn resize(options: &Options) -> Result<Vec<String>> {
     check_resize(options)?;
     upgrade(options)
@@ -132,7 +132,7 @@ pub fn resize(options: &Options) -> Result<Vec<String>> {
 /// Whether a size is given.
 ///
 /// # Errors
-/// If none is.
+/// If no size is given.
 pub fn check_resize(options: &Options) -> Result<()> {
     if options.wanted.map_size.is_none() {
         bail!("name the size, in entries: --map-size");
@@ -140,10 +140,10 @@ pub fn check_resize(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Detaches what was attached and removes the pins. Returns a line for each.
+/// Detaches what was attached and removes the pins. Returns a line for each thing that was done.
 ///
 /// # Errors
-/// If a hook could not be cleaned; then its pins stay, for another try.
+/// If a hook could not be cleaned; then the pins stay, for another try.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
     load::log_libbpf();
     match pin_dir::lock(pin_dir, pin_dir::PATIENCE)? {
@@ -170,7 +170,7 @@ fn prepare(options: &Options) -> Result<Lock> {
     load::log_libbpf();
     release::check_kernel()?;
     if options.read == ReadBy::Iterator {
-        // Before anything is changed that would have to be taken back.
+        // Iterators are tried before anything is changed that would have to be taken back.
         Iterators::load(&mut MaybeUninit::uninit())?;
     }
     pin_dir::prepare(&options.pin_dir, options.reader_gid.unwrap_or(READER_GID))
@@ -265,7 +265,7 @@ fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
     for (hook, next) in Hook::BOTH.into_iter().zip(&next) {
         pins::rename(dir, next, &pins::program(hook))?;
     }
-    // Now none of those runs.
+    // Now no program of an interrupted run runs.
     pins::remove_next(dir)?;
     pins::point(dir, &pins::epoch(dir, number))?;
     reopen(options)?.say_current(&settings)?;
@@ -313,7 +313,7 @@ fn switch(installed: &Installed, skel: &MetricdSkel) -> Result<Vec<Running>> {
     Ok(running)
 }
 
-/// The settings, but with the connections' maps as they are: those are taken over.
+/// The settings, but with the connections' maps as they are, since these maps are taken over.
 fn keep_state(mut settings: Settings, info: &Info) -> Settings {
     let running = Settings::of(info);
     for (flag, wanted, runs) in [
@@ -348,7 +348,7 @@ fn warn_if_large(settings: &Settings) {
     }
 }
 
-/// In the order of [`Hook`].
+/// The programs of a loaded object, in the order of [`Hook`].
 fn programs<'a>(skel: &'a MetricdSkel) -> [(Hook, BorrowedFd<'a>); 2] {
     let programs = &skel.progs;
     [
@@ -357,7 +357,7 @@ fn programs<'a>(skel: &'a MetricdSkel) -> [(Hook, BorrowedFd<'a>); 2] {
     ]
 }
 
-/// Attaches to what of the interfaces has nothing of ours yet.
+/// Attaches to the hooks of the interfaces that have no program of ours yet.
 fn attach_to(
     installed: &Installed,
     options: &Options,

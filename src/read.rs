@@ -1,5 +1,6 @@
-//! From pinned maps to what is shown of them: [`records`] reads the maps, [`snapshot`] has what they
-//! held at one time, [`prometheus`] writes it, and [`diagnose`] draws conclusions.
+//! From pinned maps to what is shown of them: [`records`] reads the maps, [`snapshot`] has what
+//! they held at one time, [`prometheus`] writes a snapshot as text, and [`diagnose`] draws
+//! conclusions.
 
 pub mod diagnose;
 pub mod prometheus;

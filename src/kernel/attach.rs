@@ -64,7 +64,7 @@ impl Records<'_> {
         AttachmentValue::read(&mut value.ok()??.as_slice())
     }
 
-    /// Those of both owners.
+    /// What is recorded of both owners' programs on an interface.
     fn all(&self, ifindex: u32) -> impl Iterator<Item = AttachmentValue> {
         Owner::BOTH
             .into_iter()
@@ -121,7 +121,8 @@ impl Hooks<'_> {
         (!is_filter || self.ours.contains(&running.program)).then_some(running)
     }
 
-    /// What is noted of an owner's, and is there. Whose program a filter is it does not tell.
+    /// What is recorded of an owner's program at a hook, if it is still there. Whose program a
+    /// filter runs is not checked here.
     fn of(&self, owner: Owner, ifindex: u32, hook: Hook) -> Option<Running> {
         let record = Records(self.records).get(owner, ifindex, hook)?;
         if record.netns != self.netns {
@@ -151,7 +152,7 @@ impl Hooks<'_> {
         }
     }
 
-    /// What of the other owner's is to come before ours.
+    /// What the other owner has attached that must come before ours.
     fn before(&self, ifindex: u32, hook: Hook) -> Option<Attached> {
         let first = Owner::first(ifindex, hook);
         if first == self.owner {
@@ -213,9 +214,9 @@ impl Hooks<'_> {
             .with_context(|| format!("{} by clsact", context()))
     }
 
-    /// To query or remove it.
+    /// The filter at a hook, to be queried or removed.
     fn filter(&self, ifindex: u32, hook: Hook, priority: u32) -> TcHook {
-        // Any descriptor will do for that.
+        // Any descriptor will do to query or remove a filter.
         filter(self.owner, self.records.as_fd(), ifindex, hook, priority)
     }
 
@@ -229,15 +230,15 @@ impl Hooks<'_> {
         let path = self
             .pin_dir
             .join(pins::link(self.owner, hook, interface.index));
-        // A pin of a device that is gone, or of an earlier sandbox of the same pod.
+        // This removes the pin of a device that is gone, or of an earlier sandbox of this pod.
         let _ = fs::remove_file(&path);
         let record = AttachmentValue {
             netns: self.netns,
             priority: 0,
             made_qdisc: 0,
         };
-        // Before it is made, for what a run that is killed in between has pinned must be known: the
-        // same program can't be attached twice.
+        // The record is written before the link is made, for what a run that is killed in between
+        // has pinned must be known: a program can't be attached twice.
         records.put(self.owner, interface.index, hook, record)?;
         let before = match self.before(interface.index, hook) {
             Some(Attached::Tcx) => {
@@ -270,7 +271,7 @@ impl Hooks<'_> {
         program: BorrowedFd,
     ) -> Result<Attached> {
         let records = Records(self.records);
-        // Made for the one hook, it is also the other's.
+        // The qdisc that was made for one hook serves the other hook, too.
         let made_before = records
             .all(interface.index)
             .any(|record| record.netns == self.netns && record.made_qdisc != 0);
@@ -284,7 +285,8 @@ impl Hooks<'_> {
             Some(Attached::Clsact { priority }) => priority + 1,
             _ => 1,
         };
-        // Before it is made, so that a --detach after a crash in between removes it.
+        // The record is written before the qdisc is made, so that a --detach after a crash in
+        // between removes the qdisc.
         records.put(self.owner, interface.index, hook, record(first))?;
         sys::clsact_create(interface.index).context(
             "make the clsact qdisc (the kernel needs CONFIG_NET_CLS_ACT and sch_ingress)",
@@ -296,7 +298,7 @@ impl Hooks<'_> {
                 Ok(_) => return Ok(Attached::Clsact { priority }),
                 Err(e) => last = e.into(),
             }
-            // Another classifier, or somebody's filter of the same handle, has this priority.
+            // Another classifier, or somebody's filter with our handle, has this priority.
             if !is(&last, Errno::EINVAL) && !is(&last, Errno::EEXIST) {
                 break;
             }
@@ -306,7 +308,8 @@ impl Hooks<'_> {
         Err(last).context("add the filter (the kernel needs cls_bpf)")
     }
 
-    /// Detaches exactly what [`Hooks::attach`] has attached. Returns a line for each.
+    /// Detaches exactly what [`Hooks::attach`] has attached. Returns a line for each hook and
+    /// qdisc.
     pub fn detach_all(&self) -> Result<Vec<String>> {
         let mut done = Vec::new();
         for (name, path) in pins::links(self.pin_dir, self.owner)? {
@@ -340,7 +343,7 @@ impl Hooks<'_> {
             if self.drop_clsact(ifindex, made_qdisc)? {
                 done.push(format!("interface {ifindex} clsact: removed"));
             }
-            // Last, so that another try finds what is left.
+            // The records go last, so that another try finds what is left.
             for hook in Hook::BOTH {
                 records.remove(self.owner, ifindex, hook);
             }

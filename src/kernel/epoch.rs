@@ -1,4 +1,4 @@
-//! Pinning maps and their iterators: those that stay, and those of an epoch.
+//! Pinning maps and their iterators: maps that stay, and maps of an epoch.
 
 use std::fs;
 use std::mem::MaybeUninit;
@@ -20,23 +20,29 @@ use crate::kernel::pinned;
 use crate::kernel::pins;
 use crate::skel::MetricdSkel;
 
-/// Pins what connections are followed by.
+/// Pins [`STATE_MAPS`], by which connections are followed.
 ///
 /// # Errors
-/// With the path that it failed at; likewise below.
+/// With the path that can't be pinned.
 pub fn pin_state(skel: &MetricdSkel, dir: &Path) -> Result<()> {
     pin_maps(skel, &STATE_MAPS, dir)
 }
 
-/// Pins what an earlier version did not have of it.
+/// Pins those of [`STATE_MAPS`] that an earlier version did not have.
+///
+/// # Errors
+/// With the path that can't be pinned.
 pub fn pin_added(skel: &MetricdSkel, dir: &Path) -> Result<()> {
     let is_new = |name: &&str| !dir.join(name).exists();
     let added: Vec<&str> = STATE_MAPS.into_iter().filter(is_new).collect();
     pin_maps(skel, &added, dir)
 }
 
-/// Pins what is exported into a folder of its own, which readers then see as a whole. The maps that
-/// are read can be read by a group.
+/// Pins [`EPOCH_MAPS`] into a folder of their own, which readers then see as a whole. The maps of
+/// [`EXPORTED`] can be read by the group `reader_gid`.
+///
+/// # Errors
+/// With the path that can't be made, pinned, given to the group or renamed.
 pub fn publish(skel: &MetricdSkel, dir: &Path, number: u32, reader_gid: u32) -> Result<()> {
     let (next, epoch) = (pins::next_epoch(dir), pins::epoch(dir, number));
     if next.exists() {
@@ -51,8 +57,8 @@ pub fn publish(skel: &MetricdSkel, dir: &Path, number: u32, reader_gid: u32) -> 
         .with_context(|| format!("rename {} to {}", next.display(), epoch.display()))
 }
 
-/// Pins iterators beside the maps of every epoch that has none, or takes them away, as `by` says.
-/// Without them, maps are read as text. Returns a line that says which way it is.
+/// Pins iterators beside the maps of every epoch that has none, or takes iterators away, as `by`
+/// says. Without iterators, maps are read as text. Returns a line that says how maps are read.
 ///
 /// # Errors
 /// If iterators are asked for and the kernel refuses them, or what is to go does not.
@@ -90,12 +96,12 @@ fn pin_iterators(epochs: &[&PathBuf], reader_gid: Option<u32>) -> Result<()> {
     let mut object = MaybeUninit::uninit();
     let iterators = Iterators::load(&mut object)?;
     for epoch in epochs {
-        // Some may be there of a run that was interrupted.
+        // A run that was interrupted may have left some iterators.
         iterators::remove(epoch)?;
         let reader = reader_gid
             .or_else(|| pin_dir::reader(epoch))
             .unwrap_or(READER_GID);
-        // INFO's comes last: it tells the way.
+        // The iterator of INFO comes last: readers go by it.
         for name in EXPORTED.into_iter().rev() {
             let map = pinned::open_map(&text_path(epoch, name))?;
             iterators.pin(name, map.as_fd(), &iter_path(epoch, name), reader)?;

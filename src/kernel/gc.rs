@@ -1,4 +1,4 @@
-//! Pins of pods that are gone: they outlive them in the host's bpffs.
+//! Pins of pods that are gone: pins outlive their pods in the host's bpffs.
 //!
 //! Pins are in use as long as a program runs that they hold: at a TCX link, which knows whether its
 //! device is still there, or as a clsact filter in a network namespace that is still there. A run
@@ -24,11 +24,11 @@ enum State {
     Gone,
 }
 
-/// Removes the pins below `root`, a folder for each pod, of those that are gone. Returns a line for
-/// each that is or would be removed, or about which nothing can be said.
+/// Removes the pins of pods that are gone from below `root`, which has a folder for each pod.
+/// Returns a line for each folder that is or would be removed, or about which nothing can be said.
 ///
 /// # Errors
-/// If the folder can't be listed, or pins can't be removed. What is not there holds no pins.
+/// If `root` can't be listed, or pins can't be removed. A `root` that is not there holds no pins.
 pub fn collect(root: &Path, dry_run: bool) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     let mut kept = 0;
@@ -109,7 +109,7 @@ fn folders(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// The folder must be locked.
+/// Whether a folder's pins are in use. The folder must be locked.
 fn state(dir: &Path) -> Result<State> {
     for (pin, is_alive) in pinned::links(dir)? {
         if is_alive {
@@ -120,7 +120,8 @@ fn state(dir: &Path) -> Result<State> {
         // Nothing was attached, and whoever was about to is not at it any more.
         return Ok(State::Gone);
     };
-    // Listed under the lock: what is not there now will not attach under these pins either.
+    // The namespaces are listed under the lock: one that is not there now will not attach under
+    // these pins either.
     let namespaces = netns::all();
     for inode in installed.filtered_namespaces() {
         if let Some(path) = namespaces.find(inode)?

@@ -23,16 +23,16 @@ impl Hook {
 /// Whose programs: a hook can have one of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// Those that count.
+    /// The programs that count.
     Observer,
-    /// Those that give connections to a proxy.
+    /// The programs that give connections to a proxy.
     Redirect,
 }
 
 impl Owner {
     pub const BOTH: [Owner; 2] = [Owner::Observer, Owner::Redirect];
 
-    /// The filter's handle: "mt" and "mr".
+    /// The handle of the owner's clsact filters: "mt" and "mr".
     pub fn handle(self) -> u32 {
         match self {
             Owner::Observer => 0x6d74,

@@ -16,11 +16,11 @@ use crate::kernel::maps;
 use crate::kernel::maps::{EXPORTED, INFO, iter_path};
 use crate::kernel::pin_dir::{self, ITERATOR_MODE};
 
-/// The programs, loaded.
+/// The iterator programs, loaded.
 pub struct Iterators<'a>(IteratorsSkel<'a>);
 
 impl<'a> Iterators<'a> {
-    /// Loads them.
+    /// Loads the iterator programs.
     ///
     /// # Errors
     /// If the kernel refuses, which is nothing unusual: hardened ones do, and so do those without
@@ -40,7 +40,7 @@ impl<'a> Iterators<'a> {
     /// Pins an iterator over a map at `path`, for a group to read.
     ///
     /// # Errors
-    /// With the path; also if there is one.
+    /// With the path, also if something is pinned there already.
     pub fn pin(&self, name: &str, map: BorrowedFd, path: &Path, reader_gid: u32) -> Result<()> {
         let mut link = self
             .program(name)
@@ -51,7 +51,7 @@ impl<'a> Iterators<'a> {
         pin_dir::let_read(path, reader_gid, ITERATOR_MODE)
     }
 
-    /// The one for a map of that name.
+    /// The iterator for a map of that name.
     fn program(&self, map: &str) -> &ProgramMut<'a> {
         let programs = &self.0.progs;
         match map {
@@ -71,9 +71,9 @@ impl<'a> Iterators<'a> {
 /// Removes the iterators of an epoch, which is read as text from then on.
 ///
 /// # Errors
-/// With the path of one that stays.
+/// With the path of an iterator that stays.
 pub fn remove(epoch: &Path) -> Result<()> {
-    // INFO's comes first: it tells the way.
+    // The iterator of INFO goes first: readers go by it.
     debug_assert_eq!(EXPORTED[0], INFO);
     for map in EXPORTED {
         let path = iter_path(epoch, map);

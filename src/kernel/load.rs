@@ -23,9 +23,9 @@ pub const ROUTE_CACHE: u32 = 4096;
 
 /// Directions of connections whose bytes can be kept at a time until those before them come.
 const EARLY: u32 = 16;
-/// Pieces that those of one direction are kept in.
+/// Pieces in which the early bytes of one direction are kept.
 const EARLY_PIECES: u32 = constants::EARLY_PIECES as u32;
-/// Pieces in all.
+/// Pieces for early bytes in all.
 pub const EARLY_ENTRIES: u32 = EARLY * EARLY_PIECES;
 
 /// The loopback's index in every network namespace (LOOPBACK_IFINDEX of linux/net_namespace.h).
@@ -46,15 +46,15 @@ pub fn log_libbpf() {
     });
 }
 
-/// Series, and statuses of them, that most pods have no more of. Memory for those is taken at once,
-/// for others as they come.
+/// Elements for series, and for series by status: most pods have no more. Memory for these is taken
+/// at once, for further ones as they come.
 pub const FIRST: u32 = 512;
-/// The same of what has histograms.
+/// Elements with histograms for which memory is taken at once.
 pub const FIRST_HISTOGRAMS: u32 = 128;
-/// The same of connections that speak HTTP/2.
+/// Connections that speak HTTP/2 for which memory is taken at once.
 pub const FIRST_HTTP2: u32 = 64;
 
-/// How many entries a map has; `None` where the object says it.
+/// How many entries a map has; `None` if the BPF object says how many.
 fn entries(map: &str, settings: &Settings) -> Option<u32> {
     let histograms = settings.histograms();
     let routes = settings.routes;
@@ -88,18 +88,20 @@ fn entries(map: &str, settings: &Settings) -> Option<u32> {
     })
 }
 
-/// What is left of `all` behind the first ones. No map has no entries.
+/// Entries of the map behind an array of `first` entries, for `all` entries in all: at least one,
+/// as the kernel takes no map without entries.
 fn behind(first: u32, all: u32) -> u32 {
     all.saturating_sub(first).max(1)
 }
 
-/// The kernel takes powers of two that fill pages.
+/// The size of a ring buffer in bytes: the kernel takes powers of two that fill pages.
 fn whole_pages(bytes: u32) -> u32 {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     bytes.max(page.unwrap_or(4096) as u32)
 }
 
-/// Half empty, so that few connections share a place.
+/// Places in the cache of connections: a power of two, and at least twice as many, so that few
+/// connections share a place.
 fn cache(connections: u32) -> u32 {
     connections
         .saturating_mul(2)
@@ -118,7 +120,7 @@ fn cpus() -> Result<u32> {
         .with_context(|| format!("{path} says {possible:?}, which is no list of CPUs"))
 }
 
-/// Of a list in the kernel's form, as `0-3,8`.
+/// The highest number of a list in the kernel's form, as `0-3,8`.
 fn highest(list: &str) -> Option<u32> {
     list.trim().rsplit(['-', ',']).next()?.parse().ok()
 }
@@ -129,11 +131,11 @@ pub struct Plan<'a> {
     /// The index of the interface on which both ends of every connection are local, or 0; outside
     /// of tests it is [`LOOPBACK`].
     pub loopback: u32,
-    /// Of the maps that they fill.
+    /// The epoch of the maps that the programs fill.
     pub epoch: u32,
     /// The folder where [`STATE_MAPS`] are pinned, to be used rather than made.
     pub state: Option<&'a Path>,
-    /// The same for [`EPOCH_MAPS`].
+    /// The folder where [`EPOCH_MAPS`] are pinned, to be used rather than made.
     pub exported: Option<&'a Path>,
 }
 
@@ -210,7 +212,7 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
 fn prepare_state(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
     let maps = &skel.maps;
     fill(&maps.linkerd_connection_free_map, 0..settings.connections)?;
-    // Stacks: the lowest is to come first.
+    // These free lists are stacks: the lowest number is to come first.
     fill(
         &maps.linkerd_http2_free_map,
         (0..settings.http2_connections).rev(),

@@ -8,13 +8,13 @@ pub const METRICS: &str = "linkerd_metrics_map";
 pub const METRICS_MORE: &str = "linkerd_metrics_more_map";
 /// Responses by protocol and status.
 pub const REQUESTS: &str = "linkerd_requests_map";
-/// Those that the map of [`REQUESTS`] has no room for.
+/// Responses that the map of [`REQUESTS`] has no room for.
 pub const REQUESTS_MORE: &str = "linkerd_requests_more_map";
 /// The paths of routes, by number. They stay while the exported maps are replaced.
 pub const ROUTES: &str = "linkerd_route_map";
 /// Histograms of requests.
 pub const LATENCY: &str = "linkerd_latency_map";
-/// Those that the map of [`LATENCY`] has no room for.
+/// Histograms of requests that the map of [`LATENCY`] has no room for.
 pub const LATENCY_MORE: &str = "linkerd_latency_more_map";
 /// Histograms of connections.
 pub const HANDSHAKE: &str = "linkerd_handshake_map";
@@ -25,7 +25,7 @@ pub const COUNTERS: &str = "linkerd_counters_map";
 /// An array of one: what a reader must know.
 pub const INFO: &str = "linkerd_info_map";
 
-/// All that is read, the first of which tells whether an epoch has iterators.
+/// The maps that are read. Whether an epoch has iterators is told by the first one.
 pub const EXPORTED: [&str; 11] = [
     INFO,
     COUNTERS,
@@ -40,8 +40,8 @@ pub const EXPORTED: [&str; 11] = [
     ROUTES,
 ];
 
-/// What connections are followed by, and routes are known by: programs of the same
-/// [`crate::abi::STATE_VERSION`] take it over from each other.
+/// The maps by which connections are followed, and routes are known: programs with equal
+/// [`crate::abi::STATE_VERSION`]s take them over from each other.
 pub const STATE_MAPS: [&str; 16] = [
     "linkerd_attachment_map",
     "linkerd_connection_cache_map",
@@ -61,7 +61,7 @@ pub const STATE_MAPS: [&str; 16] = [
     "linkerd_route_map",
 ];
 
-/// What is exported, with what it takes to find it: an epoch's.
+/// The maps of an epoch: what is exported, and what it takes to find an element there.
 pub const EPOCH_MAPS: [&str; 18] = [
     "linkerd_counters_map",
     "linkerd_dns_map",
@@ -85,10 +85,11 @@ pub const EPOCH_MAPS: [&str; 18] = [
 
 /// The ring buffer that events are written to while somebody listens.
 pub const PERF: &str = "linkerd_perf_map";
-/// Until when somebody does: CLOCK_MONOTONIC in nanoseconds.
+/// Until when somebody listens to events: CLOCK_MONOTONIC in nanoseconds.
 pub const TAP: &str = "linkerd_tap_map";
 
-/// What a map of the object is pinned as. Of variables the name says in which section they are.
+/// The name under which a map of the BPF object is pinned. Variables are in a map that has their
+/// section's name.
 pub fn pin_name(map: &str) -> &str {
     match map {
         ".data.tap" => TAP,
@@ -101,7 +102,8 @@ pub fn iter_path(epoch: &Path, map: &str) -> PathBuf {
     epoch.join(format!("{map}_iter"))
 }
 
-/// Where `map` itself is pinned, for an epoch in this folder: routes are of all epochs.
+/// Where `map` itself is pinned, for an epoch in the folder `epoch`. The map of routes is that of
+/// all epochs, and lies above.
 pub fn text_path(epoch: &Path, map: &str) -> PathBuf {
     let folder = match map {
         ROUTES => epoch.parent().unwrap_or(epoch),

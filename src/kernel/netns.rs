@@ -19,7 +19,7 @@ pub fn of_pid(pid: u32) -> PathBuf {
 /// Moves the calling thread into the network namespace at `path`.
 ///
 /// # Errors
-/// If there is none, or the right (CAP_SYS_ADMIN) is missing.
+/// If there is no namespace at `path`, or the right to enter it (CAP_SYS_ADMIN) is missing.
 pub fn enter(path: &Path) -> Result<()> {
     let file =
         File::open(path).with_context(|| format!("open network namespace {}", path.display()))?;
@@ -44,7 +44,7 @@ pub fn inode() -> Result<u64> {
 /// The network namespaces of this machine, as far as they can be seen from here.
 pub struct All {
     by_inode: BTreeMap<u64, PathBuf>,
-    /// Why there may be more.
+    /// Why there may be namespaces that were not found.
     hidden: Option<String>,
 }
 
@@ -72,7 +72,7 @@ pub fn all() -> All {
             Err(e) if e.kind() == ErrorKind::PermissionDenied => {
                 hidden = Some(format!("{} can't be read", path.display()));
             }
-            // It has ended meanwhile.
+            // The process has ended meanwhile.
             Err(_) => {}
         }
     }
@@ -99,7 +99,7 @@ impl All {
     /// Where the namespace of this inode is; `None` if there is none any more.
     ///
     /// # Errors
-    /// If it was not found, and may be where it can't be seen.
+    /// If the namespace was not found, and may be where it can't be seen.
     pub fn find(&self, inode: u64) -> Result<Option<&Path>> {
         match (self.by_inode.get(&inode), &self.hidden) {
             (Some(path), _) => Ok(Some(path)),

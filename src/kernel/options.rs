@@ -76,7 +76,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The flags that say the same, for a process elsewhere.
+    /// The flags that say what these options do, for a process elsewhere.
     pub fn to_args(&self) -> Vec<String> {
         let wanted = &self.wanted;
         let number = |n: u32| n.to_string();

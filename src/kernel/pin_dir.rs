@@ -15,7 +15,7 @@ use nix::sys::statfs::{FsType, statfs};
 
 use crate::kernel::pins::NEXT;
 
-/// linux/magic.h
+/// The magic number of bpffs, from linux/magic.h.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Nobody else changes what is in a pin directory while this lives.
@@ -24,25 +24,25 @@ pub struct Lock(#[allow(dead_code)] Flock<File>);
 /// How long another run may hold the lock: an attach takes a second, under emulation a minute.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Makes the pin directory, for the reader's group to search, and locks it. One that is there
-/// stays as it is.
+/// Makes the pin directory, for the reader's group to search, and locks it. A directory that is
+/// there already stays as it is.
 ///
 /// # Errors
-/// If it is not on a bpffs, can't be given to the group, or another run does not end.
+/// If the directory is not on a bpffs, can't be given to the group, or another run does not end.
 pub fn prepare(dir: &Path, reader_gid: u32) -> Result<Lock> {
     loop {
         make(dir, reader_gid)?;
-        // It may have been removed by another run before it was locked.
+        // Another run may have removed the directory before it was locked.
         if let Some(lock) = lock(dir, PATIENCE)? {
             return Ok(lock);
         }
     }
 }
 
-/// Locks the pin directory. `None` if there is none.
+/// Locks the pin directory. `None` if there is no such directory.
 ///
 /// # Errors
-/// If another run has it for longer than `patience`.
+/// If another run holds the lock for longer than `patience`.
 pub fn lock(dir: &Path, patience: Duration) -> Result<Option<Lock>> {
     let context = || format!("lock pin directory {}", dir.display());
     let mut file = match File::open(dir) {
@@ -73,7 +73,7 @@ pub fn lock(dir: &Path, patience: Duration) -> Result<Option<Lock>> {
     }
 }
 
-/// The kind of file system that `dir`, or the nearest folder above it that there is, lies on.
+/// Whether `dir`, or the nearest folder above it that there is, lies on a bpffs.
 fn on_bpffs(dir: &Path) -> Result<bool> {
     let existing = dir
         .ancestors()
@@ -112,7 +112,8 @@ fn make(dir: &Path, reader_gid: u32) -> Result<()> {
             .create(parent)
             .with_context(|| format!("make {} for pins", parent.display()))?;
     }
-    // Beside it first: a run that is killed in between must not leave one that is nobody's.
+    // The directory is made under another name first: a run that is killed in between must not
+    // leave one that is not the reader's.
     let mut next = dir.as_os_str().to_owned();
     next.push(NEXT);
     let next = Path::new(&next);
@@ -121,7 +122,7 @@ fn make(dir: &Path, reader_gid: u32) -> Result<()> {
         fs::rename(next, dir).with_context(|| format!("make pin directory {}", dir.display()))
     });
     match made {
-        // By another run, just now.
+        // Another run has made the directory just now.
         Err(_) if dir.exists() => Ok(()),
         result => result,
     }
@@ -155,9 +156,10 @@ pub fn reader(dir: &Path) -> Option<u32> {
     Some(fs::metadata(dir).ok()?.gid())
 }
 
-/// Of an iterator that a group may read: nobody writes to it.
+/// The mode of an iterator that a group may read: nobody writes to it.
 pub const ITERATOR_MODE: u32 = 0o440;
-/// Of a map that a group may read: its owner writes to it, who need not be almighty in a container.
+/// The mode of a map that a group may read: the owner writes to the map, who need not be almighty
+/// in a container.
 pub const MAP_MODE: u32 = 0o640;
 
 /// Lets a group read a pin, and nobody else but root.

@@ -23,21 +23,23 @@ const ATTACHMENTS: &str = "linkerd_attachment_map";
 /// A pin directory with programs in it.
 pub struct Installed {
     pin_dir: PathBuf,
-    /// In the order of [`Hook`].
+    /// The pinned programs, indexed by [`Hook`].
     programs: [OwnedFd; 2],
-    /// The ids of those, and of what an interrupted run has let run in their place.
+    /// The ids of the pinned programs, and of programs that an interrupted run has pinned to take
+    /// their place.
     ours: Vec<u32>,
-    /// Whether there was such a run.
+    /// Whether a run was interrupted.
     interrupted: bool,
     records: MapHandle,
-    /// The newest epoch…
+    /// The number of the newest epoch.
     pub epoch: u32,
-    /// …and what its maps say of themselves.
+    /// What the maps of the newest epoch say of themselves.
     pub info: Info,
 }
 
 impl Installed {
-    /// `None` if nothing can be attached.
+    /// Opens what is pinned in `pin_dir`. `None` if no programs are pinned there, so that nothing
+    /// can be attached.
     pub fn open(pin_dir: &Path) -> Result<Option<Self>> {
         let look = || format!("look into pin directory {}", pin_dir.display());
         let is_there = |name: String| fs::exists(pin_dir.join(name)).with_context(look);
@@ -104,7 +106,7 @@ impl Installed {
         &self.pin_dir
     }
 
-    /// Whether a program is one of those that are pinned, and not of an interrupted run.
+    /// Whether a program is one of the pinned programs, and not of an interrupted run.
     pub fn is_pinned(&self, program: u32) -> bool {
         self.ours[..2].contains(&program)
     }
@@ -118,7 +120,8 @@ impl Installed {
             && running.iter().all(|at| self.is_pinned(at.program)))
     }
 
-    /// Notes that they are.
+    /// Notes in the info map that programs of this build, with these settings, are all that runs
+    /// here.
     pub fn say_current(&self, settings: &Settings) -> Result<()> {
         self.say(Info {
             object: object(),
@@ -126,7 +129,7 @@ impl Installed {
         })
     }
 
-    /// Notes that which programs run is about to change.
+    /// Notes in the info map that the programs that run are about to change.
     pub fn say_changing(&self) -> Result<()> {
         let object = 0;
         self.say(Info {
@@ -135,7 +138,7 @@ impl Installed {
         })
     }
 
-    /// Notes what was noted before.
+    /// Notes in the info map what was noted there when this was opened.
     pub fn say_unchanged(&self) -> Result<()> {
         self.say(self.info)
     }
@@ -150,7 +153,7 @@ impl Installed {
 /// What the maps of an epoch say of themselves.
 ///
 /// # Errors
-/// If they can't be opened, or are not ours.
+/// If the info map can't be opened, or is not ours.
 pub fn info(epoch: &Path) -> Result<Info> {
     let bytes = map(&epoch.join(INFO))?
         .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
@@ -209,7 +212,7 @@ fn is_ours(path: &Path, called: &str) -> bool {
 /// Makes sure that maps with names of ours are ours, before they are removed.
 ///
 /// # Errors
-/// If one is not.
+/// If a map is not ours.
 pub fn check_maps(pin_dir: &Path) -> Result<()> {
     pins::maps(pin_dir)?
         .iter()

@@ -15,7 +15,7 @@ use crate::kernel::sys;
 const EPOCH: &str = "linkerd_epoch_";
 const REDIRECT: &str = "linkerd_redirect_";
 const FAILURE: &str = "linkerd_failure";
-/// What is added to a name on its way to becoming that name's.
+/// What is added to the name of a pin on its way to becoming that name's.
 pub const NEXT: &str = "_next";
 
 /// The pin of a program.
@@ -23,8 +23,8 @@ pub fn program(hook: Hook) -> String {
     format!("linkerd_{}", hook.name())
 }
 
-/// The pin of a program that is about to take the other's place. Of interrupted runs there may be
-/// some, and each may be one that runs somewhere: `number` tells them apart.
+/// The pin of a program that is about to take the place of [`program`]. Interrupted runs may have
+/// left some, and each may run somewhere: `number` tells them apart.
 pub fn next_program(hook: Hook, number: u32) -> String {
     format!("{}_{number}{NEXT}", program(hook))
 }
@@ -49,7 +49,7 @@ pub fn epoch(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{EPOCH}{number}"))
 }
 
-/// The folders of all such sets, by number.
+/// The folders of all epochs, by number.
 ///
 /// # Errors
 /// If the pin directory can't be listed.
@@ -76,7 +76,8 @@ pub fn redirect(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{REDIRECT}{number}"))
 }
 
-/// All such folders, by number: more than one after a run that was interrupted.
+/// The folders of programs that redirect, by number: more than one after a run that was
+/// interrupted.
 ///
 /// # Errors
 /// If the pin directory can't be listed.
@@ -87,17 +88,18 @@ pub fn redirects(dir: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     }
 }
 
-/// Where such a folder is filled, before it becomes visible as a whole.
+/// Where a folder of programs that redirect is filled, before it becomes visible as a whole.
 pub fn next_redirect(dir: &Path) -> PathBuf {
     dir.join(format!("{REDIRECT}{NEXT}"))
 }
 
-/// Whether the loopback accepts local addresses since redirection needs it: a symbolic link.
+/// The note that the loopback accepts local addresses because redirection needs that: a symbolic
+/// link.
 pub fn redirect_note(dir: &Path) -> PathBuf {
     dir.join(format!("{REDIRECT}accept_local"))
 }
 
-/// Removes all that redirection has pinned. Returns how many pins that were.
+/// Removes all that redirection has pinned. Returns how many pins were removed.
 ///
 /// # Errors
 /// If one can't be removed.
@@ -135,13 +137,14 @@ pub fn pin(object: BorrowedFd, path: &Path) -> Result<()> {
     sys::pin(object, path).with_context(|| format!("pin {}", path.display()))
 }
 
-/// Gives a pin another's name, whose own goes.
+/// Gives the pin `from` the name `to`. A pin that had this name goes.
 pub fn rename(dir: &Path, from: &str, to: &str) -> Result<()> {
     fs::rename(dir.join(from), dir.join(to))
         .with_context(|| format!("rename {from} to {to} in {}", dir.display()))
 }
 
-/// Makes the names in `dir` lead to what has them in an epoch's folder, wherever they led before.
+/// Makes names in `dir` lead to the pins with these names in an epoch's folder, wherever they led
+/// before.
 pub fn point(dir: &Path, epoch: &Path) -> Result<()> {
     let next = dir.join(format!("linkerd_map{NEXT}"));
     let folder = Path::new(epoch.file_name().unwrap_or_default());
@@ -157,10 +160,11 @@ pub fn point(dir: &Path, epoch: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes all pins of ours, and the directory if that leaves it empty. Returns how many.
+/// Removes all pins of ours, and the directory if that leaves it empty. Returns how many pins were
+/// removed.
 ///
 /// # Errors
-/// If one can't be removed; likewise below.
+/// If a pin can't be removed.
 pub fn remove_all(dir: &Path) -> Result<usize> {
     let removed = remove_pins(dir)?;
     // A mount point, or a folder with pins of others, stays.
@@ -168,9 +172,12 @@ pub fn remove_all(dir: &Path) -> Result<usize> {
     Ok(removed)
 }
 
-/// Removes all pins of ours. Returns how many.
+/// Removes all pins of ours. Returns how many pins were removed.
+///
+/// # Errors
+/// If a pin can't be removed.
 pub fn remove_pins(dir: &Path) -> Result<usize> {
-    // Without it nothing counts as attached: see init.rs.
+    // Without this pin nothing counts as attached: see [`crate::lifecycle`].
     let first = dir.join(program(Hook::Egress));
     let mut removed = usize::from(fs::remove_file(first).is_ok());
     for (name, path) in ours(dir)? {
@@ -189,7 +196,10 @@ pub fn next(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(next)
 }
 
-/// Removes it, when no program of it runs any more.
+/// Removes what [`next`] names, when none of its programs runs any more.
+///
+/// # Errors
+/// If a pin can't be removed.
 pub fn remove_next(dir: &Path) -> Result<()> {
     for (name, path) in next(dir)? {
         remove(&name, &path)?;
@@ -249,12 +259,12 @@ pub fn say_failure(dir: &Path, reason: &str) -> io::Result<()> {
     symlink(&reason[..end], path)
 }
 
-/// Takes it back.
+/// Removes the word that [`say_failure`] has left.
 pub fn clear_failure(dir: &Path) {
     let _ = fs::remove_file(dir.join(FAILURE));
 }
 
-/// What the last run has left word of.
+/// The text that [`say_failure`] has left, if there is any.
 pub fn failure(dir: &Path) -> Option<String> {
     let reason = fs::read_link(dir.join(FAILURE)).ok()?;
     Some(reason.to_string_lossy().into_owned())

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, bail};
 
-/// Says what this kernel lacks.
+/// Checks that this kernel is new enough.
 ///
 /// # Errors
 /// If it is older than 5.10.
@@ -28,7 +28,7 @@ pub fn version(release: &str) -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// Says whether a kernel of this release is too old.
+/// Checks that a kernel of this release is new enough.
 ///
 /// # Errors
 /// If it is older than 5.10.

@@ -106,10 +106,10 @@ pub const DEFAULT_BUCKETS: [f64; 18] = [
     5.0, 10.0, 30.0, 60.0,
 ];
 
-/// Bytes: the least that there can be, on most machines.
+/// The default size of the ring buffer in bytes: the least that there can be, on most machines.
 const PERF_BUFFER: u32 = 4096;
 
-/// What the kernel's ring buffers can be.
+/// Parses the size of a ring buffer in bytes, if the kernel's can have that size.
 fn perf_buffer_size(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(size @ PERF_BUFFER..=0x4000_0000) if u32::is_power_of_two(size) => Ok(size),
@@ -125,7 +125,8 @@ pub const LARGE_MAP: u32 = 1_048_576;
 
 /// A TCP connection silent for longer is closed as idle when the table is swept.
 pub const IDLE_TCP: Duration = Duration::from_secs(2 * 3600);
-/// The same for other protocols, and for TCP before the handshake has ended.
+/// A connection of another protocol, or of TCP before the handshake has ended, that is silent for
+/// longer is closed as idle when the table is swept.
 pub const IDLE_OTHER: Duration = Duration::from_secs(60);
 
 /// The most series there can be: their numbers share 32 bits with the epoch.
@@ -134,18 +135,18 @@ pub const MAX_MAP: u32 = (1 << 24) - 4;
 /// What the programs and maps are made by: [`Wanted`], settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Series.
+    /// How many series are kept apart.
     pub map_size: u32,
     pub connections: u32,
     pub http2_connections: u32,
     pub routes: u32,
-    /// Bytes, a power of two.
+    /// The size of the ring buffer in bytes, a power of two.
     pub perf_buffer_size: u32,
     pub detail: Detail,
     pub ipv6: bool,
-    /// Nanoseconds, padded with `u64::MAX`…
+    /// Upper bounds of the histograms' buckets in nanoseconds, padded with `u64::MAX`.
     pub bounds_ns: [u64; BUCKETS],
-    /// …of which these are set.
+    /// How many of [`Settings::bounds_ns`] are set.
     pub bounds: u32,
 }
 
@@ -194,14 +195,14 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Those that maps were made by.
+    /// The settings that maps were made by.
     pub fn of(info: &Info) -> Self {
         Self {
             map_size: info.metrics_capacity,
             connections: info.connections_capacity,
             http2_connections: info.http2_capacity,
             routes: info.routes,
-            // 0 where there is none: of an earlier layout.
+            // The size is 0 in an earlier layout, which had none.
             perf_buffer_size: match info.perf_buffer_size {
                 0 => PERF_BUFFER,
                 size => size,
@@ -227,7 +228,7 @@ impl Settings {
         series + 2 * self.routes
     }
 
-    /// Whether maps made by these can be filled by programs with those.
+    /// Whether maps made by these settings can be filled by programs with `other` settings.
     pub fn same_maps(&self, other: &Self) -> bool {
         let ipv6 = self.ipv6;
         *self
@@ -237,7 +238,7 @@ impl Settings {
             }
     }
 
-    /// What tells a reader.
+    /// What the info map tells a reader of these settings.
     pub fn info(&self) -> Info {
         Info {
             detail: self.detail as u32,

@@ -32,8 +32,7 @@ fn check(ret: i32) -> io::Result<i32> {
 }
 
 /// Attaches a program at the head of a device's TCX hook, or right behind another link there
-/// (kernel 6.6). The link lasts as long as its descriptor or a pin. EINVAL is what older kernels
-/// answer.
+/// (kernel 6.6). The link lasts as long as its descriptor or a pin. Older kernels answer EINVAL.
 pub fn tcx_attach(
     program: BorrowedFd,
     ifindex: u32,
@@ -73,8 +72,8 @@ pub fn cgroup_attach(program: BorrowedFd, cgroup: BorrowedFd) -> io::Result<Owne
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Puts another program into the place of a link's, atomically (kernel 6.6 for TCX, 5.7 for a
-/// cgroup).
+/// Puts another program into the place of the one that a link has, atomically (kernel 6.6 for TCX,
+/// 5.7 for a cgroup).
 pub fn link_update(link: BorrowedFd, program: BorrowedFd) -> io::Result<()> {
     // SAFETY: the descriptors are open, and no options are given.
     check(unsafe {
@@ -139,7 +138,8 @@ pub fn clsact_has_filters(ifindex: u32, hook: Hook) -> io::Result<bool> {
     Ok(!tc_dump(RTM_GETTFILTER, ifindex, clsact_parent(hook))?.is_empty())
 }
 
-/// Whether a device has a clsact qdisc, or one of the kind "ingress", which takes the same place.
+/// Whether a device has a clsact qdisc, or a qdisc of the kind "ingress", which takes clsact's
+/// place.
 pub fn clsact_exists(ifindex: u32) -> io::Result<bool> {
     const RTM_GETQDISC: u16 = 38;
     /// `TC_H_CLSACT` of linux/pkt_sched.h.
@@ -201,8 +201,9 @@ fn ne_u32(bytes: &[u8]) -> u32 {
 pub fn iptables_entries(table: &str, ipv6: bool) -> io::Result<Vec<u8>> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
-    /// linux/netfilter_ipv4/ip_tables.h, and the same for IPv6: struct ipt_getinfo, whose last two
-    /// words are the number of entries and their size, and struct ipt_get_entries before those.
+    /// From linux/netfilter_ipv4/ip_tables.h, with equal numbers for IPv6: struct ipt_getinfo,
+    /// whose last two words are the number of entries and their size, and the head of struct
+    /// ipt_get_entries.
     const GET_INFO: i32 = 64;
     const GET_ENTRIES: i32 = 65;
     const NAME: usize = 32;

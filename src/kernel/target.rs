@@ -44,7 +44,7 @@ impl Target {
     /// Enters the network namespace.
     ///
     /// # Errors
-    /// If there is none, or the right to is missing.
+    /// If there is no such network namespace, or the right to enter it is missing.
     pub fn enter(&self) -> Result<()> {
         match self.netns.clone().or(self.pid.map(netns::of_pid)) {
             Some(path) => netns::enter(&path),
@@ -108,7 +108,7 @@ fn uid_of(pod: &str, logs: &Path) -> Result<String> {
             "no pod {pod} on this node: there is no folder of it in {}",
             logs.display()
         ),
-        // One of the same name that is being deleted, or in another namespace.
+        // Another pod of this name is being deleted, or is in another namespace.
         _ => {
             let all: Vec<String> = found
                 .iter()

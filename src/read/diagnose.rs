@@ -2,8 +2,9 @@
 //! proxy in the pod has counted it, if one tells.
 //!
 //! Numbers that are not read at the same instant differ while traffic goes on. So two scrapes are
-//! looked at, and two counters differ only where no instant between them explains it: where one was
-//! already more at the first scrape than the other still is at the second.
+//! looked at, and two counters count as different only where no instant between the scrapes
+//! explains the difference: where one counter was already more at the first scrape than the other
+//! still is at the second.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +18,8 @@ use serde::Serialize;
 pub use tally::Tally;
 use tally::{Address, Interval};
 
-/// Between the two scrapes: longer than what a proxy takes from a response's end to recording it.
+/// The time between the two scrapes: longer than what a proxy takes from a response's end to
+/// recording it.
 pub const BETWEEN: Duration = Duration::from_secs(1);
 
 /// How much a finding matters.
@@ -44,7 +46,7 @@ pub struct Finding {
     pub text: String,
 }
 
-/// What there is to say.
+/// The result of [`diagnose`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Diagnosis {
     /// Whether nothing is missing.
@@ -53,7 +55,7 @@ pub struct Diagnosis {
     pub findings: Vec<Finding>,
 }
 
-/// Compares what was counted, by two scrapes of the same sidecar.
+/// Compares what was counted, by two scrapes of one sidecar.
 pub fn diagnose(first: &Tally, second: &Tally) -> Diagnosis {
     let mut findings = Vec::new();
     match &second.up {
@@ -207,7 +209,7 @@ fn unseen(to: &Address, less: f64, seen: f64, proxied: f64, counters: &[Finding]
     }
 }
 
-/// Requests to the same port by another address: past the proxy.
+/// Requests to the port of `to` by another address, which bypass the proxy.
 fn bypasses(first: &Tally, second: &Tally, to: &Address, at: &Address) -> Vec<Finding> {
     if at.ip.is_empty() {
         return Vec::new();

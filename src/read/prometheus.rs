@@ -56,13 +56,13 @@ pub struct Exposition {
     lines: Lines,
     samples: Samples,
     scratch: String,
-    /// Where to go on: the number of the family, and of its row.
+    /// The number of the family to go on with; [`Exposition::row`] is the number of its row.
     family: usize,
     row: usize,
 }
 
 impl Exposition {
-    /// Bytes; what a histogram's lines take comes on top.
+    /// The size of a piece in bytes; what a histogram's lines take comes on top.
     pub const PIECE: usize = 32 << 10;
 
     pub fn new(reading: Reading, proxied: Proxied) -> Self {

@@ -1,4 +1,4 @@
-//! What a proxy has recorded: a file, or a pinned map in either way of reading.
+//! What a proxy has recorded: a file, or a pinned map, which is read by an iterator or as text.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -12,7 +12,7 @@ use crate::kernel::options::ReadBy;
 use crate::kernel::pin_dir::is_bpffs;
 use crate::read::text::{self, Form, Shape};
 
-// What the kernel side and proxies say of a request is written in the same numbers.
+// The kernel side and proxies must use equal numbers for what they say of a request.
 const _: () = assert!(layout::BUCKETS == BUCKETS && layout::GRPC_STATUS_NONE == GRPC_STATUS_NONE);
 const _: () = assert!(layout::protocol::HTTP1 == protocol::HTTP1);
 const _: () = assert!(layout::protocol::HTTP2 == protocol::HTTP2);
@@ -25,7 +25,7 @@ const KEY: usize = u32::SIZE;
 ///
 /// # Errors
 ///
-/// [`Unreadable`].
+/// [`Unreadable`], if the file or the map can't be read.
 pub fn read(path: &Path, by: ReadBy) -> Result<Snapshot, Unreadable> {
     let is_map = path
         .parent()
@@ -72,7 +72,7 @@ fn words_of_text(path: &Path) -> io::Result<Vec<u64>> {
     ))
 }
 
-/// The histogram as those of the kernel.
+/// A proxy's histogram in the form of the kernel's histograms.
 pub fn histogram(durations: &metricd_l7::Histogram) -> abi::Histogram {
     abi::Histogram {
         buckets: durations.buckets,

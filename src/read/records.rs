@@ -3,8 +3,8 @@
 //!
 //! There are two ways. Where the kernel takes programs of the type TRACING, metricd-init pins an
 //! iterator beside each map, which writes the map's raw records to whoever reads it. Elsewhere the
-//! map's own pin is read, of which the kernel makes text: [`crate::read::text`] makes the records that an
-//! iterator would write of it. What comes behind is one piece of code for both.
+//! map's own pin is read, of which the kernel makes text: [`crate::read::text`] makes the records
+//! that an iterator would write of it. What comes behind is one piece of code for both ways.
 
 #![forbid(unsafe_code)]
 
@@ -71,7 +71,7 @@ fn open(path: &Path) -> Result<File, Unreadable> {
     File::open(path).map_err(|error| Unreadable::new("opening", path, error))
 }
 
-/// The keys and values of a map, with what tells one of the two from the next as text.
+/// A map, with the size of its values and the shape of its lines as text.
 struct Table<'a> {
     map: &'a str,
     /// Bytes of a value.
@@ -105,7 +105,7 @@ const LATENCY_ENTRY: Shape = Shape::Entry {
     behind: 0,
 };
 
-/// Reads the maps of an epoch, one after the other through the same buffer.
+/// Reads the maps of an epoch, one after the other through one buffer.
 pub struct Reader<'a> {
     epoch: &'a Path,
     way: Way,
@@ -113,18 +113,18 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A read of an iterator gives up to 8 pages, whatever room there is beyond. It is also the
-    /// longest line of text.
+    /// The size of the buffer in bytes. A read of an iterator gives up to 8 pages, whatever room
+    /// there is beyond; a line of text may be as long as the buffer.
     const BUFFER: usize = 64 << 10;
     /// How often a map is read as text until no key in it was being written. Programs write a key once
     /// in its life, within nanoseconds, and the kernel reads it within microseconds.
     const TRIES: usize = 16;
 
-    /// Lets `read` have an epoch's maps. If metricd-init takes away the iterators meanwhile, it has them
-    /// once more as text, which they always can be read as.
+    /// Lets `read` have an epoch's maps. If metricd-init takes away the iterators meanwhile, `read`
+    /// is called once more with the maps as text, as which they can always be read.
     ///
     /// # Errors
-    /// As `read`.
+    /// [`Unreadable`], if `read` fails.
     pub fn each_way<T>(
         epoch: &'a Path,
         by: ReadBy,
@@ -144,12 +144,13 @@ impl<'a> Reader<'a> {
                 if by == ReadBy::Auto && way == Way::Iterator =>
             {
                 match with(Way::Text) {
-                    // Of an earlier version, or not whole.
+                    // The epoch is of an earlier version, or not whole.
                     Err(Unreadable::NoText { .. } | Unreadable::Waiting { .. }) => Err(gone),
                     result => result,
                 }
             }
-            // Of an earlier version, whose maps can't be read as text: it always has iterators.
+            // The epoch is of an earlier version, whose maps can't be read as text: it always has
+            // iterators.
             Err(Unreadable::NoText { .. }) if has_iterators() => with(Way::Iterator),
             Err(Unreadable::Waiting { path })
                 if by == ReadBy::Iterator && text_path(epoch, INFO).exists() =>
@@ -168,10 +169,10 @@ impl<'a> Reader<'a> {
         self.way.path(self.epoch, map)
     }
 
-    /// What there is to know before anything else can be read.
+    /// The info map, which must be known before anything else can be read.
     ///
     /// # Errors
-    /// [`Unreadable`], likewise for all that is read.
+    /// [`Unreadable`], if the info map can't be read, or is of a version that can't be.
     pub fn info(&mut self) -> Result<Info, Unreadable> {
         let path = self.path(INFO);
         let (layout, size) = match self.way {
@@ -179,7 +180,7 @@ impl<'a> Reader<'a> {
             Way::Text => self.info_head_of_text(&path)?,
         };
         match (self.way, layout) {
-            // metricd-init writes it last.
+            // metricd-init writes the layout last.
             (_, 0) => return Err(Unreadable::Waiting { path }),
             (_, found) if found < FIRST_LAYOUT => return Err(Unreadable::Layout { path, found }),
             (Way::Text, found) if found < FIRST_AS_TEXT => {
@@ -195,7 +196,7 @@ impl<'a> Reader<'a> {
         Ok(info)
     }
 
-    /// Layout and size of the info: another layout may have another size.
+    /// Layout and size of the info, read from an iterator: another layout may have another size.
     fn info_head(&mut self, path: &Path) -> Result<(u32, u32), Unreadable> {
         let mut head = [0; 4 * u32::SIZE];
         match open(path)?.read_exact(&mut head) {
@@ -209,8 +210,8 @@ impl<'a> Reader<'a> {
         Ok((layout, size))
     }
 
-    /// Layouts that can't be read as text have characters behind these numbers, so the rest of the line
-    /// is left alone here.
+    /// Layout and size of the info, read from text. Layouts that can't be read as text have
+    /// characters behind these numbers, so the rest of the line is left alone here.
     fn info_head_of_text(&mut self, path: &Path) -> Result<(u32, u32), Unreadable> {
         let unreadable = |error| match error {
             text::Error::Io(error) => Unreadable::new("reading", path, error),
@@ -279,13 +280,16 @@ impl<'a> Reader<'a> {
         let records: Vec<(u32, RouteEntry)> = self.records(&table, true)?;
         Ok(records
             .iter()
-            // As text there are unused ones, too.
+            // Read as text, a map also has its unused elements.
             .filter(|(_, entry)| entry.text[0] != 0)
             .map(|(number, entry)| (*number as u16, entry.path()))
             .collect())
     }
 
-    /// Whether everything is there that reading takes.
+    /// Checks that all maps that reading takes can be opened.
+    ///
+    /// # Errors
+    /// [`Unreadable`], if the info map can't be read, or another map can't be opened.
     pub fn probe(&mut self) -> Result<(), Unreadable> {
         let info = self.info()?;
         for map in EXPORTED {
@@ -341,14 +345,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All records of a map. `known` is whether it is of the layout that this version writes.
+    /// All records of a map. `known` is whether the map is of the layout that this version writes.
     fn records<K: Declared, V: Declared>(
         &mut self,
         table: &Table,
         known: bool,
     ) -> Result<Vec<(K, V)>, Unreadable> {
         let path = self.path(table.map);
-        // Of a size that no map of ours has, none is whole.
+        // If the size is one that no map of ours has, no record is whole.
         let value_size = table.value_size.min(Self::BUFFER as u32 / 2) as usize;
         match self.way {
             Way::Iterator => self.of_iterator(&path, value_size),
@@ -359,7 +363,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Decodes while reading, so that the raw bytes of a large map are never there as a whole.
+    /// The records of an iterator, decoded while it is read, so that the raw bytes of a large map
+    /// are never there as a whole.
     fn of_iterator<K: Declared, V: Declared>(
         &mut self,
         path: &Path,

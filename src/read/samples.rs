@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use anyhow::{Context, Result, bail};
 
-/// One line of it.
+/// One line of the text format.
 #[derive(Debug, PartialEq)]
 pub struct Sample<'a> {
     pub name: &'a str,
@@ -17,7 +17,7 @@ pub struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// The value of a label; empty, if it has none.
+    /// The value of a label; empty, if the sample does not have the label.
     pub fn label(&self, name: &str) -> &str {
         let mut labels = self.labels.iter();
         labels
@@ -52,10 +52,10 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// Hands on each sample.
+/// Calls `take` with each sample of a text.
 ///
 /// # Errors
-/// If a line is none: with its number.
+/// With the number of the line, if a line is not in the text format.
 pub fn each(text: &str, mut take: impl FnMut(&Sample)) -> Result<()> {
     for (number, line) in text.lines().enumerate() {
         let sample = Sample::parse(line)
@@ -82,7 +82,7 @@ fn parse_labels<'a>(
     }
 }
 
-/// What stands before the closing quote, and what behind it.
+/// What stands before the closing quote, unescaped, and what stands behind the quote.
 fn unquote(text: &str) -> Result<(Cow<'_, str>, &str)> {
     let end = text
         .find(['"', '\\'])

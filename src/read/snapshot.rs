@@ -63,10 +63,10 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`Unreadable`], when one of the maps is: there is no half a snapshot.
+    /// [`Unreadable`], when one of the maps can't be read: there is no half a snapshot.
     pub fn read(pin_dir: &Path, by: ReadBy) -> Result<Self, Unreadable> {
         let start = Instant::now();
-        // In the order in which the programs fill them.
+        // The epochs are read in the order in which the programs fill them.
         let mut snapshots = Vec::new();
         for (_, epoch) in epochs(pin_dir)? {
             snapshots.push(Reader::each_way(&epoch, by, Self::of_epoch)?);
@@ -90,7 +90,7 @@ impl Snapshot {
         let mut latency = reader.latency(&info)?;
         let mut handshake = reader.handshake(&info)?;
         let mut dns = reader.dns(&info)?;
-        // Behind all that may refer to them.
+        // Routes are read behind all maps that may refer to them.
         let routes = reader.routes(&info)?;
         let entries = Entries {
             metrics: tidy(&mut metrics),
@@ -149,8 +149,8 @@ impl Snapshot {
         add_up(&mut self.dns, earlier.dns);
     }
 
-    /// Gives the routes of another epoch the numbers that they have here, or free ones. Returns
-    /// those that are not the same.
+    /// Gives the routes of another epoch the numbers that they have here, or free ones. Returns the
+    /// numbers that change, with their new numbers.
     fn adopt_routes(&mut self, theirs: &BTreeMap<u16, String>) -> BTreeMap<u16, u16> {
         let ours: BTreeMap<&str, u16> = self
             .routes
@@ -189,8 +189,8 @@ fn epochs(pin_dir: &Path) -> Result<Vec<(u32, PathBuf)>, Unreadable> {
     Ok(epochs)
 }
 
-/// Into which of `to` the buckets of other bounds go: the first that is not below. So what is said
-/// to be at most so much is.
+/// For each bucket of the bounds `from`, the bucket of `to` that it goes into: the first whose
+/// bound is not below. So what is counted as at most so long was at most so long.
 fn places(from: &[u64], to: &[u64]) -> [usize; BUCKETS] {
     std::array::from_fn(|i| match from.get(i) {
         Some(bound) => to.partition_point(|other| other < bound),
@@ -209,11 +209,11 @@ fn moved<T: Merge + Copy + Default>(
     moved
 }
 
-/// Whether [`Snapshot::read`] would find what it needs, for far less work.
+/// Checks that [`Snapshot::read`] would find what it needs, for far less work.
 ///
 /// # Errors
 ///
-/// [`Unreadable`] as there.
+/// [`Unreadable`], when [`Snapshot::read`] would find one of the maps missing or closed to it.
 pub fn probe(pin_dir: &Path, by: ReadBy) -> Result<(), Unreadable> {
     for (_, epoch) in epochs(pin_dir)? {
         Reader::each_way(&epoch, by, Reader::probe)?;
@@ -221,10 +221,10 @@ pub fn probe(pin_dir: &Path, by: ReadBy) -> Result<(), Unreadable> {
     Ok(())
 }
 
-/// Sorts by key, and makes sure that nothing appears twice: neither an entry, since the kernel
-/// shows one again when its neighbour in the bucket was added between two reads, nor the labels of
-/// what did not fit, of which the maps may hold several entries. Returns how many entries there
-/// were.
+/// Sorts records by key, and makes sure that nothing appears twice: neither an entry, since the
+/// kernel shows an entry again when its neighbour in the bucket was added between two reads, nor
+/// the labels of what did not fit, of which the maps may hold several entries. Returns how many
+/// entries there were.
 fn tidy<K: Key, V: Merge>(records: &mut Vec<(K, V)>) -> usize {
     records.sort_unstable_by_key(|(key, _)| *key);
     records.dedup_by_key(|(key, _)| *key);
@@ -240,7 +240,7 @@ fn tidy<K: Key, V: Merge>(records: &mut Vec<(K, V)>) -> usize {
     entries
 }
 
-/// Adds the records of an earlier epoch; both are tidy, and so is the sum.
+/// Adds the records of an earlier epoch. Both lists are tidy, and so is the sum.
 fn add_up<K: Key, V: Merge>(records: &mut Vec<(K, V)>, earlier: Vec<(K, V)>) {
     records.extend(earlier);
     // What did not fit comes last.
@@ -257,7 +257,7 @@ fn add_up<K: Key, V: Merge>(records: &mut Vec<(K, V)>, earlier: Vec<(K, V)>) {
 trait Key: Copy + Ord {
     fn is_other(&self) -> bool;
 
-    /// The one entry for what did not fit.
+    /// The key of the one entry for what did not fit.
     fn other() -> Self;
 }
 

@@ -31,19 +31,19 @@ use crate::abi::{Declared, Layout, key_check};
 pub enum Shape {
     /// `KEY: VALUE`.
     Plain,
-    /// `NUMBER: {KEY,BETWEEN,VALUE,BEHIND}`, with so many integers between and behind. The last of
-    /// those between, or where there are none the last of the line, is the key's [`key_check`], or 0
-    /// in an element that nobody uses.
+    /// `NUMBER: {KEY,BETWEEN,VALUE,BEHIND}`, with `between` integers between key and value, and
+    /// `behind` integers behind the value. The last integer between, or where there are none the
+    /// last of the line, is the key's [`key_check`], or 0 in an element that nobody uses.
     Entry { between: usize, behind: usize },
 }
 
 /// What the integers of a map's lines are.
 pub struct Form {
     shape: Shape,
-    /// Bytes of each integer of a key, and of what is known of a value.
+    /// Bytes of each integer of a key.
     key: Vec<usize>,
     value: Vec<usize>,
-    /// Whether a line may have no more integers than those.
+    /// Whether a line may have no more integers than those of `key` and `value`.
     exact: bool,
 }
 
@@ -58,8 +58,8 @@ enum Line {
 }
 
 impl Form {
-    /// Of a map with these keys and values, of which the latter have `value_size` bytes. Values grow
-    /// at their end. With `exact` nothing is accepted that this version does not know.
+    /// The form of a map with keys `K` and values `V`, whose values have `value_size` bytes. Values
+    /// grow at their end. With `exact` nothing is accepted that this version does not know.
     pub fn new<K: Declared, V: Declared>(shape: Shape, value_size: usize, exact: bool) -> Self {
         let mut form = Self {
             shape,
@@ -85,7 +85,7 @@ impl Form {
     /// Calls `each` with the bytes of every record in `text`, which is read through `buffer`.
     ///
     /// # Errors
-    /// [`Error`]; then what `each` has got is worth nothing.
+    /// [`Error`], if the text can't be read; then what `each` has got is worth nothing.
     pub fn read(
         &self,
         text: impl Read,
@@ -149,7 +149,7 @@ impl Form {
 /// The first integers of the first element's value, whatever comes behind them.
 ///
 /// # Errors
-/// [`Error`].
+/// [`Error`], if the text can't be read, or does not begin with `N` integers.
 pub fn head<const N: usize>(text: impl Read, buffer: &mut [u8]) -> Result<[u32; N], Error> {
     let mut head = None;
     lines(text, buffer, |line| {
@@ -220,7 +220,7 @@ fn foreign(line: &[u8], integers: usize) -> Error {
 struct Numbers<'a>(&'a [u8]);
 
 impl Numbers<'_> {
-    /// The next one. `None` if there is none, or something else.
+    /// The next integer. `None` if there is none, or something else.
     fn next(&mut self) -> Option<u64> {
         let braces = self.0.iter().position(|byte| !b"{}[],".contains(byte))?;
         let from = &self.0[braces..];
@@ -256,7 +256,7 @@ impl Numbers<'_> {
         Some(())
     }
 
-    /// How many are left, and the last of them. `None` if there is something else.
+    /// How many integers are left, and the last of them. `None` if there is something else.
     fn rest(&mut self) -> Option<(usize, Option<u64>)> {
         let (mut left, mut last) = (0, None);
         while self.0.iter().any(|byte| !b"{}[],".contains(byte)) {
@@ -271,13 +271,13 @@ impl Numbers<'_> {
 #[derive(Debug)]
 pub enum Error {
     Io(io::Error),
-    /// A key does not belong to its check. Once in a while one is read while it is being written.
+    /// A key does not belong to its check. Once in a while a key is read while it is being written.
     Torn,
     /// A line of another form.
     Foreign {
-        /// Its beginning.
+        /// The beginning of the line.
         line: String,
-        /// How many integers of it are known, between and behind which there may be others.
+        /// How many integers of the line are known; there may be others between and behind them.
         integers: usize,
     },
     /// [`crate::abi::PROOF`] does not hold.

@@ -14,7 +14,7 @@ pub enum Unreadable {
     Waiting {
         path: PathBuf,
     },
-    /// Nothing is, and metricd-init has left word of why.
+    /// Nothing is pinned, and metricd-init has left word of why.
     Failed {
         reason: String,
     },
@@ -30,7 +30,7 @@ pub enum Unreadable {
     NoIterators {
         path: PathBuf,
     },
-    /// Text is asked for, and the pins are of a version that can't be read so.
+    /// Text is asked for, and the pins are of a version that can't be read as text.
     NoText {
         path: PathBuf,
         found: u32,
@@ -62,7 +62,7 @@ impl Unreadable {
         }
     }
 
-    /// In a few words that do not change while the cause does not: the label of
+    /// The reason in a few words that do not change while the cause does not: the label of
     /// `linkerd_ebpf_up`.
     pub fn reason(&self) -> String {
         match self {
