@@ -1,8 +1,8 @@
-//! The layout shared with the kernel side: bpf/layout/abi.h, under the same names.
+//! The layout shared with the kernel side: bpf/layout/abi.h, whose names are kept.
 //!
 //! The kernel writes these structs as they lie in its memory, so a record is read field by field in
-//! native byte order. No struct has padding (asserted below), which is what makes that reading, and
-//! the writing of what user space hands to the kernel, the same as a copy of memory.
+//! native byte order. No struct has padding (asserted below). So reading field by field, and
+//! writing what user space hands to the kernel in this way, is no different from copying memory.
 
 #![forbid(unsafe_code)]
 
@@ -22,17 +22,19 @@ pub mod constants {
     include!(concat!(env!("OUT_DIR"), "/constants.rs"));
 }
 
-/// A reader finds what it knows in every layout from [`FIRST_LAYOUT`] on.
+/// The version of the layout that this build writes. A reader finds what it knows in every layout
+/// from [`FIRST_LAYOUT`] on.
 pub const LAYOUT_VERSION: u32 = constants::LAYOUT_VERSION as u32;
-/// Built as another version would be, for tests of an upgrade to that.
+/// Whether this is built as another version would be, for tests of an upgrade to that version.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
-/// The first that tells its own sizes.
+/// The first layout that tells its own sizes.
 pub const FIRST_LAYOUT: u32 = 4;
-/// The first that has maps behind those of elements.
+/// The first layout that has maps behind the arrays of elements.
 pub const FIRST_WITH_MORE: u32 = 6;
-/// The first whose maps can be read as text: it has no arrays of bytes, and [`PROOF`].
+/// The first layout whose maps can be read as text: it has no arrays of bytes, and has [`PROOF`].
 pub const FIRST_AS_TEXT: u32 = 7;
-/// Programs of one version take connections over from each other.
+/// The version of the connections' state: programs of one version take connections over from each
+/// other.
 pub const STATE_VERSION: u32 = constants::STATE_VERSION as u32;
 /// Slots of a [`Histogram`].
 pub const BUCKETS: usize = constants::BUCKETS as usize;
@@ -101,7 +103,7 @@ pub mod route {
     pub const UNKNOWN: u16 = super::constants::ROUTE_UNKNOWN as u16;
     /// More than `--routes`, or too long.
     pub const OTHER: u16 = super::constants::ROUTE_OTHER as u16;
-    /// The most that there can be.
+    /// The most routes that there can be.
     pub const MAX: u32 = super::constants::ROUTE_MAX as u32;
 }
 
@@ -151,7 +153,7 @@ counters! {
         refused: u64,
         /// Silent for longer than the idle time, or replaced by a new SYN.
         idle: u64,
-        /// Its place was needed.
+        /// The slot was needed for a new connection.
         evicted: u64,
     }
 }
@@ -261,7 +263,7 @@ layout! {
         latency: u32,
         /// See [`key_check`].
         check: u32,
-        /// Of requests, if the key's status is [`STATUS_REQUESTS`].
+        /// Counts requests, if the key's status is [`STATUS_REQUESTS`], and responses otherwise.
         value: RequestValue,
     }
 }
@@ -303,7 +305,8 @@ layout! {
 }
 
 counters! {
-    /// Of two histograms, side by side.
+    /// A bucket of the histogram of durations, and the bucket with these bounds of that of times to
+    /// the first byte.
     LatencyPair = latency_pair {
         duration: u64,
         /// Time to first byte.
@@ -345,14 +348,14 @@ layout! {
 
 counters! {
     HandshakeValue = handshake_value {
-        /// Of the connection.
+        /// Durations of connections.
         duration: Histogram,
         rtt: Histogram,
     }
 }
 
 layout! {
-    /// DNS over UDP: whom is asked.
+    /// The server that is asked by DNS over UDP.
     DnsKey = dns_key {
         /// Zero with `--detail pod`.
         server: [u8; 16],
@@ -365,12 +368,12 @@ layout! {
 }
 
 counters! {
-    /// Queries without an answer, by why none is waited for.
+    /// Queries without an answer, by why an answer is not waited for any more.
     DnsUnanswered = dns_unanswered {
         timeout: u64,
-        /// The same was asked again.
+        /// The query was sent again.
         retried: u64,
-        /// Its place was needed.
+        /// The place was needed for another query.
         evicted: u64,
     }
 }
@@ -378,14 +381,15 @@ counters! {
 counters! {
     DnsValue = dns_value {
         queries: u64,
-        /// By response code, RFC 6895 section 2.3; the last are those above, too.
+        /// Answers by response code, RFC 6895 section 2.3; the last one counts all codes above,
+        /// too.
         answers: [u64; DNS_RCODES],
         unanswered: DnsUnanswered,
         /// Answers that no query waits for.
         unsolicited: u64,
         /// Answers with the TC bit.
         truncated: u64,
-        /// Of those that were answered.
+        /// The time to the answer, of queries that were answered.
         duration: Histogram,
     }
 }
@@ -393,7 +397,7 @@ counters! {
 counters! {
     /// What the programs count about themselves.
     Counters = counters {
-        /// Series that did not fit; the next three likewise.
+        /// Series that did not fit. The next three fields count what did not fit into their maps.
         metrics_overflow: u64,
         requests_overflow: u64,
         latency_overflow: u64,
@@ -406,7 +410,7 @@ counters! {
         truncated: u64,
         /// Ends of requests for which `linkerd_perf_map` had no room.
         events_dropped: u64,
-        /// Heads of requests, likewise.
+        /// Heads of requests for which `linkerd_perf_map` had no room.
         heads_dropped: u64,
         /// Servers of DNS that did not fit.
         dns_overflow: u64,
@@ -423,11 +427,11 @@ layout! {
 
 layout! {
     AttachmentValue = attachment_value {
-        /// Inode of the network namespace: another's may have the same indexes.
+        /// Inode of the network namespace in which the interface's index is one.
         netns: u64,
-        /// Of the clsact filter; 0 is TCX.
+        /// The priority of the clsact filter; 0 is TCX.
         priority: u32,
-        /// The clsact qdisc is ours too.
+        /// 1 if metricd-init has made the clsact qdisc.
         made_qdisc: u32,
     }
 }
@@ -484,7 +488,7 @@ impl RouteEntry {
 }
 
 impl From<&str> for RouteEntry {
-    /// What is beyond the entry's size is left out.
+    /// The entry of a path. What is beyond the entry's size is left out.
     fn from(path: &str) -> Self {
         let mut text = [[0; 8]; 16];
         for (to, from) in text.as_flattened_mut().iter_mut().zip(path.bytes()) {
@@ -497,8 +501,8 @@ impl From<&str> for RouteEntry {
 }
 
 impl MetricValue {
-    /// Requests that have begun and not ended. Its two counters are not read at the same moment, so
-    /// it can be negative.
+    /// Requests that have begun and not ended. The counters of these are not read at one moment, so
+    /// the difference can be negative.
     pub fn in_flight(&self) -> i64 {
         self.requests.total().wrapping_sub(self.ended).cast_signed()
     }
@@ -514,12 +518,12 @@ impl RequestsValue {
 }
 
 impl LatencyValue {
-    /// From the first byte of the request to the last of the response.
+    /// The histogram of times from the first byte of the request to the last of the response.
     pub fn duration(&self) -> Histogram {
         self.histogram(|pair| pair.duration)
     }
 
-    /// From the first byte of the request to the first of the response.
+    /// The histogram of times from the first byte of the request to the first of the response.
     pub fn ttfb(&self) -> Histogram {
         self.histogram(|pair| pair.ttfb)
     }
@@ -533,7 +537,8 @@ impl LatencyValue {
 }
 
 impl Histogram {
-    /// How many samples there are: the sum of the buckets, so that it always equals +Inf's.
+    /// How many samples there are: the sum of the buckets, so that the count always equals that of
+    /// +Inf.
     pub fn count(&self) -> u64 {
         self.buckets.iter().fold(0, |sum, n| sum.wrapping_add(*n))
     }

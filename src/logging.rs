@@ -10,7 +10,7 @@ pub fn start() {
     start_at("info");
 }
 
-/// The same, with another level for where nothing says otherwise.
+/// Starts logging, with `level` where nothing says otherwise. To be called once.
 pub fn start_at(level: &str) {
     let filter = EnvFilter::try_from_env("METRICD_LOG")
         .or_else(|_| EnvFilter::try_from_default_env())

@@ -1,10 +1,10 @@
 //! Redirection: connections are given to a proxy in the pod by programs of their own
 //! (`bpf/redirect.bpf.c`), without iptables and without NAT.
 //!
-//! It is added to a pin directory that has the observers, and goes with them. Programs of another
-//! build, or with another configuration, take their predecessors' places at one hook after the other;
-//! which connections are the proxy's is kept with the sockets (`linkerd_redirect_map`), so those go
-//! on. As for the rest, what holds for `init.rs` holds here: each step may be the last.
+//! Redirection is added to a pin directory that has the observers, and goes with them. Programs of
+//! another build, or with another configuration, take their predecessors' places at one hook after
+//! the other; which connections are the proxy's is kept with the sockets (`linkerd_redirect_map`),
+//! so these connections go on. As in [`crate::lifecycle`], each step may be the last.
 
 pub mod config;
 mod iptables;
@@ -38,7 +38,7 @@ pub use status::status;
 /// line for each hook.
 ///
 /// # Errors
-/// With what was tried on what; what was redirected before goes on being so.
+/// With what was tried on what; what was redirected before goes on being redirected.
 pub fn attach(options: &Options, config: &RedirectConfig) -> Result<Vec<String>> {
     let dir = &options.pin_dir;
     let interfaces = netns::interfaces(&options.interfaces, false)?;
@@ -93,13 +93,13 @@ pub fn upgrade(observers: &Installed) -> Result<Vec<String>> {
 /// Takes redirection away, and leaves the observers. Returns a line for each hook.
 ///
 /// # Errors
-/// If something could not be taken away; it stays known, for another try.
+/// If something could not be taken away; what is left stays known, for another try.
 pub fn detach(dir: &Path) -> Result<Vec<String>> {
     let (_lock, observers) = open(dir)?;
     detach_locked(dir, Some(&observers))
 }
 
-/// The same for who holds the lock, whether there are observers or not.
+/// [`detach`] for a caller that holds the lock, whether there are observers or not.
 pub(crate) fn detach_locked(dir: &Path, observers: Option<&Installed>) -> Result<Vec<String>> {
     if pins::redirects(dir)?.is_empty() {
         // Before the folder is there, nothing is attached; what there is then goes unsaid.
@@ -185,7 +185,8 @@ fn replace(
     Ok((programs, running.iter().map(line).collect()))
 }
 
-/// Attaches where it is not done yet: the loopback first, so that what is led there is expected.
+/// Attaches at hooks that have no program yet: at the loopback first, so that what is led there is
+/// expected.
 fn attach_to(
     observers: &Installed,
     programs: &Programs,
@@ -216,7 +217,8 @@ fn attach_to(
         }
         routing::add()?;
     }
-    // Also where only inbound connections are: those that follow another come by there.
+    // The loopback is needed where only inbound connections are redirected, too: connections that
+    // follow another come by there.
     let lo = Interface {
         name: "lo".into(),
         index: LOOPBACK,
@@ -230,7 +232,8 @@ fn attach_to(
             let what = format!("inbound connections to port {inbound}");
             attach(interface, Hook::Ingress, what)?;
         }
-        // Also where only inbound connections are: their answers are looked at.
+        // Egress is needed where only inbound connections are redirected, too: their answers are
+        // looked at.
         let what = match outbound {
             0 => "no outbound connections".into(),
             port => format!("outbound connections to port {port}"),

@@ -148,7 +148,7 @@ fn scrape(body: body::Scrape) -> Response<Body> {
     response
 }
 
-/// Two readings, and what they tell of the pipeline.
+/// Reads twice, and answers with what the two readings tell of the pipeline.
 async fn diagnosis(pins: &Pins, proxy: &Proxy) -> Response<Full<Bytes>> {
     let first = tally(pins, proxy).await;
     time::sleep(BETWEEN).await;
@@ -159,7 +159,7 @@ async fn diagnosis(pins: &Pins, proxy: &Proxy) -> Response<Full<Bytes>> {
     }
 }
 
-/// Piece by piece: the text is never there as a whole.
+/// Adds up what is exported, piece by piece: the text is never there as a whole.
 async fn tally(pins: &Pins, proxy: &Proxy) -> Tally {
     let mut tally = Tally::default();
     for piece in Exposition::new(pins.read().await, proxy.read().await) {

@@ -61,7 +61,7 @@ layout! {
         counters_size: u32,
         /// See [`detail`].
         detail: u32,
-        /// 1 if it is looked into.
+        /// 1 if IPv6 packets are looked into.
         ipv6: u32,
         metrics_capacity: u32,
         requests_capacity: u32,
@@ -71,17 +71,17 @@ layout! {
         http2_capacity: u32,
         /// How many of `bounds_ns` are set.
         bounds: u32,
-        /// How many routes are told apart; 0 is that they are not.
+        /// How many routes are told apart; 0 if none are.
         routes: u32,
         /// Upper, inclusive; the rest `u64::MAX`.
         bounds_ns: [u64; BUCKETS],
-        /// Of metricd-init, NUL-terminated.
+        /// The version of metricd-init, NUL-terminated.
         version: [u8; 32],
         /// A hash of the programs; 0 until they run.
         object: u64,
-        /// Bytes of `linkerd_perf_map`, as they were asked for.
+        /// Bytes of `linkerd_perf_map`, as asked for.
         perf_buffer_size: u32,
-        /// As for the others; 0 in layouts without it.
+        /// Bytes of a value of `linkerd_dns_map`; 0 in layouts without that map.
         dns_size: u32,
         dns_capacity: u32,
         pad: u32,
@@ -97,7 +97,7 @@ impl Info {
         &self.bounds_ns[..(self.bounds as usize).min(BUCKETS - 1)]
     }
 
-    /// The layout that this version writes.
+    /// The info of the layout that this version writes, with its sizes.
     pub fn current() -> Self {
         let mut version = [0; 32];
         let name = env!("CARGO_PKG_VERSION").as_bytes();
@@ -106,7 +106,8 @@ impl Info {
             layout: LAYOUT_VERSION,
             state: STATE_VERSION,
             info_size: Self::SIZE as u32,
-            // Of the field that it has more, the Rust side knows only that it is there.
+            // Of the field that the next layout has more, the Rust side knows only that it is
+            // there.
             metrics_size: MetricValue::SIZE as u32 + if NEXT_LAYOUT { 8 } else { 0 },
             requests_size: RequestValue::SIZE as u32,
             latency_size: LatencyValue::SIZE as u32,

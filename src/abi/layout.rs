@@ -2,16 +2,17 @@
 
 /// Something that lies in the kernel's maps.
 pub trait Layout: Sized {
-    /// In bytes, without padding.
+    /// The size in bytes, without padding.
     const SIZE: usize;
 
-    /// Takes [`Self::SIZE`] bytes off the front; `None` if there are fewer.
+    /// Reads a value, and takes its [`Self::SIZE`] bytes off the front of `bytes`; `None` if there
+    /// are fewer.
     fn read(bytes: &mut &[u8]) -> Option<Self>;
 
-    /// Appends [`Self::SIZE`] bytes.
+    /// Appends the value's [`Self::SIZE`] bytes to `out`.
     fn write(&self, out: &mut Vec<u8>);
 
-    /// The same in a vector of its own: what libbpf takes for a key or a value.
+    /// The value's bytes in a vector of their own: what libbpf takes for a key or a value.
     fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(Self::SIZE);
         self.write(&mut out);
@@ -24,7 +25,7 @@ pub trait Declared: Layout {
     /// Appends how many bytes each integer has, in the order of their declaration.
     fn widths(out: &mut Vec<usize>);
 
-    /// Appends the same of an array of `n`.
+    /// Appends how many bytes each integer of an array of `n` such values has.
     fn array_widths(n: usize, out: &mut Vec<usize>) {
         for _ in 0..n {
             Self::widths(out);
@@ -65,7 +66,7 @@ macro_rules! integers {
 
 integers!(
     u8 {
-        /// On the kernel's side they are arrays of __u64.
+        /// On the kernel's side arrays of bytes are arrays of __u64.
         fn array_widths(n: usize, out: &mut Vec<usize>) {
             u64::array_widths(n / u64::SIZE, out);
         }
@@ -74,7 +75,7 @@ integers!(
 );
 
 impl Merge for u64 {
-    /// Wraps, as the kernel's own addition does.
+    /// Adds with wrapping, as the kernel's own addition does.
     fn merge(&mut self, other: &Self) {
         *self = self.wrapping_add(*other);
     }
@@ -112,8 +113,8 @@ impl<T: Merge, const N: usize> Merge for [T; N] {
     }
 }
 
-/// A struct of bpf/layout/abi.h: fields that lie where they do in C, as the types say that build.rs has
-/// generated of it, or this does not compile.
+/// A struct of bpf/layout/abi.h: fields lie where they do in C, or this does not compile: they are
+/// compared with the types that build.rs has generated from the header.
 macro_rules! layout {
     (
         $(#[$meta:meta])*

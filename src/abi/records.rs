@@ -7,7 +7,7 @@ use super::layout::Layout;
 /// Bytes that end within a record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Truncated {
-    /// Of a record: key and value.
+    /// Bytes of a record: key and value.
     pub record: usize,
     /// How many bytes were left after the last whole record.
     pub left: usize,
@@ -26,7 +26,7 @@ impl fmt::Display for Truncated {
 impl std::error::Error for Truncated {}
 
 /// Takes what is known of a value off the front of bytes that may be another version's: values grow
-/// at their end, and what one does not have is 0.
+/// at their end, and fields that a value does not have are 0.
 pub fn read_grown<V: Layout>(bytes: &[u8]) -> V {
     let mut known = vec![0; V::SIZE];
     let n = bytes.len().min(V::SIZE);

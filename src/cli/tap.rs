@@ -37,11 +37,11 @@ use filter::Filter;
 use listen::{Epoch, Listening};
 use show::Output;
 
-/// Before it is looked at whether to stop.
+/// How long to wait for events before it is checked whether to stop.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Events taken before it is.
+/// How many events to take before it is checked whether to stop.
 const ROUND: usize = 4096;
-/// For events that were being written when the programs were told to stop.
+/// How long to wait for events that were being written when the programs were told to stop.
 const LAST: Duration = Duration::from_millis(20);
 
 /// What to show, and for how long.
@@ -177,7 +177,7 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
     let runtime = web::runtime()?;
-    // Before anything else: so the signal is not missed.
+    // Signals are caught before anything else, so that none is missed.
     let signal = runtime.block_on(async { web::stop_signal() })?;
     thread::spawn(move || {
         runtime.block_on(signal);
@@ -196,7 +196,7 @@ struct Tap<'a> {
     since_1970: u64,
     shown: u64,
     passed_over: u64,
-    /// Nobody reads what is written.
+    /// Whether nobody reads any more what is written.
     is_closed: bool,
 }
 

@@ -9,7 +9,7 @@ use crate::kernel::options::Options;
 use crate::kernel::target::NodeTarget;
 use crate::lifecycle;
 
-/// What to do to it.
+/// What to do to a pod.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
     Upgrade,
@@ -44,10 +44,10 @@ impl Work {
         }
     }
 
-    /// Does it. Returns what there is to say.
+    /// Does the work, here or through the cluster. Returns what there is to say.
     ///
     /// # Errors
-    /// As [`init`]'s functions and [`remote::run`].
+    /// If the pod can't be reached, or what [`crate::lifecycle`] or [`remote::run`] does fails.
     pub fn run(self, args: WorkArgs) -> Result<Vec<String>> {
         if let Some(pod) = &args.cluster_pod {
             self.check(&args.options)?;

@@ -17,7 +17,7 @@ use crate::cluster::client::{self, ClusterArgs};
 pub use report::Output;
 use report::{Problem, Report};
 
-/// Before what was not yet so is looked at again.
+/// How long to wait before a check that did not succeed yet is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What to check. The flags are those that Linkerd asks of extensions (EXTENSIONS.md of linkerd2).
@@ -59,7 +59,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "not a duration such as 30s or 5m0s".into())
 }
 
-/// Checks, and writes what was found. Returns whether nothing has failed.
+/// Runs the checks, and writes what they have found. Returns whether none has failed.
 ///
 /// # Errors
 /// If the flags exclude each other, or nothing can be written.
@@ -83,7 +83,7 @@ pub fn run(options: &Options, out: &mut dyn Write, color: bool) -> Result<bool> 
     Ok(report.finish(line)?)
 }
 
-/// Tries until it is so, or time is up.
+/// Runs a check again and again, until it succeeds or time is up.
 async fn until<T>(
     deadline: Instant,
     mut attempt: impl AsyncFnMut() -> Result<T, Problem>,

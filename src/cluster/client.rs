@@ -113,7 +113,7 @@ impl ClusterArgs {
     /// A client for the cluster.
     ///
     /// # Errors
-    /// As [`Self::config`].
+    /// If [`Self::config`] fails, or no client can be made of it.
     pub async fn client(&self) -> Result<Client> {
         Ok(Client::try_from(self.config().await?)?)
     }

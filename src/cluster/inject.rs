@@ -51,13 +51,13 @@ pub struct Around<'a> {
 pub enum Outcome {
     /// The pod is as it was, but with metricd in it.
     Injected { pod: Value, warnings: Vec<String> },
-    /// It stays as it was.
+    /// The pod stays as it was.
     Skipped { reason: Skip, warnings: Vec<String> },
 }
 
-/// Puts metricd into a pod or pod template. Once more, even after others have changed the pod, it
-/// gives the same: `metricd-init` before all other init containers, and what others have added to
-/// our containers kept.
+/// Puts metricd into a pod or pod template. If called once more, even after others have changed the
+/// pod, it gives an equal pod: `metricd-init` before all other init containers, and what others
+/// have added to our containers kept.
 ///
 /// # Errors
 /// If a field that matters is not of the type that it has in a pod.
@@ -147,7 +147,7 @@ pub fn patch(before: &Value, after: &Value) -> Patch {
     Patch(operations)
 }
 
-/// As many scrapers understand them.
+/// The annotations for Prometheus, as many scrapers understand them.
 fn prometheus(port: u16) -> [(&'static str, String); 3] {
     [
         ("prometheus.io/scrape", "true".into()),
@@ -173,7 +173,7 @@ fn take_out(pod: &mut Value) -> Vec<Value> {
     taken
 }
 
-/// That what is read and changed below has the types of a pod.
+/// Checks that the fields that are read and changed below have the types that they have in a pod.
 fn check(pod: &Value) -> Result<()> {
     for (pointer, kind, is) in [
         ("", "an object", Value::is_object as fn(&Value) -> bool),
@@ -193,7 +193,7 @@ fn check(pod: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The list in a field, made if there is none. What is there has been [`check`]ed.
+/// The list in a field, which is made if there is none. The field's type has been [`check`]ed.
 fn list<'a>(pod: &'a mut Value, section: &str, field: &str) -> &'a mut Vec<Value> {
     let value = &mut pod[section][field];
     if value.is_null() {
@@ -202,7 +202,7 @@ fn list<'a>(pod: &'a mut Value, section: &str, field: &str) -> &'a mut Vec<Value
     value.as_array_mut().expect("a list")
 }
 
-/// The same for an object.
+/// The object in a field, which is made if there is none. The field's type has been [`check`]ed.
 fn object<'a>(pod: &'a mut Value, section: &str, field: &str) -> &'a mut Map<String, Value> {
     let value = &mut pod[section][field];
     if value.is_null() {

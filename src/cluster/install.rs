@@ -57,7 +57,7 @@ pub struct Flags {
 
 const HELPERS: &str = chart!("templates/_helpers.tpl");
 
-/// In the order in which they are best applied.
+/// The chart's templates, in the order in which they are best applied.
 const TEMPLATES: [(&str, &str); 7] = [
     ("namespace.yaml", chart!("templates/namespace.yaml")),
     ("rbac.yaml", chart!("templates/rbac.yaml")),

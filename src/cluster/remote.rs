@@ -21,7 +21,7 @@ use crate::kernel::options::{Options, PIN_DIR};
 use crate::kernel::target::LOGS;
 pub use follow::follow;
 
-/// Before it is looked at again.
+/// How long to wait before the node's pod is looked at again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// For what is still to be asked of the kubelet once the time is up, or the command was interrupted.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -124,19 +124,19 @@ impl Errand {
         outcome
     }
 
-    /// Returns its name.
+    /// Creates the node's pod. Returns the pod's name.
     async fn create(&self) -> Result<String> {
         let created = self.api.create(&PostParams::default(), &self.wanted).await;
         let created = created.map_err(|e| anyhow!("create the node's pod: {}", explain(e)))?;
         Ok(created.name_any())
     }
 
-    /// Ends it by SIGTERM, and after so many seconds for good.
+    /// Ends the node's pod by SIGTERM, and after `grace` seconds for good.
     async fn delete(&self, name: &str, grace: u32) {
         let params = DeleteParams::default().grace_period(grace);
         match time::timeout(LAST_WORDS, self.api.delete(name, &params)).await {
             Ok(Ok(_)) => {}
-            // Somebody else has.
+            // Somebody else has deleted the pod.
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
             Ok(Err(e)) => tracing::warn!("pod {name} is left behind: {}", explain(e)),
             Err(_) => tracing::warn!("pod {name} is left behind: the API server does not answer"),
@@ -160,7 +160,7 @@ impl Stop {
         })
     }
 
-    /// Returns how it was told.
+    /// Waits until the command is told to stop. Returns how it was told.
     async fn told(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminated.recv() => "terminated",
@@ -203,7 +203,8 @@ async fn image(client: &Client, home: &str) -> Result<(String, Option<Vec<LocalO
     image.context("the injector's pods tell no image: name it by --image")
 }
 
-/// It sees the node's processes, to find the pod's network namespace, and the node's bpffs.
+/// The node's pod. It sees the node's processes, to find the pod's network namespace, and the
+/// node's bpffs.
 fn node_pod(
     subcommand: &str,
     node: &str,
@@ -284,7 +285,7 @@ fn late(name: &str, what: &str, patience: Duration, why: &str) -> anyhow::Error 
     anyhow!("the node's pod {name} was not {what} within {patience}: {why}")
 }
 
-/// Why it failed, as far as it is known.
+/// Why the node's pod failed, as far as that is known.
 fn said(log: &str, status: &PodStatus) -> String {
     let container = status.container_statuses.iter().flatten().next();
     let state = container.and_then(|container| container.state.as_ref());

@@ -71,7 +71,7 @@ impl Webhook {
     /// The injector's pods.
     ///
     /// # Errors
-    /// If there is no such service, or none of its pods.
+    /// If the webhook's service is not there, or has no pods.
     pub async fn pods(&self, client: &Client) -> Result<Vec<Pod>> {
         let ServiceReference {
             namespace, name, ..
@@ -105,7 +105,7 @@ impl Webhook {
     /// The PEM of the certificate that the injector serves, from the secret that its pods mount.
     ///
     /// # Errors
-    /// If they mount none, or it can't be read.
+    /// If the pods mount no secret, or it can't be read.
     pub async fn certificate(&self, client: &Client, pods: &[Pod]) -> Result<Vec<u8>> {
         let secrets = Api::<Secret>::namespaced(client.clone(), &self.service.namespace);
         for name in pods.iter().flat_map(secret_volumes) {
@@ -133,7 +133,7 @@ fn secret_volumes(pod: &Pod) -> impl Iterator<Item = &str> {
 /// The version of the injector that a cluster has.
 ///
 /// # Errors
-/// If nothing is installed, or it does not tell.
+/// If nothing is installed, or the injector does not tell its version.
 pub async fn version(client: &Client) -> Result<String> {
     let installed = namespaces(client).await?;
     let namespace = installed.first().context("it is not installed")?;
@@ -215,7 +215,7 @@ pub fn is_ready(pod: &Pod, container: &str) -> bool {
     all.any(|status| status.name == container && status.ready)
 }
 
-/// The same of the whole pod.
+/// Whether the kubelet calls the pod as a whole ready.
 pub fn is_pod_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
     let mut conditions = conditions.into_iter().flatten();

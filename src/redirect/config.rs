@@ -51,7 +51,7 @@ impl FromStr for Ports {
 /// `10.0.0.0/8`, or an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subnet {
-    /// As in the kernel: of 128 bits, IPv4 as ::ffff:a.b.c.d.
+    /// Bits of the prefix as in the kernel: of 128, with IPv4 as ::ffff:a.b.c.d.
     pub bits: u32,
     pub address: [u8; 16],
 }
@@ -247,7 +247,7 @@ impl Subnet {
 /// A bit for each port.
 pub type PortBits = [u64; 1024];
 
-/// Of bpf/redirect/config.h.
+/// The bits of `enum way` of bpf/redirect/config.h.
 pub const INBOUND: u32 = 1;
 pub const OUTBOUND: u32 = 2;
 const SUBNETS: usize = 1024;
@@ -279,8 +279,9 @@ fn bits(chosen: &[Ports], skipped: &[Ports]) -> PortBits {
 pub struct Kernel {
     pub object: u64,
     pub proxy_uid: u32,
-    /// 0 is: not redirected; likewise below.
+    /// Where the proxy listens; 0 if inbound connections are not redirected.
     pub inbound_port: u16,
+    /// Where the proxy listens; 0 if outbound connections are not redirected.
     pub outbound_port: u16,
     pub fallback: u32,
     pub pad: u32,
@@ -330,18 +331,19 @@ impl Layout for Kernel {
     }
 }
 
-/// All that programs are loaded for.
+/// Everything that programs are loaded for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectConfig {
     pub kernel: Kernel,
-    /// Those whose connections are not redirected, and which way: [`INBOUND`] and [`OUTBOUND`].
+    /// Peers whose connections are not redirected, and which way: [`INBOUND`] and [`OUTBOUND`].
     pub subnets: Vec<(Subnet, u32)>,
-    /// Where SO_ORIGINAL_DST is to be answered. If it is already it stays so.
+    /// The cgroup where SO_ORIGINAL_DST is to be answered. Where it is answered already, that stays
+    /// so.
     pub cgroup: Option<PathBuf>,
 }
 
 impl RedirectConfig {
-    /// Whether they do the same, whatever the order is.
+    /// Whether two configurations have one effect, whatever the order of their subnets is.
     pub fn is(&self, other: &Self) -> bool {
         let has = |subnet| other.subnets.contains(subnet);
         self.kernel == other.kernel
@@ -427,7 +429,7 @@ mod tests {
     #[test]
     fn nothing_is_asked_for_by_default() {
         assert!(wanted("").unwrap().is_none());
-        // Its own connections would come back to it.
+        // The proxy's own connections would come back to it.
         assert!(wanted("--redirect-outbound 4140").is_err());
     }
 

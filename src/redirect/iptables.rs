@@ -46,7 +46,7 @@ fn nft_rules() -> io::Result<Vec<u8>> {
     }
 }
 
-/// Whether a target is named in it, as a whole word with its end.
+/// Whether a target is named in `rules`, as a whole word with its end.
 fn redirects(rules: &[u8]) -> bool {
     TARGETS.iter().any(|target| {
         let word = [&[0], target.as_bytes(), &[0]].concat();

@@ -15,7 +15,8 @@ use crate::abi::Layout;
 use crate::kernel::pins;
 use crate::redirect_skel::RedirectSkelBuilder;
 
-/// Which sockets' connections the proxy has taken: programs take it over from each other.
+/// The map that knows which sockets' connections the proxy has taken: programs take the map over
+/// from each other.
 const SOCKETS: &str = "linkerd_redirect_map";
 
 /// Loads programs for a configuration, with the one for cgroups or not, and pins them in a folder of

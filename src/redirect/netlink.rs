@@ -9,7 +9,7 @@ use nix::sys::socket::{
 
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_ACK: u16 = 0x4;
-/// Makes it anew, or fails with EEXIST: `NLM_F_CREATE | NLM_F_EXCL`.
+/// Flags of a request that makes something anew, or fails with EEXIST: `NLM_F_CREATE | NLM_F_EXCL`.
 pub const CREATE: u16 = 0x400 | 0x200;
 const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
@@ -30,7 +30,7 @@ impl Message {
         Self(bytes)
     }
 
-    /// One that asks for a list.
+    /// A message that asks for a list.
     pub fn listing(kind: u16, header: &[u8]) -> Self {
         let mut message = Self::new(kind, 0, header);
         let flags = NLM_F_REQUEST | NLM_F_DUMP;
@@ -57,7 +57,7 @@ impl Message {
         message
     }
 
-    /// Has the kernel do it, in the network namespace that the thread is in.
+    /// Has the kernel do what the message asks for, in the network namespace that the thread is in.
     ///
     /// # Errors
     /// What the kernel answers.
@@ -77,8 +77,8 @@ impl Message {
         }
     }
 
-    /// All that netfilter has of what it asks for, in the network namespace that the thread is in:
-    /// what is in the messages, one after the other.
+    /// All that netfilter has of what the message asks for, in the network namespace that the
+    /// thread is in: the contents of the answers, one after the other.
     ///
     /// # Errors
     /// What the kernel answers.

@@ -9,23 +9,23 @@ use libbpf_rs::Link;
 
 use crate::kernel::sys;
 
-/// Goes with the other links that are pinned.
+/// The pin of the link, which goes with the other pinned links.
 fn path(dir: &Path) -> PathBuf {
     dir.join("linkerd_redirect_original_link_cgroup")
 }
 
-/// Whether it is attached.
+/// Whether the program is attached.
 pub fn exists(dir: &Path) -> bool {
     path(dir).exists()
 }
 
-/// Lets it answer to the processes of a cgroup, in the place of one that does.
+/// Lets the program answer to the processes of a cgroup, in the place of one that does.
 ///
 /// # Errors
 /// With what was tried on what.
 pub fn attach(dir: &Path, cgroup: &Path, program: BorrowedFd) -> Result<()> {
     let path = path(dir);
-    // That of another cgroup goes with its pin.
+    // The link of another cgroup goes with its pin.
     let _ = fs::remove_file(&path);
     let context = || format!("answer SO_ORIGINAL_DST in cgroup {}", cgroup.display());
     let folder = File::open(cgroup).with_context(context)?;
@@ -34,7 +34,7 @@ pub fn attach(dir: &Path, cgroup: &Path, program: BorrowedFd) -> Result<()> {
     sys::pin(link.as_fd(), &path).with_context(|| format!("pin the link as {}", path.display()))
 }
 
-/// Lets another program answer in its place.
+/// Lets another program answer in the place of the one that is attached.
 ///
 /// # Errors
 /// With what was tried.

@@ -20,7 +20,7 @@ pub const PROGRAMS: [&str; 3] = [
     "linkerd_redirect_outbound",
     "linkerd_redirect_loopback",
 ];
-/// The one for cgroups, where it is asked for.
+/// The program for cgroups, where it is asked for.
 pub const ORIGINAL: &str = "linkerd_redirect_original";
 pub const CONFIG: &str = "linkerd_redirect_config_map";
 pub const SUBNETS: &str = "linkerd_redirect_subnets_map";
@@ -29,7 +29,7 @@ pub const SUBNETS: &str = "linkerd_redirect_subnets_map";
 pub struct Programs {
     pub number: u32,
     folder: PathBuf,
-    /// In the order of [`PROGRAMS`].
+    /// The pinned programs, in the order of [`PROGRAMS`].
     programs: [OwnedFd; 3],
     original: Option<OwnedFd>,
     /// Whether there is another folder, so that other programs may run at some hook.
@@ -37,7 +37,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The ones that the last run has pinned; `None` if there are none.
+    /// The programs that the last run has pinned; `None` if there are none.
     ///
     /// # Errors
     /// If what is pinned can't be opened.
@@ -61,7 +61,7 @@ impl Programs {
         }))
     }
 
-    /// Which of them belongs where.
+    /// The program that belongs at a hook of an interface.
     pub fn at(&self, hook: Hook, ifindex: u32) -> BorrowedFd<'_> {
         let which = match hook {
             Hook::Ingress if ifindex == LOOPBACK => 2,
@@ -71,15 +71,15 @@ impl Programs {
         self.programs[which].as_fd()
     }
 
-    /// The one that answers SO_ORIGINAL_DST, if there is one.
+    /// The program that answers SO_ORIGINAL_DST, if there is one.
     pub fn original(&self) -> Option<BorrowedFd<'_>> {
         self.original.as_ref().map(AsFd::as_fd)
     }
 
-    /// What they do.
+    /// The configuration that the programs are loaded for.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// If the configuration can't be read.
     pub fn config(&self) -> Result<RedirectConfig> {
         let path = self.folder.join(CONFIG);
         let bytes = pinned::open_map(&path)?
@@ -115,10 +115,10 @@ impl Programs {
         })
     }
 
-    /// Whether they are this build's, do that, and are all that runs.
+    /// Whether the programs are this build's, do what is `wanted`, and are all that runs.
     ///
     /// # Errors
-    /// If what they do can't be read.
+    /// If the programs' configuration can't be read.
     pub fn are(&self, wanted: &RedirectConfig) -> Result<bool> {
         let mut config = self.config()?;
         let is_ours = std::mem::take(&mut config.kernel.object) == object();

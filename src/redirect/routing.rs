@@ -11,11 +11,12 @@ use nix::libc::{AF_INET, AF_INET6};
 use super::netlink::{CREATE, Message};
 use crate::kernel::load::LOOPBACK;
 
-/// Of bpf/redirect/config.h.
+/// The mark of packets that are led to the loopback: MARK of bpf/redirect/config.h.
 const MARK: u32 = 0x6d74;
-/// As good as any that nobody else has.
+/// The number of our routing table: as good as any that nobody else has.
 const TABLE: u32 = MARK;
-/// Behind the local table's alone, which knows the addresses that are local in any case.
+/// The priority of our rule: only the rule for the local table comes before, which knows the
+/// addresses that are local in any case.
 const PRIORITY: u32 = 1;
 
 /// linux/rtnetlink.h and linux/fib_rules.h.
@@ -83,7 +84,7 @@ pub fn accepts_local() -> Result<bool> {
     Ok(text.trim() != "0")
 }
 
-/// Makes what is not there yet.
+/// Makes the rules and routes that are not there yet, and gives the loopback its leave.
 ///
 /// # Errors
 /// With what was tried.
@@ -139,7 +140,7 @@ fn is_absence(error: &io::Error) -> bool {
         .any(|&errno| error.raw_os_error() == Some(errno as i32))
 }
 
-/// Those that this network namespace has.
+/// The address families that this network namespace has.
 fn families() -> impl Iterator<Item = i32> {
     // Empty where IPv6 is disabled, and not there where the kernel has none.
     let ipv6 = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();

@@ -9,11 +9,12 @@ use super::programs::Programs;
 use super::{hooks, iptables};
 use crate::kernel::pinned::Installed;
 
-/// Says so of the network namespace that the thread is in, of ours by what is pinned in a folder.
-/// The first line is one of `none`, `ebpf`, `iptables` and `ebpf and iptables`; others say more.
+/// Says what redirects in the network namespace that the thread is in. Ours is told by what is
+/// pinned in `dir`. The first line is one of `none`, `ebpf`, `iptables` and `ebpf and iptables`;
+/// others say more.
 ///
 /// # Errors
-/// If it can't be found out.
+/// If that can't be found out.
 pub fn status(dir: &Path) -> Result<Vec<String>> {
     let mut lines = vec![String::new()];
     let mut active = Vec::new();

@@ -19,13 +19,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::read::prometheus::Exposition;
 
-/// A compressor takes 300 KB: who comes when so many are at work gets the text as it is.
+/// Compressors that may be at work. Each takes 300 KB: a client that comes when all are taken gets
+/// the text as it is.
 static COMPRESSORS: Semaphore = Semaphore::const_new(4);
 
 type Compressor = (GzEncoder<Vec<u8>>, SemaphorePermit<'static>);
 
-/// Makes the next piece only when the connection has room for it: however slowly it is read, a
-/// scrape holds its snapshot and two pieces, and occupies nothing that another one waits for.
+/// The body of a scrape, which makes the next piece only when the connection has room for it.
+/// However slowly it is read, a scrape holds its snapshot and two pieces, and occupies nothing that
+/// another scrape waits for.
 pub struct Scrape {
     exposition: Exposition,
     gzip: Option<Compressor>,
@@ -34,7 +36,7 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    /// With gzip, if it `may` be and a compressor is free.
+    /// The body of `exposition`, with gzip if the client takes that and a compressor is free.
     pub fn new(exposition: Exposition, may_gzip: bool) -> Self {
         let permit = may_gzip.then(|| COMPRESSORS.try_acquire().ok()).flatten();
         let gzip = |permit| (GzEncoder::new(Vec::new(), Compression::fast()), permit);
@@ -49,7 +51,7 @@ impl Scrape {
         self.gzip.is_some()
     }
 
-    /// The next bytes for the wire: `None` at the end, empty when the compressor keeps them so far.
+    /// The next bytes for the wire: `None` at the end, empty when the compressor keeps all so far.
     fn piece(&mut self) -> Option<Vec<u8>> {
         let text = self.exposition.next();
         // Writing to a vector does not fail.
@@ -100,7 +102,7 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
             let (name, weight) = part.split_once('=')?;
             name.trim().eq_ignore_ascii_case("q").then_some(weight)
         });
-        // A weight that is none is taken for a refusal.
+        // A weight that is no number is taken for a refusal.
         let weight = weight.map_or(1.0, |q| q.trim().parse::<f32>().unwrap_or(0.0));
         match name.as_str() {
             "gzip" | "x-gzip" => gzip = Some(weight),

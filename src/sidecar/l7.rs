@@ -15,7 +15,7 @@ use crate::read::proxy;
 pub struct Proxy {
     file: Option<PathBuf>,
     read: ReadBy,
-    /// Why it was not readable last time: said once.
+    /// Why the file was not readable last time, which is logged once.
     reason: Mutex<Option<String>>,
 }
 

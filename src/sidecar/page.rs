@@ -22,7 +22,8 @@ struct Page {
     policy: String,
 }
 
-/// Its own style and script may be used, and its own server asked, nothing else (CSP Level 3).
+/// The page. It may use its own style and script, and ask its own server, nothing else (CSP Level
+/// 3).
 static PAGE: LazyLock<Page> = LazyLock::new(|| {
     let hash = |text: &str| STANDARD.encode(Sha256::digest(text));
     Page {

@@ -16,7 +16,8 @@ use crate::read::records::Way;
 use crate::read::snapshot::{self, Snapshot};
 use crate::read::unreadable::Unreadable;
 
-/// From so many snapshots being sent at once, [`STALE`] ones will do: each is as large as the maps.
+/// When this many snapshots are being sent at once, further scrapes get one that may be [`STALE`]:
+/// each snapshot is as large as the maps.
 const CROWD: usize = 4;
 const STALE: Duration = Duration::from_secs(1);
 
@@ -29,7 +30,7 @@ pub struct Pins {
 
 #[derive(Default)]
 struct State {
-    /// What is still being sent, with when its reading was begun, oldest first.
+    /// The snapshots that are still being sent, with when their reading was begun, oldest first.
     sending: Vec<(Instant, Weak<Snapshot>)>,
     /// What the log has said already.
     log: Log,
@@ -44,8 +45,8 @@ impl Pins {
         }
     }
 
-    /// What the maps hold now. Whoever waited for their turn may get the same snapshot as another,
-    /// but, except in a [`CROWD`], none that was begun before they asked.
+    /// What the maps hold now. A scrape that has waited for its turn may share a snapshot with
+    /// another one, but, except in a [`CROWD`], gets none whose reading was begun before it asked.
     pub async fn read(&self) -> Reading {
         let asked = Instant::now();
         let mut state = self.state.lock().await;
@@ -66,11 +67,11 @@ impl Pins {
         }
     }
 
-    /// Whether they could be read.
+    /// Checks that the pins could be read.
     ///
     /// # Errors
     ///
-    /// Why not, and what to do about it.
+    /// Why the pins can't be read, and what to do about it.
     pub async fn probe(&self) -> Result<(), Unreadable> {
         let (dir, read) = (self.dir.clone(), self.read);
         off_reactor(move || snapshot::probe(&dir, read)).await
@@ -78,7 +79,7 @@ impl Pins {
 }
 
 impl State {
-    /// A snapshot of another scrape that is as good as one of its own.
+    /// A snapshot of another scrape that is as good as one that is read anew.
     fn shared(&mut self, asked: Instant) -> Option<Arc<Snapshot>> {
         self.sending
             .retain(|(_, snapshot)| snapshot.strong_count() > 0);
@@ -101,7 +102,7 @@ async fn off_reactor<T: Send + 'static>(
     }
 }
 
-/// Says once what does not change.
+/// What the log was last told, so that what does not change is said once.
 #[derive(Default)]
 struct Log {
     /// Why the pins were not readable last time.

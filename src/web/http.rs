@@ -13,9 +13,9 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::watch};
 
-/// For a request's head, and for an idle connection to get its next one.
+/// How long a request's head may take, and an idle connection may wait for its next request.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a request's head.
+/// The most bytes of a request's head.
 pub const HEAD_SIZE: usize = 16 << 10;
 
 /// Answers the requests of one connection.

@@ -27,9 +27,10 @@ const SEND_BUFFER: u32 = 64 << 10;
 /// How long sent bytes, or the question for room, may go unanswered before the kernel gives the
 /// connection up. A reader that has stopped reading does not keep its place for ever.
 const STALLED: Duration = Duration::from_secs(10);
-/// For what is under way when a server stops.
+/// How long what is under way may take when a server stops.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Before accepting again when that failed, for lack of file descriptors for example.
+/// How long to wait before accepting again when that failed, for lack of file descriptors for
+/// example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Listens on `address`. An IPv6 address that is unspecified takes IPv4 as well, and is replaced
@@ -64,7 +65,7 @@ fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
         TcpSocket::new_v4()?
     };
     socket.set_reuseaddr(true)?;
-    // Connections inherit it.
+    // Connections inherit the size of the buffer.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

@@ -32,10 +32,10 @@ pub struct Head {
 pub struct Request {
     /// Connections are numbered as they are first seen.
     pub connection: u64,
-    /// Its stream, or its number in the connection; `None` if it is not known which.
+    /// The request's stream, or its number in the connection; `None` if it is not known which.
     pub number: Option<u32>,
     pub head: Head,
-    /// Of one request, whatever its count says.
+    /// The end of one request, whatever its count says.
     pub end: TapEnd,
 }
 
@@ -45,7 +45,7 @@ struct Connection {
     /// The event that last was about it.
     used: u64,
     table: Table,
-    /// By request.
+    /// Heads by the number of their request.
     heads: BTreeMap<u32, Head>,
     /// A HEADERS frame of which a part has come.
     cut: Option<(TapHead, Vec<u8>)>,
@@ -162,7 +162,7 @@ impl Events {
 }
 
 impl Connection {
-    /// Nothing more comes of what was cut.
+    /// Takes what there is of a frame that was cut, of which nothing more comes.
     fn settle(&mut self, strings: &mut Strings) {
         if let Some((head, block)) = self.cut.take() {
             self.block(&head, &block, strings);
@@ -196,7 +196,7 @@ impl Connection {
         let number = end.request.wrapping_add(i);
         let head = self.heads.remove(&number).unwrap_or_default();
         if end.protocol == protocol::HTTP1 {
-            // The ends of those before it were dropped.
+            // The ends of the requests before this one were dropped.
             self.heads = self.heads.split_off(&number);
         }
         (Some(number), head)
@@ -234,7 +234,8 @@ fn http2(fields: Vec<Field>) -> Head {
     head
 }
 
-/// Of a request line of `len` bytes, or 0 if that is not known: RFC 9112 section 3.
+/// The head in a request line of `len` bytes, which is 0 if the length is not known: RFC 9112
+/// section 3.
 fn http1(line: &[u8], len: usize) -> Head {
     let is_whole = line.len() == len;
     let line = String::from_utf8_lossy(line);

@@ -42,7 +42,7 @@ enum Protocol {
     Grpc,
 }
 
-/// The first and the last.
+/// The first and the last status of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Statuses(u16, u16);
 
@@ -65,7 +65,7 @@ fn statuses(text: &str) -> Result<Statuses, String> {
 }
 
 impl Filter {
-    /// The flags that say the same, and what each is given.
+    /// The flags that say what this filter does, and what each is given.
     pub fn flags(&self) -> [(&'static str, Option<String>); 5] {
         [
             ("method", self.method.clone()),

@@ -28,7 +28,7 @@ pub struct Field {
 pub struct Table {
     /// The newest first; `None` was inserted unseen.
     entries: VecDeque<Option<Field>>,
-    /// Into it so far.
+    /// How many entries were inserted so far.
     inserted: u32,
 }
 
@@ -134,7 +134,7 @@ impl<'a> Bytes<'a> {
         Some(head)
     }
 
-    /// Of which the first byte has so many bits: RFC 7541 section 5.1.
+    /// Reads an integer, which has `bits` bits in its first byte: RFC 7541 section 5.1.
     fn integer(&mut self, bits: u8) -> Option<usize> {
         let mask = (1u8 << bits) - 1;
         let first = self.take(1)?[0] & mask;
@@ -152,7 +152,7 @@ impl<'a> Bytes<'a> {
         None
     }
 
-    /// RFC 7541 section 5.2.
+    /// Reads a string: RFC 7541 section 5.2.
     fn string(&mut self, strings: &mut Strings) -> Option<Vec<u8>> {
         let is_huffman = self.0.first()? & 0x80 != 0;
         let len = self.integer(7)?;

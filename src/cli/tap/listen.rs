@@ -17,9 +17,9 @@ use crate::kernel::maps;
 use crate::kernel::maps::{PERF, TAP};
 use crate::kernel::pins;
 
-/// So long the programs go on once who listens has been killed…
+/// How long the programs go on writing events once the listener has been killed.
 const AHEAD: Duration = Duration::from_secs(5);
-/// …and so often they are told to.
+/// How often the programs are told to go on.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// An epoch of a pin directory, listened to by nobody else.
@@ -32,11 +32,11 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// The newest.
+    /// Opens the newest epoch of a pin directory.
     ///
     /// # Errors
-    /// If nothing is attached, or by an earlier version; if the right to is missing; if another
-    /// listens.
+    /// If nothing is attached, or an earlier version is; if the right to listen is missing; if
+    /// somebody else listens.
     pub fn open(pin_dir: &Path) -> Result<Self> {
         let (number, folder) = newest(pin_dir)?;
         let open = |map: &str| {
@@ -63,7 +63,7 @@ impl Epoch {
     /// What the programs had no room for so far.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// If the map of counters can't be read.
     pub fn counters(&self) -> Result<Counters> {
         let bytes = self.counters.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
         let bytes = bytes.context("read the counters")?;
@@ -97,8 +97,10 @@ pub struct Listening<'a> {
 }
 
 impl<'a> Listening<'a> {
+    /// Lets the programs write events.
+    ///
     /// # Errors
-    /// If the programs can't be told; likewise below.
+    /// If the programs can't be told that somebody listens.
     pub fn start(epoch: &'a Epoch) -> Result<Self> {
         let mut listening = Self {
             epoch,
@@ -113,8 +115,11 @@ impl<'a> Listening<'a> {
         self.epoch.set(now_ns()? + AHEAD.as_nanos() as u64)
     }
 
-    /// To be called more often than once a second. Returns for how long nothing was heard, if it was
-    /// not.
+    /// Tells the programs to go on. To be called more often than once a second. If the programs
+    /// have stopped meanwhile, returns for how long nothing was heard.
+    ///
+    /// # Errors
+    /// If the programs can't be told that somebody listens.
     pub fn go_on(&mut self) -> Result<Option<Duration>> {
         let since = self.said.elapsed();
         if since < AGAIN {
@@ -136,7 +141,7 @@ impl Drop for Listening<'_> {
 /// The newest epoch's number and folder.
 ///
 /// # Errors
-/// If there is none.
+/// If there is no epoch.
 pub fn newest(pin_dir: &Path) -> Result<(u32, PathBuf)> {
     let epochs = pins::epochs(pin_dir)
         .with_context(|| format!("look into pin directory {}", pin_dir.display()))?;
@@ -149,7 +154,7 @@ pub fn newest(pin_dir: &Path) -> Result<(u32, PathBuf)> {
     })
 }
 
-/// Nobody else is to take events out of the same ring.
+/// Locks an epoch's folder, so that nobody else takes events out of its ring.
 fn lock(folder: &Path) -> Result<Flock<File>> {
     let context = || format!("lock {}", folder.display());
     let file = File::open(folder).with_context(context)?;

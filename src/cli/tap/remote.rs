@@ -1,4 +1,4 @@
-//! tap through the cluster: what it shows on the pod's node, as it shows it.
+//! tap through the cluster: what tap shows on the pod's node, while it shows that.
 
 #![forbid(unsafe_code)]
 
@@ -14,13 +14,14 @@ use super::show::{Output, is_request};
 use crate::cluster::remote;
 use crate::kernel::options::name;
 
-/// Unless `--duration` says otherwise, so that nothing is left on a node by who was killed.
+/// How long tap runs on the node unless `--duration` says otherwise, so that a command that was
+/// killed leaves nothing there.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// Shows a pod's requests: those on standard output, on standard error what else is said there.
 ///
 /// # Errors
-/// As [`remote::follow`].
+/// If [`remote::follow`] fails.
 pub fn run(pod: &str, args: &TapArgs) -> Result<()> {
     let lifetime = args.duration.unwrap_or(LIFETIME);
     let mut printed = 0;
@@ -62,7 +63,7 @@ fn shown(line: &str) -> Option<u64> {
 }
 
 impl TapArgs {
-    /// For tap on the node.
+    /// The flags for tap on the node.
     fn to_args(&self, lifetime: Duration) -> Vec<String> {
         let lifetime = SignedDuration::try_from(lifetime).ok();
         let output = (self.output != Output::Default).then(|| name(self.output));

@@ -21,7 +21,7 @@ pub enum Output {
     Json,
 }
 
-/// In the order of `AbortedValue`.
+/// Why requests have no whole answer, in the order of `AbortedValue`.
 const REASONS: [&str; 7] = [
     "fin",
     "rst",

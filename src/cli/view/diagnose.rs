@@ -53,7 +53,7 @@ async fn tally(source: &Source) -> Result<Tally> {
     Ok(tally)
 }
 
-/// With the signs of `check`.
+/// The diagnosis as a list, with the signs of `check`.
 fn list(diagnosis: &Diagnosis) -> String {
     let lines = diagnosis.findings.iter().map(|finding| {
         let sign = match finding.level {

@@ -74,7 +74,7 @@ impl Buckets {
             0 => (0.0, 0.0),
             at => finite[at - 1],
         };
-        // Of an empty bucket there is none.
+        // An empty bucket has no quantile.
         Some(start + (end - start) * ((rank - below) / (count - below))).filter(|q| !q.is_nan())
     }
 }

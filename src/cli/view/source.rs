@@ -16,7 +16,7 @@ use crate::read::prometheus::Exposition;
 use crate::read::proxy;
 use crate::read::snapshot::Snapshot;
 
-/// For a sidecar to answer.
+/// How long a sidecar may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// What `linkerd-metricd run` serves.
@@ -51,22 +51,22 @@ pub struct SourceArgs {
 
 /// Where to ask, again and again.
 pub struct Source {
-    /// For people.
+    /// What the source is called, for people.
     pub name: String,
     place: Place,
 }
 
 enum Place {
-    /// With what a proxy records into, if there is one.
+    /// Pinned maps, and what a proxy records into, if there is one.
     Pins(PathBuf, Option<PathBuf>),
     Web(Client, String),
 }
 
 impl SourceArgs {
-    /// Finds it; nothing is asked for metrics yet. Within a runtime.
+    /// Finds the source; nothing is asked for metrics yet. To be called within a runtime.
     ///
     /// # Errors
-    /// If the address is none, or the pod is not one of ours.
+    /// If the address is not valid, or the pod is not one of ours.
     pub async fn open(&self) -> Result<Source> {
         match (&self.pod, &self.pin_dir, &self.url) {
             (Some(pod), _, _) => self.of_pod(pod).await,
@@ -99,7 +99,8 @@ impl SourceArgs {
     }
 }
 
-/// The same client as for clusters: it is one of HTTP in the first place.
+/// The source at a URL. Its client is the one for clusters, which is a client of HTTP in the first
+/// place.
 fn at(url: &str) -> Result<Source> {
     let uri: http::Uri = url
         .parse()

@@ -41,14 +41,14 @@ pub struct Options {
     output: Output,
 }
 
-/// How to write it.
+/// How to write what was found: as a table or as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     Table,
     Json,
 }
 
-/// Looks, and returns what there is to see.
+/// Reads the source, and returns what there is to see.
 ///
 /// # Errors
 /// If the source does not answer, or nothing is counted there.
@@ -283,7 +283,7 @@ impl Stats {
     }
 }
 
-/// Of one server port or peer.
+/// What JSON has of one server port or peer.
 #[derive(Serialize)]
 struct Row<'a, K, L> {
     #[serde(flatten)]

@@ -35,7 +35,7 @@ pub fn render(headings: &[&str], rows: &[Vec<String>], left: usize) -> String {
     text
 }
 
-/// As `linkerd viz stat` has it.
+/// A share in percent, as `linkerd viz stat` has it.
 pub fn percent(share: Option<f64>) -> String {
     share.map_or(NONE.into(), |share| format!("{:.2}%", share * 100.0))
 }

@@ -35,7 +35,7 @@ pub struct Options {
     window: Duration,
 }
 
-/// How long a key may wait for what it does.
+/// How long a key may wait until it takes effect.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Draws until told to stop.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::quantile::Buckets;
 use crate::read::samples::{self, Sample};
 
-/// Of whom a server's counts are: all who ask there.
+/// A server port, whose counts are those of all who ask there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Server {
     pub direction: String,
@@ -73,7 +73,7 @@ impl Traffic {
     /// Reads the text of a scrape that ended just now.
     ///
     /// # Errors
-    /// If it is none, or of somebody else, or says that nothing is counted.
+    /// If the text is no scrape, or is somebody else's, or says that nothing is counted.
     pub fn read(text: &str) -> Result<Self> {
         let mut traffic = Self {
             at: Instant::now(),
@@ -167,7 +167,7 @@ impl Traffic {
         self
     }
 
-    /// Of all who ask, or are asked, at any port.
+    /// The counts of all who ask, or are asked, at any port.
     pub fn total(&self, direction: &str) -> Counts {
         let mut total = Counts::default();
         let servers = self.servers.iter();

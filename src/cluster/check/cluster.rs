@@ -78,7 +78,7 @@ pub async fn check(report: &mut Report<'_>, options: &Options) {
     }
 }
 
-/// As Linkerd's own categories of that name.
+/// Checks the API server and its version, as Linkerd's own categories of these names do.
 async fn api(report: &mut Report<'_>, cluster: &ClusterArgs) -> Option<Client> {
     report.category("kubernetes-api");
     let client = cluster.client().await.map_err(Problem::from);

@@ -115,7 +115,7 @@ async fn ready(client: &Client, namespace: Option<&str>) -> Result<Vec<Pod>, Pro
 /// What of a sidecar's metrics matters here.
 struct Scrape {
     pod: String,
-    /// Of the sidecar, and of the init container.
+    /// The versions of the sidecar and of the init container.
     versions: [String; 2],
 }
 

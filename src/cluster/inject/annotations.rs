@@ -42,18 +42,18 @@ pub const SIDECAR_CPU_LIMIT: &str = "metricd.linkerd.io/sidecar-cpu-limit";
 pub const SIDECAR_MEMORY_REQUEST: &str = "metricd.linkerd.io/sidecar-memory-request";
 pub const SIDECAR_MEMORY_LIMIT: &str = "metricd.linkerd.io/sidecar-memory-limit";
 
-/// Those that start so are ours alone.
+/// Annotations with this prefix are ours alone.
 const PREFIX: &str = "metricd.linkerd.io/";
 /// Linkerd's own, by which a pod becomes meshed.
 pub const LINKERD_INJECT: &str = "linkerd.io/inject";
-/// Those of Prometheus' scrape configurations.
+/// The prefix of annotations for Prometheus' scrape configurations.
 pub const PROMETHEUS: &str = "prometheus.io/";
 
 /// What holds for one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub config: InjectConfig,
-    /// If an annotation names one.
+    /// The port, if an annotation names one.
     pub port: Option<u16>,
     /// The name of the proxy's container, if an annotation says it.
     pub l7_container: Option<String>,
@@ -180,7 +180,7 @@ fn raise(container: &str, resources: &mut Resources, warnings: &mut Vec<String>)
 
 type Apply = fn(&mut Settings, &str) -> Result<(), String>;
 
-/// Each annotation that changes a setting. Of two for the same, the later wins.
+/// Each annotation that changes a setting. Of two for one setting, the later wins.
 pub const SETTINGS: [(&str, Apply); 24] = [
     (MAP_SIZE, |s, v| {
         set(&mut s.config.map_size, whole(v, values::MAP_SIZE))

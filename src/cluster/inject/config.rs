@@ -21,9 +21,9 @@ pub struct InjectConfig {
     /// The image with metricd-init and metricd.
     pub image: String,
     pub image_pull_policy: String,
-    /// Where metricd listens…
+    /// The port where metricd listens.
     pub port: u16,
-    /// …and where it does so beside a linkerd-proxy, which has 4191.
+    /// The port where metricd listens beside a linkerd-proxy, which has 4191.
     pub meshed_port: u16,
     /// The flags of metricd-init.
     pub map_size: u32,
@@ -35,7 +35,7 @@ pub struct InjectConfig {
     pub ipv6: bool,
     /// Seconds, ascending.
     pub buckets: Vec<f64>,
-    /// None is every one that is up.
+    /// The interfaces to attach to. If none is named, these are all that are up.
     pub interfaces: Vec<String>,
     /// Whether the cluster has sidecars among its init containers (Kubernetes 1.29 and later).
     /// Not said, the injector asks the server's version, and the command line takes it for granted.
@@ -109,19 +109,20 @@ impl Default for InjectConfig {
 }
 
 impl InjectConfig {
-    /// Reads it from a YAML file. What the file does not say has its default.
+    /// Reads the settings from a YAML file. What the file does not say has its default.
     ///
     /// # Errors
-    /// If it can't be read, or says something that is unknown or makes no sense.
+    /// If the file can't be read, or says something that is unknown or makes no sense.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         Self::parse(&text).with_context(|| format!("settings in {}", path.display()))
     }
 
-    /// The same for the command line: the file and the image are as it pleases.
+    /// Reads the settings for the command line, where both the file and the image may be left out.
     ///
     /// # Errors
-    /// The same.
+    /// If the file can't be read, or the file or the image says something that is unknown or makes
+    /// no sense.
     pub fn with_image(file: Option<&Path>, image: Option<String>) -> Result<Self> {
         let mut config = file.map_or_else(|| Ok(Self::default()), Self::read)?;
         if let Some(image) = image {
@@ -131,10 +132,10 @@ impl InjectConfig {
         Ok(config)
     }
 
-    /// The same from YAML.
+    /// Reads the settings from YAML. What it does not say has its default.
     ///
     /// # Errors
-    /// If it says something that is unknown or makes no sense.
+    /// If the YAML says something that is unknown or makes no sense.
     pub fn parse(yaml: &str) -> Result<Self> {
         let config: Option<Self> = serde_yaml::from_str(yaml)?;
         let config = config.unwrap_or_default();
@@ -147,7 +148,7 @@ impl InjectConfig {
         self.native_sidecars.unwrap_or(true)
     }
 
-    /// The same limits as annotations have.
+    /// Checks the settings against the limits that annotations have.
     fn check(&self) -> Result<(), String> {
         let says = |key: &'static str, value: &dyn ToString| {
             let value = value.to_string();

@@ -23,11 +23,12 @@ pub const NAMES: [(&str, &[&str]); 3] = [
     ("volumes", &[VOLUME, l7::VOLUME]),
 ];
 
-/// Of the port.
+/// The name of the sidecar's port.
 const PORT: &str = "metricd-admin";
-/// Outside of /sys, where containers' AppArmor profiles let nobody write.
+/// Where containers mount the bpffs: outside of /sys, where their AppArmor profiles let nobody
+/// write.
 const MOUNT: &str = "/run/metricd/bpf";
-/// Each variable of ours starts so.
+/// The prefix of our environment variables.
 const ENV: &str = "METRICD_";
 
 /// What is put into a pod.
@@ -38,7 +39,8 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// The same, with what others have added to those that were there `before`.
+    /// These containers and volumes, with what others have added to the ones that were there
+    /// `before`.
     pub fn over(self, before: Vec<Value>) -> Self {
         let over = |new: Value| match before.iter().find(|old| name(old) == name(&new)) {
             Some(old) => overlay(old.clone(), new),
@@ -52,7 +54,7 @@ impl Parts {
     }
 }
 
-/// Makes them for a pod.
+/// Makes the containers and volumes for a pod.
 pub fn build(
     bare: &Value,
     around: &Around,

@@ -47,18 +47,18 @@ fn check(container: &Value) -> Result<(), &'static str> {
     }
 }
 
-/// In memory, so that nothing that is written waits for a disk. Twice as large as the largest table;
-/// what is not used takes nothing.
+/// The volume for the table. It is in memory, so that nothing that is written waits for a disk, and
+/// twice as large as the largest table; what is not used takes nothing.
 pub fn volume() -> Value {
     json!({"name": VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "48Mi"}})
 }
 
-/// Lets the sidecar read.
+/// Lets the sidecar read the volume.
 pub fn add_to_sidecar(sidecar: &mut Value) {
     add(sidecar, true);
 }
 
-/// Lets the container record.
+/// Lets the container `wanted` record into the volume.
 pub fn add_to_container(pod: &mut Value, wanted: &str, record: &mut Record) {
     if let Some(container) = containers(pod).find(|item| name(item) == wanted) {
         record.lists(container);
@@ -80,7 +80,7 @@ fn add(container: &mut Value, read_only: bool) {
     }
 }
 
-/// Takes it out of the container again.
+/// Takes out of the pod's containers what [`add_to_container`] has put in.
 pub fn take_out(pod: &mut Value, record: &Record) {
     let is_ours = |item: &Value| name(item) == VOLUME || name(item) == l7::FILE;
     for container in containers(pod) {
@@ -97,7 +97,7 @@ pub fn take_out(pod: &mut Value, record: &Record) {
     }
 }
 
-/// All of a pod's.
+/// All containers of a pod.
 fn containers(pod: &mut Value) -> impl Iterator<Item = &mut Value> {
     let spec = pod.get_mut("spec").and_then(Value::as_object_mut);
     spec.into_iter()

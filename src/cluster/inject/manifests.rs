@@ -58,10 +58,11 @@ pub fn change_files(files: &[PathBuf], change: &Change) -> Result<(String, Strin
     Ok((all, summary(&reports)))
 }
 
-/// The same for a stream of documents in memory.
+/// Changes the pods of a stream of documents in memory. Returns the documents as they are to be,
+/// and a report for people.
 ///
 /// # Errors
-/// If it is no YAML, or has a pod that is none.
+/// If the stream is no YAML, or has a pod that is none.
 pub fn change_text(stream: &str, change: &Change) -> Result<(String, String)> {
     let mut reports = Vec::new();
     let text = change_stream(stream, change, &mut reports)?;
@@ -149,7 +150,7 @@ fn change_pod(pod: &mut Value, workload: &str, change: &Change, report: &mut Rep
         asked: true,
         ..Around::default()
     };
-    // Anew, for its annotations may have been changed.
+    // The pod is injected anew, for its annotations may have been changed.
     let outcome = inject(&uninject(pod), &around, config)?;
     match outcome {
         Outcome::Injected {

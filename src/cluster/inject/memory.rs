@@ -31,7 +31,8 @@ const CONNECTION: u64 = (size_of::<types::conn>() + 4 * size_of::<u64>()) as u64
 const HTTP2: u64 = size_of::<types::http2>() as u64;
 /// Routes of paths, if there are any: all of it is there from the start.
 const ROUTE_CACHE: u64 = load::ROUTE_CACHE as u64 * (HASHED + BUCKETS + FREE);
-/// Of the ring buffer, beside its bytes: where its ends are, and what the kernel keeps of its pages.
+/// Bytes of the ring buffer beside its content: where its ends are, and what the kernel keeps of
+/// its pages.
 const RING: u64 = 4 * 4096;
 /// Elements of `linkerd_dns_map`.
 const DNS: u64 = DNS_SERVERS as u64 + 1;

@@ -30,7 +30,7 @@ pub struct Record {
     /// Places that were there, and empty, or null: others that are empty in the end were not there.
     #[serde(skip_serializing_if = "Map::is_empty")]
     empty: Map<String, Value>,
-    /// The same for the lists of the proxy's container.
+    /// Lists of the proxy's container that were there, and empty, or null.
     #[serde(skip_serializing_if = "Map::is_empty")]
     lists: Map<String, Value>,
 }
@@ -43,7 +43,7 @@ impl fmt::Display for Record {
 }
 
 impl Record {
-    /// Of a pod that is about to be injected.
+    /// The record of a pod that is about to be injected.
     pub fn of(bare: &Value) -> Self {
         let mut record = Self::default();
         for (parent, field) in PLACES {
@@ -56,7 +56,8 @@ impl Record {
         record
     }
 
-    /// Of a pod that has been; `None` if it has not. One that can't be read knows nothing.
+    /// The record of a pod that has been injected; `None` if it has not been. A record that can't
+    /// be read knows nothing.
     pub fn read(pod: &Value) -> Option<Self> {
         let text = annotation(pod, STATUS)?;
         Some(serde_json::from_str(text).unwrap_or_default())
@@ -82,7 +83,7 @@ impl Record {
         }
     }
 
-    /// Removes those of them that are empty now and were not there before.
+    /// Removes the lists of the proxy's container that are empty now and were not there before.
     pub fn undo_lists(&self, container: &mut Value) {
         if let Some(fields) = container.as_object_mut() {
             for field in LISTS {
@@ -97,7 +98,7 @@ impl Record {
             annotations.shift_remove(STATUS);
             annotations.shift_remove(WARNING);
             for (name, value) in self.annotations {
-                // Others may have changed it since.
+                // Others may have changed the annotation since.
                 if annotations.get(&name).is_some_and(|is| *is == value) {
                     annotations.shift_remove(&name);
                 }

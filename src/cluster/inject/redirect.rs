@@ -1,5 +1,5 @@
-//! Redirection in a pod, as its annotations, or its namespace's, ask for it: with those of Linkerd
-//! where Linkerd has some for the same.
+//! Redirection in a pod, as its annotations, or its namespace's, ask for it. Where Linkerd has an
+//! annotation for something, that is the one that is read.
 
 use super::values;
 use crate::redirect::config::{Fallback, Ports, Subnet};
@@ -21,7 +21,8 @@ pub const SKIP_SUBNETS: &str = "config.linkerd.io/skip-subnets";
 /// control and admin ports. Source: charts/linkerd-control-plane/values.yaml.
 const PROXY_OWN: &str = "4190,4191";
 
-/// What metricd-init is told; the defaults are Linkerd's. Source: the same.
+/// What metricd-init is told; the defaults are Linkerd's. Source:
+/// charts/linkerd-control-plane/values.yaml.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Redirect {
     pub enabled: bool,
@@ -31,7 +32,7 @@ pub struct Redirect {
     proxy_uid: u32,
     skip_inbound_ports: Option<String>,
     skip_outbound_ports: Option<String>,
-    /// Of clients: Linkerd's does nothing for connections to them.
+    /// Subnets of clients: Linkerd's annotation does nothing for connections to them.
     skip_subnets: Option<String>,
 }
 
@@ -136,7 +137,7 @@ fn ports(value: &str) -> Result<String, String> {
     list::<Ports>(value, "ports and ranges of them such as 80,8000-8080")
 }
 
-/// With commas between them, as metricd-init takes them.
+/// The elements of a list, with commas between them, as metricd-init takes them.
 fn list<T: std::str::FromStr>(value: &str, what: &str) -> Result<String, String> {
     let items: Vec<&str> = value.split(',').map(str::trim).collect();
     match items.iter().all(|item| item.parse::<T>().is_ok()) {

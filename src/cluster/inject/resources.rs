@@ -8,9 +8,9 @@ use super::{items, memory, quantity};
 /// The room that there is in a pod.
 pub struct Room<'a> {
     config: &'a InjectConfig,
-    /// Bytes of the maps, from the start…
+    /// Bytes that the maps take from the start.
     maps_at_first: u64,
-    /// …and at most.
+    /// Bytes that the maps take at most.
     maps_at_most: u64,
     /// Whether the pod is of the class Guaranteed.
     guaranteed: bool,

@@ -119,7 +119,7 @@ pub fn buckets(value: &str) -> Result<Vec<f64>, String> {
     }
 }
 
-/// As [`buckets`] takes it.
+/// Numbers in a text as [`buckets`] takes it.
 pub fn join(numbers: &[f64]) -> String {
     let numbers: Vec<String> = numbers.iter().map(f64::to_string).collect();
     numbers.join(",")

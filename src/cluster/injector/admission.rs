@@ -55,7 +55,7 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     ///
-    /// What it is instead. Without a uid there is nothing that could be answered.
+    /// What `review` is instead of a review. Without a uid there is nothing that could be answered.
     pub fn parse(review: &'a [u8]) -> Result<Self, String> {
         let envelope: Envelope = serde_json::from_slice(review)
             .map_err(|error| format!("this is no JSON of an {KIND}: {error}"))?;
@@ -76,7 +76,7 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
-    /// Whether it is what the webhook is for.
+    /// Whether the question is about a pod that is being made, which is what the webhook is for.
     pub fn creates_pod(&self) -> bool {
         let Resource {
             group,
@@ -89,12 +89,12 @@ impl<'a> Request<'a> {
     }
 }
 
-/// An answer. It allows, always.
+/// An answer, which always allows.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// The same object with metricd in it: what makes the one of the other.
+    /// What makes the object with metricd in it of the object in the question.
     pub patch: Option<json_patch::Patch>,
-    /// For whoever made the request.
+    /// Warnings for whoever made the request.
     pub warnings: Vec<String>,
 }
 
@@ -103,7 +103,7 @@ impl Answer {
         Self { patch, warnings }
     }
 
-    /// The review that carries it back.
+    /// The review that carries the answer back.
     pub fn review(&self, uid: &str) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]

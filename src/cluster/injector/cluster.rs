@@ -56,9 +56,9 @@ struct State {
 /// What is known of a namespace.
 pub enum Known {
     Yes(Namespace),
-    /// The server says there is none.
+    /// The server says there is no such namespace.
     No,
-    /// It could not be asked.
+    /// The server could not be asked.
     Unknown,
 }
 
@@ -104,7 +104,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// What is not, and why.
+    /// What is not known, and why.
     pub fn ready(&self) -> Result<()> {
         let state = self.state.lock().unwrap();
         if let Some(problem) = &state.unsynced {

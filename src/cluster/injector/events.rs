@@ -15,11 +15,11 @@ use tokio::{
 
 use super::metrics::Metrics;
 
-/// Between two events.
+/// The least time between two events.
 const PACE: Duration = Duration::from_millis(200);
-/// More that wait are dropped.
+/// How many events may wait; further ones are dropped.
 const WAITING: usize = 256;
-/// For the API server to take one.
+/// How long the API server may take for an event.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a note that the API server takes (validation of events.k8s.io/v1).
 const NOTE: usize = 1024;

@@ -11,7 +11,7 @@ const SECONDS: [f64; 10] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 3.0,
 ];
 
-/// All of it. A family's name is the field's, with `metricd_injector_` before it.
+/// All metrics of the injector. A family's name is the field's, with `metricd_injector_` before it.
 pub struct Metrics {
     registry: Registry,
     admissions: IntCounterVec,
@@ -124,7 +124,7 @@ impl Metrics {
         self.api_errors.with_label_values(&[request]).inc();
     }
 
-    /// For Prometheus.
+    /// The metrics as text for Prometheus.
     pub fn text(&self) -> String {
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())

@@ -33,7 +33,7 @@ struct State {
     files: Option<Files>,
     /// What made sense last.
     config: Option<Arc<ServerConfig>>,
-    /// Why what was read last makes none.
+    /// Why what was read last makes no sense.
     problem: Option<String>,
 }
 
@@ -52,12 +52,12 @@ impl Certificates {
         }
     }
 
-    /// What a handshake is to be made with now. What can't be read, or makes no sense, leaves the
-    /// one before.
+    /// What a handshake is to be made with now. If the files can't be read, or make no sense, this
+    /// is what made sense last.
     ///
     /// # Errors
     ///
-    /// If there has been none that made sense.
+    /// If there have been no files that made sense.
     pub fn current(&self) -> Result<Arc<ServerConfig>> {
         let mut state = self.state.lock().unwrap();
         let news = match Files::read(&self.dir) {

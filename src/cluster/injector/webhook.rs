@@ -227,7 +227,7 @@ fn failed(request: &admission::Request, mut warnings: Vec<String>, problem: &str
     (Answer::new(None, warnings), "failed", "")
 }
 
-/// As far as it has one before it is made.
+/// The name of a pod, as far as it has one before it is made.
 fn name(pod: &Value) -> &str {
     let metadata = &pod["metadata"];
     let name = metadata["name"].as_str().filter(|name| !name.is_empty());

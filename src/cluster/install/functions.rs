@@ -143,7 +143,7 @@ fn failed(what: &str) -> FuncError {
     FuncError::Generic(what.to_owned())
 }
 
-/// As a template has it.
+/// JSON as a template has it.
 pub fn from_json(json: &Json) -> Value {
     match json {
         Json::Null => Value::Nil,

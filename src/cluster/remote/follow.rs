@@ -1,4 +1,4 @@
-//! What the node's pod says, as it says it.
+//! What the node's pod says, while it says so.
 
 use std::ops::ControlFlow;
 use std::pin::pin;
@@ -94,7 +94,7 @@ async fn started(api: &Api<Pod>, name: &str, patience: Duration) -> Result<()> {
     }
 }
 
-/// Hands on each line of its log, until it ends or nobody wants more.
+/// Hands on each line of the pod's log, until the log ends or nobody wants more.
 async fn hear(
     logs: &Api<Pod>,
     name: &str,
@@ -116,7 +116,7 @@ async fn hear(
     Ok(ControlFlow::Continue(()))
 }
 
-/// How it ended, once its log has.
+/// How the pod ended, once its log has ended.
 async fn ended(api: &Api<Pod>, name: &str) -> Result<()> {
     let deadline = Instant::now() + LAST_WORDS;
     loop {

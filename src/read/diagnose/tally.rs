@@ -27,8 +27,8 @@ impl fmt::Display for Address {
 pub struct Interval(pub f64, pub f64);
 
 impl Interval {
-    /// By how much it was more than another at every instant; less, if negative; 0, if the two may
-    /// have been the same at one.
+    /// By how much this counter was more than another at every instant; by how much it was less, if
+    /// negative; 0, if the two may have been equal at one instant.
     pub fn beyond(&self, other: &Self) -> f64 {
         let (more, less) = (self.0 - other.1, other.0 - self.1);
         match (more > 0.0, less > 0.0) {
@@ -138,7 +138,8 @@ impl Tally {
         self.ended.values().sum()
     }
 
-    /// The same, of those to an address; to a port of any, if it has no more.
+    /// Requests to an address that were answered or aborted; to its port at any address, if `to`
+    /// has no more than a port.
     pub fn requests_to(&self, to: &Address) -> f64 {
         let ended = self.ended.iter().filter(|((address, _), _)| {
             address.port == to.port && (to.ip.is_empty() || address.ip == to.ip)

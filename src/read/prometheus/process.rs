@@ -14,7 +14,7 @@ pub fn cpu_time() -> Option<Duration> {
     Some(Duration::from(time))
 }
 
-/// Bytes.
+/// The resident memory of this process, in bytes.
 pub fn resident_memory() -> Option<u64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
@@ -22,7 +22,7 @@ pub fn resident_memory() -> Option<u64> {
     pages.checked_mul(page.try_into().ok()?)
 }
 
-/// As `uname -r`.
+/// The kernel's release, as `uname -r` prints it.
 pub fn kernel_release() -> Option<String> {
     let name = utsname::uname().ok()?;
     Some(name.release().to_string_lossy().into_owned())

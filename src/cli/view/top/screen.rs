@@ -88,7 +88,7 @@ impl Screen {
 
     pub fn draw(&mut self, frame: &mut Frame) {
         let servers = self.traffic.as_ref().map_or(0, |t| t.servers.len());
-        // As many lines as there are servers, up to half of what is there.
+        // The servers' table has a line for each server, up to half of the screen.
         let half = frame.area().height.saturating_sub(3) / 2;
         let rows = u16::try_from(servers).unwrap_or(u16::MAX).saturating_add(3);
         let [head, upper, lower, keys] = Layout::vertical([
