@@ -148,7 +148,8 @@ fn main() -> ExitCode {
     logging::start_at(if args.command.is_verbose() {
         "debug"
     } else {
-        // What it says of requests that fail is in our errors, and would be in the midst of top's screen.
+        // What kube_client says of requests that fail is in our errors, and would be in the midst
+        // of top's screen.
         "info,kube_client=off"
     });
     match execute(args.command) {
@@ -286,7 +287,7 @@ fn say(lines: &[String]) {
     lines.iter().for_each(|line| tracing::info!("{line}"));
 }
 
-/// Whoever reads it may have enough before the end, as `head` does.
+/// Prints a text. Whoever reads the output may have enough before the end, as `head` does.
 fn print(text: &str) -> Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

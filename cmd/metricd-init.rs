@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// As far as can be told when the flags make no sense.
+/// Whether to fail open, as far as that can be told when the flags make no sense.
 fn fails_open() -> bool {
     env::var("METRICD_FAIL_OPEN").is_ok_and(|value| value == "true")
         || env::args().any(|arg| arg == "--fail-open")
@@ -84,7 +84,7 @@ fn fails_open() -> bool {
 
 /// Ends with success, and one line for who looks after the pod.
 fn open(reason: &str) -> ExitCode {
-    // Kubernetes shows it as the container's last state; elsewhere there is no such file.
+    // Kubernetes shows this file as the container's last state; elsewhere there is no such file.
     let log = Path::new("/dev/termination-log");
     if log.exists() {
         let line = reason.lines().next().unwrap_or_default();

@@ -14,12 +14,13 @@ use std::net::IpAddr;
 
 use crate::{Protocol, Request};
 
-/// Places in a histogram: as many as there are bounds, one for what exceeds them, and the rest unused.
+/// Buckets of a histogram: one for each bound, one for what exceeds all bounds, and the rest
+/// unused.
 pub const BUCKETS: usize = 32;
 /// [`Key::grpc_status`] where there is none.
 pub const GRPC_STATUS_NONE: u8 = 0xff;
-/// Upper bounds of a new table's histograms, inclusive, in nanoseconds: 100 µs to 60 s, those that the
-/// kernel's histograms have unless they are asked for others.
+/// Upper bounds of a new table's histograms, inclusive, in nanoseconds: 100 µs to 60 s. The
+/// kernel's histograms have these bounds, too, unless other ones are asked for.
 pub const BOUNDS_NS: [u64; 18] = [
     100_000,
     250_000,
@@ -49,7 +50,7 @@ pub const ELEMENT_SIZE: usize = 8 * ELEMENT;
 pub const MAX_SLOTS: usize = 1 << 16;
 
 const MAGIC: u64 = u64::from_ne_bytes(*b"linkd_l7");
-/// Of another one nothing is known but the magic.
+/// The version of the layout. Of a table with another version nothing is known but the magic.
 const VERSION: u64 = 1;
 
 /// Words of the header.
@@ -59,7 +60,7 @@ mod header {
     pub const SLOTS: usize = 2;
     pub const BOUNDS: usize = 3;
     pub const MISSED: usize = 4;
-    /// [`super::BUCKETS`] of them, ascending, in nanoseconds, from `BOUNDS` on `u64::MAX`.
+    /// [`super::BUCKETS`] upper bounds, ascending, in nanoseconds, from `BOUNDS` on `u64::MAX`.
     pub const BOUNDS_NS: usize = 8;
 }
 
@@ -73,7 +74,7 @@ pub mod slot {
     pub const SUM_NS: usize = 5;
     pub const SENT: usize = 6;
     pub const RECEIVED: usize = 7;
-    /// [`super::BUCKETS`] of them, of which each request is in one.
+    /// [`super::BUCKETS`] buckets, of which each request is in one.
     pub const BUCKETS: usize = 8;
 }
 
@@ -81,14 +82,14 @@ pub mod slot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     pub slots: usize,
-    /// How many bounds there are…
+    /// How many bounds the histograms have.
     pub bounds: usize,
-    /// …and those, inclusive, in nanoseconds, with `u64::MAX` behind them.
+    /// The upper bounds of the histograms, inclusive, in nanoseconds, with `u64::MAX` behind them.
     pub bounds_ns: [u64; BUCKETS],
 }
 
 impl Header {
-    /// Of a new table, with the histograms' usual bounds.
+    /// The header of a new table, with the histograms' usual bounds.
     pub fn new(slots: usize) -> Self {
         let mut bounds_ns = [u64::MAX; BUCKETS];
         bounds_ns[..BOUNDS_NS.len()].copy_from_slice(&BOUNDS_NS);
@@ -109,11 +110,11 @@ impl Header {
         words
     }
 
-    /// Reads what another process has written.
+    /// Reads a header that another process has written.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, to go on after the name of what it is in.
+    /// What is wrong with the header, in words that go on after the name of the file or map.
     pub fn parse(words: &[u64]) -> Result<Self, String> {
         let Some(words) = words.first_chunk::<ELEMENT>() else {
             return Err("is too short for a table of requests".into());
@@ -146,7 +147,7 @@ impl Header {
         })
     }
 
-    /// Elements of the whole table.
+    /// How many elements the whole table has.
     pub fn elements(&self) -> usize {
         1 + self.slots.div_ceil(ELEMENT) + self.slots + 1
     }
@@ -156,14 +157,14 @@ impl Header {
         ELEMENT + slot
     }
 
-    /// The first word of a slot; that of number [`Self::slots`] is for what did not fit.
+    /// The first word of a slot. The slot of number [`Self::slots`] is for what did not fit.
     pub fn slot(&self, slot: usize) -> usize {
         ELEMENT * (1 + self.slots.div_ceil(ELEMENT) + slot)
     }
 
     /// The number of the bucket for a duration.
     pub fn bucket(&self, ns: u64) -> usize {
-        // Behind the last bound there are only those that nothing exceeds.
+        // Behind the last bound there are only bounds that nothing exceeds.
         self.bounds_ns.partition_point(|bound| *bound < ns)
     }
 }

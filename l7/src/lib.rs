@@ -20,9 +20,9 @@
 //! });
 //! ```
 //!
-//! Requests are added up in memory that is shared with the sidecar (`layout` says how it is laid out,
-//! `table` by which rule it is written): there is no sending, nothing to lose when a process ends, and
-//! any number of threads and processes may record into the same file.
+//! Requests are added up in memory that is shared with the sidecar (`layout` says how it is laid
+//! out, `table` by which rule it is written): there is no sending, nothing to lose when a process
+//! ends, and any number of threads and processes may record into one file.
 //!
 //! The memory is a file's. If somebody cuts that file short, the process goes on: what is recorded after
 //! that is counted as missed, and [`Recorder::sync`] says what is wrong until there is a whole file
@@ -76,7 +76,7 @@ pub struct Request {
     pub protocol: Protocol,
     /// The response's; 0 if there was none.
     pub status: u16,
-    /// As it came in the trailers (or headers) of gRPC.
+    /// The status as it came in the trailers (or headers) of gRPC.
     pub grpc_status: Option<u8>,
     /// Until the last byte of the response.
     pub duration: Duration,

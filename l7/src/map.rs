@@ -1,5 +1,6 @@
-//! A table in a pinned map (`linkerd_l7_map`), for processes that may call `bpf()`. Those that may not
-//! read it as text, or, where the kernel takes iterators, by one that is pinned beside it.
+//! A table in a pinned map (`linkerd_l7_map`), for processes that may call `bpf()`. Processes that
+//! may not call it read the table as text, or, where the kernel takes iterators, by an iterator
+//! that is pinned beside the map.
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -21,9 +22,9 @@ use crate::sys::SharedWords;
 
 const _: () = assert!(size_of::<crate::map_skel::types::l7_element>() == ELEMENT_SIZE);
 
-/// Of an iterator that the group of the pins' folder may read.
+/// The mode of an iterator that the group of the pins' folder may read.
 const ITERATOR_MODE: u32 = 0o440;
-/// Of a map that it may read.
+/// The mode of a map that the group of the pins' folder may read.
 const MAP_MODE: u32 = 0o640;
 
 /// Where the iterator of the map at `path` is pinned.
@@ -38,11 +39,11 @@ fn bpf_error(tried: &'static str, path: &Path) -> impl FnOnce(libbpf_rs::Error) 
     move |error| Error::Bpf { tried, path, error }
 }
 
-/// Makes an empty table and gives it its name when it is whole, unless another process has done so
+/// Makes an empty table, and pins it as `path` when it is whole, unless another process has done so
 /// first.
 ///
 /// # Errors
-/// If it takes a right that the process lacks: CAP_BPF.
+/// If the process lacks a right that making a map takes: CAP_BPF.
 pub fn make(path: &Path, slots: usize) -> Result<(), Error> {
     let tried = "(it takes CAP_BPF; without it, record into a file) make";
     let header = Header::new(slots);
@@ -67,7 +68,7 @@ pub fn make(path: &Path, slots: usize) -> Result<(), Error> {
 /// Maps the table at `path` into memory.
 ///
 /// # Errors
-/// If it is none, or takes a right that the process lacks: CAP_BPF.
+/// If there is no table at `path`, or the process lacks a right that opening a map takes: CAP_BPF.
 pub fn open(path: &Path) -> Result<(SharedWords, Header), Error> {
     let tried = "(it takes CAP_BPF, and a pinned map) open";
     let map = MapHandle::from_pinned_path(path).map_err(bpf_error(tried, path))?;

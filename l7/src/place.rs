@@ -17,18 +17,19 @@ use crate::table::Table;
 /// A table, and which file or pin it has.
 pub struct Open {
     pub table: Table<SharedWords>,
-    /// Device and inode.
+    /// The device and the inode of the file or pin.
     file: (u64, u64),
 }
 
-/// What could not be done with a path.
+/// Makes an error that says what could not be done with a path.
 pub fn io_error(tried: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |error| Error::Io { tried, path, error }
 }
 
 impl Open {
-    /// Opens what is there, or makes it: a file, or on a bpffs a map.
+    /// Opens the table at `path`, or makes one with `slots` slots: in a file, or on a bpffs in a
+    /// map.
     ///
     /// # Errors
     /// With what was tried, and what to do about it.
@@ -39,7 +40,7 @@ impl Open {
             return Err(Error::NoFolder { folder });
         }
         let is_map = sys::is_bpffs(folder).map_err(io_error("look at", folder))?;
-        // Who is second in making it opens what the first has made.
+        // A process that is second in making the table opens what the first has made.
         for _ in 0..3 {
             if path.exists() {
                 return match is_map {
@@ -103,7 +104,7 @@ impl Open {
         })
     }
 
-    /// Whether it is still this file that has the name, as long as it was.
+    /// Whether `path` still names this file, and the file is as long as it was.
     pub fn is_at(&self, path: &Path) -> bool {
         !self.table.is_lost()
             && fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == self.file)
@@ -123,7 +124,7 @@ fn open(path: &Path) -> io::Result<File> {
     File::options()
         .read(true)
         .write(true)
-        // Without waiting, should it be a pipe.
+        // Opening must not wait, should this be a pipe.
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
 }
@@ -137,15 +138,15 @@ impl Drop for Unnamed {
     }
 }
 
-/// Makes an empty table beside its place and gives it its name when it is whole, unless another
-/// process has done so first.
+/// Makes an empty table in a file beside `path`, and gives it that name when it is whole, unless
+/// another process has done so first.
 fn make(path: &Path, slots: usize) -> Result<(), Error> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let tried = "make";
     let name = format!(".linkerd_l7_{}_{number}", process::id());
     let beside = path.with_file_name(name);
-    // Of a process that was killed and had the number of this one.
+    // A process that was killed, and had the number of this one, may have left a file.
     let _ = fs::remove_file(&beside);
     let mut file = File::create_new(&beside).map_err(io_error(tried, path))?;
     let beside = Unnamed(beside);
@@ -154,7 +155,7 @@ fn make(path: &Path, slots: usize) -> Result<(), Error> {
     sys::reserve(&file, size).map_err(io_error("reserve room for", path))?;
     let header = header.words().map(u64::to_ne_bytes);
     file.write_all(header.as_flattened())
-        // For the sidecar, which is another user.
+        // The sidecar, which is another user, must be able to read the file.
         .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)))
         .map_err(io_error(tried, path))?;
     match fs::hard_link(&beside.0, path) {

@@ -18,13 +18,13 @@ use crate::place::Open;
 pub const FILE: &str = "METRICD_L7_FILE";
 /// How many series a file has room for that is made anew.
 pub const SLOTS: &str = "METRICD_L7_SLOTS";
-/// If that is not set.
+/// How many series a new file has room for if [`SLOTS`] is not set.
 pub const DEFAULT_SLOTS: usize = 1024;
 
 /// How often [`Recorder::run_sync_loop`] looks.
 const SYNC_EVERY: Duration = Duration::from_secs(2);
 
-/// Adds requests up where the sidecar reads them. Clones are the same recorder.
+/// Adds requests up where the sidecar reads them. Clones share one recorder.
 #[derive(Clone)]
 pub struct Recorder(Arc<Inner>);
 
@@ -38,7 +38,7 @@ struct Inner {
 }
 
 impl Recorder {
-    /// Opens a file, or makes it with room for so many series (1 to 65,536, 336 bytes each).
+    /// Opens a file, or makes one with room for `slots` series (1 to 65,536, 336 bytes each).
     ///
     /// # Errors
     ///
@@ -49,8 +49,8 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// By METRICD_L7_FILE and METRICD_L7_SLOTS. A proxy goes on without: what is wrong is logged, and
-    /// [`Self::run_sync_loop`] tries again.
+    /// Opens or makes the file that METRICD_L7_FILE and METRICD_L7_SLOTS name. A proxy goes on if
+    /// that fails: what is wrong is logged, and [`Self::run_sync_loop`] tries again.
     pub fn from_env() -> Self {
         match Self::try_from_env() {
             Ok(recorder) => recorder,
@@ -79,7 +79,7 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Records nothing.
+    /// A recorder that records nothing.
     pub fn disabled() -> Self {
         Self(Arc::new(Inner {
             path: None,
@@ -101,8 +101,8 @@ impl Recorder {
         })))
     }
 
-    /// Counts a request that has ended. It takes no lock, allocates nothing, does not wait, and is
-    /// done when it returns: there is nothing to flush.
+    /// Counts a request that has ended. This takes no lock, allocates nothing, does not wait, and
+    /// is done on return: there is nothing to flush.
     pub fn record(&self, request: &Request) {
         match &*self.0.open.load() {
             Some(open) if !open.table.is_lost() => open.table.add(request),
@@ -121,7 +121,8 @@ impl Recorder {
     ///
     /// # Errors
     ///
-    /// If there is nothing to record into. Requests are then counted as missed, until there is.
+    /// If there is nothing to record into. Requests are then counted as missed, until there is a
+    /// table.
     pub fn sync(&self) -> Result<(), Error> {
         let Some(path) = &self.0.path else {
             return Ok(());
@@ -167,8 +168,9 @@ impl Recorder {
         }
     }
 
-    /// Does [`Self::sync`] again and again, for a task of its own. Opening files may wait for a disk, so
-    /// it is done where the runtime lets tasks block, and never on its own threads.
+    /// Does [`Self::sync`] again and again, for a task of its own. Opening files may wait for a
+    /// disk, so files are opened where the runtime lets tasks block, and never on the runtime's own
+    /// threads.
     #[cfg(feature = "tokio")]
     pub async fn run_sync_loop(self) {
         if self.0.path.is_none() {
@@ -181,7 +183,7 @@ impl Recorder {
             let recorder = self.clone();
             match tokio::task::spawn_blocking(move || recorder.look(was)).await {
                 Ok(is) => was = is,
-                // The runtime ends.
+                // The runtime has ended.
                 Err(_) => return,
             }
         }

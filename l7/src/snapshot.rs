@@ -73,7 +73,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// How many there are: the sum of the buckets.
+    /// How many durations there are: the sum of the buckets.
     pub fn count(&self) -> u64 {
         self.buckets.iter().fold(0, |sum, n| sum.wrapping_add(*n))
     }
@@ -86,7 +86,7 @@ impl Histogram {
     }
 }
 
-/// Requests with the same key.
+/// The requests that share a key.
 #[derive(Debug)]
 pub struct Series {
     /// `None` is what did not fit.
@@ -112,16 +112,16 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`Unreadable`].
+    /// [`Unreadable`], if the file can't be read, or is no table.
     pub fn read(path: &Path) -> Result<Self, Unreadable> {
         Self::of_words(path, words_of_records(path, 0))
     }
 
-    /// Makes it of what was read of a file or map.
+    /// Makes a snapshot of the words that were read of the file or map at `path`.
     ///
     /// # Errors
     ///
-    /// [`Unreadable`], also if that failed.
+    /// [`Unreadable`], if reading had failed, or the words are no table.
     pub fn of_words(path: &Path, words: io::Result<Vec<u64>>) -> Result<Self, Unreadable> {
         let words = words.map_err(|error| Unreadable::new(path, error))?;
         Self::parse(&words).map_err(|problem| Unreadable::Foreign {
@@ -130,11 +130,11 @@ impl Snapshot {
         })
     }
 
-    /// Makes it of a table's words.
+    /// Makes a snapshot of a table's words.
     ///
     /// # Errors
     ///
-    /// Why it is no table, to go on after its name.
+    /// Why the words are no table, in words that go on after the name of the file or map.
     pub fn parse(words: &[u64]) -> Result<Self, String> {
         let header = Header::parse(words)?;
         if words.len() < header.elements() * ELEMENT {
@@ -153,7 +153,7 @@ impl Snapshot {
             if claim == FREE || claim == CLAIMED {
                 continue;
             }
-            // A key may have several: see table.rs.
+            // A key may have several slots: see table.rs.
             let (key, slot) = slot(number);
             slots.entry(key).or_default().merge(&slot);
         }
@@ -176,7 +176,7 @@ impl Snapshot {
         .without_empty())
     }
 
-    /// Nothing is said of what has been claimed and not been used.
+    /// Leaves out series that have been claimed and not been used.
     fn without_empty(mut self) -> Self {
         self.series.retain(|series| series.requests > 0);
         self.durations
@@ -275,7 +275,7 @@ impl Unreadable {
         }
     }
 
-    /// In a few words that do not change while the cause does not: the label of
+    /// The reason in a few words that do not change while the cause does not: the label of
     /// `linkerd_proxy_l7_up`.
     pub fn reason(&self) -> String {
         match self {

@@ -20,7 +20,7 @@ const MAPPINGS: usize = 64;
 
 /// Where a mapping is, for the handler.
 struct Place {
-    /// 0 is free, 1 is about to be used.
+    /// The mapping's first address; 0 if the place is free, 1 if it is about to be used.
     start: AtomicUsize,
     end: AtomicUsize,
     lost: AtomicBool,
@@ -49,7 +49,7 @@ unsafe impl Send for SharedWords {}
 unsafe impl Sync for SharedWords {}
 
 impl SharedWords {
-    /// Maps so many words from the start of a file, or of a BPF array that can be mapped.
+    /// Maps `length` words from the start of a file, or of a BPF array that can be mapped.
     ///
     /// # Errors
     /// If the kernel refuses, or if there are 64 mappings already.
@@ -113,7 +113,7 @@ impl Drop for SharedWords {
     }
 }
 
-/// Installs the handler, once in a process.
+/// Installs the handler for SIGBUS, once in a process.
 fn catch_faults() -> io::Result<()> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
@@ -190,8 +190,8 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut li
     }
 }
 
-/// Takes room for so many bytes in a file now: memory that can't be had later would end the process that
-/// writes to it.
+/// Takes room for `bytes` bytes in a file now: memory that can't be had later would end the process
+/// that writes to the file.
 pub fn reserve(file: &File, bytes: usize) -> io::Result<()> {
     let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open.
@@ -205,7 +205,7 @@ pub fn reserve(file: &File, bytes: usize) -> io::Result<()> {
 pub fn is_bpffs(folder: &std::path::Path) -> io::Result<bool> {
     use std::os::unix::ffi::OsStrExt;
 
-    /// linux/magic.h
+    /// The magic number of bpffs, from linux/magic.h.
     const BPF_FS_MAGIC: libc::c_long = 0xcafe_4a11;
     let path = std::ffi::CString::new(folder.as_os_str().as_bytes())?;
     let mut stat = MaybeUninit::<libc::statfs>::zeroed();

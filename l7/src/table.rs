@@ -7,8 +7,8 @@
 //!    is ever freed, so a slot that has been found stays what it is.
 //! 2. Who turns FREE into CLAIMED, by compare-and-exchange, is alone in writing the slot's key, and
 //!    then releases the hash into the claim word. Who acquires a hash sees the whole key.
-//! 3. CLAIMED is not waited for but passed by: its owner may be dead. If it lives and has the same
-//!    key, that gets a second slot, and a reader adds the two up.
+//! 3. CLAIMED is not waited for but passed by: its owner may be dead. If the owner lives and its
+//!    key is the one looked for, that key gets a second slot, and a reader adds the two up.
 //! 4. Only who has seen a slot's key adds to it. All adding is atomic. The bucket comes last: a
 //!    request whose process is killed in between is not counted, only part of its bytes is.
 //! 5. A key is looked for in [`WINDOW`] claim words from where its hash says. If none is its own and
@@ -25,7 +25,7 @@ use crate::sys::SharedWords;
 
 pub const FREE: u64 = 0;
 pub const CLAIMED: u64 = 1;
-/// Set in every hash, so that none is one of those.
+/// A bit that is set in every hash, so that no hash is [`FREE`] or [`CLAIMED`].
 const HASH: u64 = 1 << 63;
 
 /// Six cache lines of claim words: in a full table a request costs 74 ns rather than 51 (benches/l7.rs
@@ -39,14 +39,14 @@ impl Table<SharedWords> {
     }
 }
 
-/// A table in memory, whatever that is backed by.
+/// A table in memory, whatever the memory is backed by.
 pub struct Table<M> {
     words: M,
     header: Header,
 }
 
 impl<M: std::ops::Deref<Target = [AtomicU64]>> Table<M> {
-    /// `words` are at least all of the header's elements.
+    /// A table in `words`, which must be at least as many as the header's elements have.
     pub fn new(words: M, header: Header) -> Self {
         assert!(words.len() >= header.elements() * ELEMENT);
         Self { words, header }
@@ -69,12 +69,12 @@ impl<M: std::ops::Deref<Target = [AtomicU64]>> Table<M> {
         self.words[MISSED].fetch_add(requests, Ordering::Relaxed);
     }
 
-    /// The number of a key's slot, which is claimed if it has none; that of the slot for what did not
-    /// fit if none is free.
+    /// Finds the slot of a key, or claims one if the key has none. Returns the slot's number; if no
+    /// slot is free, the number of the slot for what did not fit.
     fn find(&self, key: KeyWords) -> usize {
         let slots = self.header.slots;
         let hash = hash(key);
-        // The upper bits, spread over the slots.
+        // The first slot to look at: the hash's upper bits, spread over the slots.
         let first = ((u128::from(hash << 1) * slots as u128) >> 64) as usize;
         let window = WINDOW.min(slots);
         let end = slots.min(first + window);
@@ -96,7 +96,7 @@ impl<M: std::ops::Deref<Target = [AtomicU64]>> Table<M> {
         slots
     }
 
-    /// Takes a slot, unless somebody else was faster: then what the claim word says now.
+    /// Takes a slot. If somebody else was faster, returns what the claim word says now as an error.
     fn claim(&self, claim: &AtomicU64, number: usize, key: KeyWords, hash: u64) -> Result<(), u64> {
         claim.compare_exchange(FREE, CLAIMED, Ordering::Acquire, Ordering::Acquire)?;
         for (word, value) in self.key(number).iter().zip(key) {
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!((snapshot.series[0].requests, snapshot.overflow()), (5, 1));
     }
 
-    /// Many threads that see the same new keys at the same moment.
+    /// Many threads see some new keys at one moment.
     #[test]
     fn nothing_is_lost_between_threads() {
         const THREADS: u64 = 8;
