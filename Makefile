@@ -49,12 +49,12 @@ image-root:
 		install -D "$$library" "$(IMAGE)$$library"; done
 
 test: setup setup-test setup-python setup-helm build bpffs ## What every change must pass, with everything it needs and fixed seeds (25 minutes)
-	$(SUDO) env $(FIXED) FUZZ_SECONDS=60 cargo test --locked --workspace
+	$(SUDO) env $(FIXED) FUZZ_SECONDS=60 cargo test --locked --workspace --features benches
 	$(SUDO) BIN_DIR=$(BIN) PYTHON=$(PYTHON)/bin/python tests/pods/run
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/containerd
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
 	tests/manifests/prometheus $(PYTHON)/bin/python
-	cargo build --locked --example proxy
+	cargo build --locked --workspace --features benches --example proxy
 	$(SUDO) $(PYTHON)/bin/python tests/view/run $(BIN) target/debug/examples/proxy
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest 5.10+nobtf newest+text
 
@@ -62,12 +62,12 @@ test-long: setup setup-test setup-python build bpffs ## The tests at a larger si
 	$(SUDO) env METRICD_TEST_REQUESTS=1000000 METRICD_TEST_PAIRS=1000000 PROPTEST_CASES=10000 \
 		METRICD_TEST_UPGRADES=20 METRICD_TEST_KILLS=all METRICD_TEST_RANDOM_KILLS=300 METRICD_TEST_PODS=1000 \
 		METRICD_TEST_L7_KILLS=1000 \
-		cargo test --locked --workspace -- --include-ignored
+		cargo test --locked --workspace --features benches -- --include-ignored
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 6.1 6.12 newest {5.10,6.1,6.12,newest}+{text,nobtf}
 
 test-kernels: setup setup-test build ## The binaries on other kernels, under QEMU: KERNELS="5.10 6.1 6.12 newest"
-	cargo build --locked --example proxy
-	cargo test --locked --test reading --no-run
+	cargo build --locked --workspace --features benches --example proxy
+	cargo test --locked --workspace --features benches --test reading --no-run
 	BIN_DIR=$(BIN) tests/kernels/run $(KERNELS)
 
 test-manifests: setup setup-test setup-python setup-helm build ## The chart, install and the rules for Prometheus
@@ -75,7 +75,7 @@ test-manifests: setup setup-test setup-python setup-helm build ## The chart, ins
 	tests/manifests/prometheus $(PYTHON)/bin/python
 
 test-view: setup setup-test setup-python build bpffs ## The sidecar's page, top and the dashboard, with real traffic
-	cargo build --locked --example proxy
+	cargo build --locked --workspace --features benches --example proxy
 	$(SUDO) $(PYTHON)/bin/python tests/view/run $(BIN) target/debug/examples/proxy
 
 test-apiserver: setup setup-apiserver $(if $(wildcard $(or $(KUBEBUILDER_ASSETS),/usr/local/kubebuilder/bin)/kubectl),,setup-helm) build ## install and the webhook with a real API server: KUBEBUILDER_ASSETS=folder
@@ -91,13 +91,13 @@ fuzz: setup ## Fuzz what is fed to the programs and what user space decodes: FUZ
 
 # What needs neither root nor the network, once its packages are there.
 check: lint deny ## Formatting, lints, licences, unit tests and golden files: without root, in two minutes once built
-	cargo test --locked --workspace --lib
-	cargo test --locked --test inject
+	cargo test --locked --workspace --features benches --lib
+	cargo test --locked --workspace --features benches --test inject
 
 lint: setup setup-lint ## Formatting and lints of all languages
 	clang-format --dry-run --Werror $(shell find bpf benches l7/bpf -name "*.[ch]")
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --features benches --all-targets -- -D warnings
 	shellcheck -S warning -x -P SCRIPTDIR $(SHELL_SCRIPTS)
 	pyflakes3 $(PYTHON_FILES)
 	node --check src/sidecar/page/script.js
@@ -107,18 +107,18 @@ deny: ## The licences and sources of what we depend on
 	cargo deny --log-level error check licenses bans sources
 
 bench: setup setup-test setup-python build bench-build bpffs ## What it costs: per packet, per scrape, and side by side with others (hours; PAIRS=20): docs/benchmarks.md
-	$(SUDO) cargo bench --locked
+	$(SUDO) cargo bench --locked --features benches
 	$(SUDO) benches/request http1 $(BIN)
 	$(SUDO) benches/request http2 $(BIN)
 	$(SUDO) benches/request http2-nghttpd $(BIN)
 	$(SUDO) $(PYTHON)/bin/python benches/compare --bin $(BIN) --pairs $(or $(PAIRS),20)
 
 bench-short: setup setup-test setup-python bpffs ## That the side-by-side runs work, and what everyone counts
-	cargo build --locked --bins --examples
+	cargo build --locked --workspace --features benches --bins --examples
 	$(SUDO) $(PYTHON)/bin/python benches/compare check --bin target/debug
 
 bench-build:
-	cargo build --profile bench --locked --example bench-load --example bench-article
+	cargo build --profile bench --locked --features benches --example bench-load --example bench-article
 
 # Installs those of the packages that are missing.
 define install

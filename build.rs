@@ -1,4 +1,5 @@
-//! Compiles the objects of bpf/ and generates their skeletons; compiles the benches' programs.
+//! Compiles the objects of bpf/ and generates their skeletons and constants; with the feature `benches`,
+//! compiles what benches load.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -11,9 +12,6 @@ use libbpf_cargo::SkeletonBuilder;
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=bpf");
-    for (source, _) in BENCHES {
-        println!("cargo:rerun-if-changed={source}");
-    }
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
     for (name, hash) in OBJECTS {
         let object = out.join(format!("{name}.bpf.o"));
@@ -31,7 +29,12 @@ fn main() -> Result<()> {
         }
     }
     fs::write(out.join("constants.rs"), constants()?)?;
-    for (source, object) in BENCHES {
+    let benches: &[_] = match env::var_os("CARGO_FEATURE_BENCHES") {
+        Some(_) => &BENCHES,
+        None => &[],
+    };
+    for (source, object) in benches {
+        println!("cargo:rerun-if-changed={source}");
         builder(source)?
             .obj(out.join(object))
             .build()
