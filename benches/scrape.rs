@@ -21,8 +21,7 @@ use metricd::abi::{
     LatencyKey, LatencyValue, Layout, MetricKey, MetricValue, RequestKey, RequestValue, direction,
     protocol,
 };
-use metricd::kernel::maps;
-use metricd::kernel::maps::{INFO, iter_path};
+use metricd::kernel::maps::{self, INFO, iter_path};
 use metricd::kernel::options::ReadBy;
 use metricd::kernel::pins;
 

@@ -11,9 +11,7 @@ use libbpf_rs::skel::Skel;
 
 use crate::abi::{FIRST_AS_TEXT, LAYOUT_VERSION};
 use crate::kernel::iterators::{self, Iterators};
-use crate::kernel::maps;
-use crate::kernel::maps::{EPOCH_MAPS, STATE_MAPS};
-use crate::kernel::maps::{EXPORTED, INFO, iter_path, text_path};
+use crate::kernel::maps::{self, EPOCH_MAPS, EXPORTED, INFO, STATE_MAPS, iter_path, text_path};
 use crate::kernel::options::{READER_GID, ReadBy};
 use crate::kernel::pin_dir::{self, MAP_MODE};
 use crate::kernel::pinned;

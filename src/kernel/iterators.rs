@@ -12,8 +12,7 @@ use libbpf_rs::{OpenObject, ProgramMut};
 
 use crate::iterators_skel::{IteratorsSkel, IteratorsSkelBuilder};
 use crate::kernel::load::log_libbpf;
-use crate::kernel::maps;
-use crate::kernel::maps::{EXPORTED, INFO, iter_path};
+use crate::kernel::maps::{self, EXPORTED, INFO, iter_path};
 use crate::kernel::pin_dir::{self, ITERATOR_MODE};
 
 /// The iterator programs, loaded.

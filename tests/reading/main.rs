@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use libbpf_rs::MapCore;
 use metricd::abi::{Info, Layout, MetricEntry, MetricValue, PROOF};
-use metricd::kernel::maps;
-use metricd::kernel::maps::{INFO, iter_path};
+use metricd::kernel::maps::{self, INFO, iter_path};
 use metricd::kernel::options::ReadBy;
 use metricd::read::proxy;
 use metricd::read::records::Way;

@@ -13,8 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::abi::{Counters, read_grown};
-use crate::kernel::maps;
-use crate::kernel::maps::{PERF, TAP};
+use crate::kernel::maps::{self, PERF, TAP};
 use crate::kernel::pins;
 
 /// How long the programs go on writing events once the listener has been killed.

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::values;
 use crate::kernel::options::{self};
-use crate::kernel::settings;
-use crate::kernel::settings::{DEFAULT_BUCKETS, Detail};
+use crate::kernel::settings::{self, DEFAULT_BUCKETS, Detail};
 
 /// Install-wide settings; annotations of a pod or namespace replace some of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
