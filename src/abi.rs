@@ -9,11 +9,14 @@
 #[macro_use]
 mod layout;
 mod info;
+mod names;
 mod records;
 mod tap;
+mod values;
 
 pub use info::{Info, PROOF, Proof};
 pub use layout::{Declared, Layout, Merge};
+pub use names::{detail, direction, protocol, route, series_kind};
 pub use records::{Truncated, decode, read_grown, read_records};
 pub use tap::{TapEnd, TapHead, tap_kind};
 
@@ -46,73 +49,6 @@ pub const STATUS_OTHER: u16 = constants::STATUS_OTHER as u16;
 pub const STATUS_REQUESTS: u16 = constants::STATUS_REQUESTS as u16;
 /// [`RequestKey::grpc_status`] where there is none.
 pub const GRPC_STATUS_NONE: u8 = constants::GRPC_STATUS_NONE as u8;
-
-/// What a series is about: [`MetricKey::kind`] and its like.
-pub mod series_kind {
-    pub const IP: u8 = super::constants::SERIES_IP as u8;
-    /// ARP and the like.
-    pub const NON_IP: u8 = super::constants::SERIES_NON_IP as u8;
-    /// IPv6 while `--ipv6=false`.
-    pub const IPV6_OFF: u8 = super::constants::SERIES_IPV6_OFF as u8;
-    /// What did not fit.
-    pub const OTHER: u8 = super::constants::SERIES_OTHER as u8;
-}
-
-/// Who opened the connection: [`MetricKey::direction`] and its like.
-pub mod direction {
-    pub const NONE: u8 = super::constants::DIRECTION_NONE as u8;
-    /// The pod is the server.
-    pub const INBOUND: u8 = super::constants::DIRECTION_INBOUND as u8;
-    /// The pod is the client.
-    pub const OUTBOUND: u8 = super::constants::DIRECTION_OUTBOUND as u8;
-
-    /// The value of the label `direction`.
-    pub fn label(direction: u8) -> &'static str {
-        match direction {
-            NONE => "",
-            INBOUND => "inbound",
-            OUTBOUND => "outbound",
-            _ => "unknown",
-        }
-    }
-}
-
-/// What is spoken: [`RequestKey::protocol`] and its like, in the order of [`RequestsValue`].
-pub mod protocol {
-    pub const UNKNOWN: u8 = super::constants::PROTOCOL_UNKNOWN as u8;
-    pub const HTTP1: u8 = super::constants::PROTOCOL_HTTP1 as u8;
-    pub const HTTP2: u8 = super::constants::PROTOCOL_HTTP2 as u8;
-    pub const GRPC: u8 = super::constants::PROTOCOL_GRPC as u8;
-
-    /// The value of the label `protocol`.
-    pub fn label(protocol: u8) -> &'static str {
-        match protocol {
-            HTTP1 => "http1",
-            HTTP2 => "http2",
-            GRPC => "grpc",
-            _ => "unknown",
-        }
-    }
-}
-
-/// Numbers of `linkerd_route_map`, and what is none: [`RequestKey::route`] and its like.
-pub mod route {
-    /// Routes are not told apart.
-    pub const NONE: u16 = super::constants::ROUTE_NONE as u16;
-    /// The path was not in one packet.
-    pub const UNKNOWN: u16 = super::constants::ROUTE_UNKNOWN as u16;
-    /// More than `--routes`, or too long.
-    pub const OTHER: u16 = super::constants::ROUTE_OTHER as u16;
-    /// The most routes that there can be.
-    pub const MAX: u32 = super::constants::ROUTE_MAX as u32;
-}
-
-/// Which addresses and ports a series keeps: [`Info::detail`].
-pub mod detail {
-    pub const POD: u32 = super::constants::DETAIL_POD as u32;
-    pub const SERVICE: u32 = super::constants::DETAIL_SERVICE as u32;
-    pub const FULL: u32 = super::constants::DETAIL_FULL as u32;
-}
 
 layout! {
     /// A series: who talks to whom. `src` is the client, `dst` the server; ports in host order.
@@ -436,17 +372,6 @@ layout! {
     }
 }
 
-impl DnsValue {
-    /// Queries that have not ended. Negative for a moment, as two's complement, when another CPU is
-    /// about to count.
-    pub fn in_flight(&self) -> u64 {
-        let unanswered = self.unanswered;
-        let unanswered = [unanswered.timeout, unanswered.retried, unanswered.evicted];
-        let ended = self.answers.into_iter().chain(unanswered);
-        ended.fold(self.queries, u64::wrapping_sub)
-    }
-}
-
 // Of all that maps hold, nothing is left out.
 #[cfg(not(feature = "next-layout"))]
 const _: () = {
@@ -476,72 +401,6 @@ pub fn key_check(key: &[u8]) -> u32 {
         hash ^= hash >> 29;
     }
     hash as u32 | 1
-}
-
-impl RouteEntry {
-    /// The path, up to the NUL.
-    pub fn path(&self) -> String {
-        let text = self.text.map(u64::to_ne_bytes);
-        let text = text.as_flattened().split(|byte| *byte == 0).next();
-        String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
-    }
-}
-
-impl From<&str> for RouteEntry {
-    /// The entry of a path. What is beyond the entry's size is left out.
-    fn from(path: &str) -> Self {
-        let mut text = [[0; 8]; 16];
-        for (to, from) in text.as_flattened_mut().iter_mut().zip(path.bytes()) {
-            *to = from;
-        }
-        Self {
-            text: text.map(u64::from_ne_bytes),
-        }
-    }
-}
-
-impl MetricValue {
-    /// Requests that have begun and not ended. The counters of these are not read at one moment, so
-    /// the difference can be negative.
-    pub fn in_flight(&self) -> i64 {
-        self.requests.total().wrapping_sub(self.ended).cast_signed()
-    }
-}
-
-impl RequestsValue {
-    /// The requests of all protocols.
-    pub fn total(&self) -> u64 {
-        [self.http1, self.http2, self.grpc]
-            .into_iter()
-            .fold(self.unknown, u64::wrapping_add)
-    }
-}
-
-impl LatencyValue {
-    /// The histogram of times from the first byte of the request to the last of the response.
-    pub fn duration(&self) -> Histogram {
-        self.histogram(|pair| pair.duration)
-    }
-
-    /// The histogram of times from the first byte of the request to the first of the response.
-    pub fn ttfb(&self) -> Histogram {
-        self.histogram(|pair| pair.ttfb)
-    }
-
-    fn histogram(&self, which: fn(&LatencyPair) -> u64) -> Histogram {
-        Histogram {
-            buckets: std::array::from_fn(|i| which(&self.buckets[i])),
-            sum_ns: which(&self.sum_ns),
-        }
-    }
-}
-
-impl Histogram {
-    /// How many samples there are: the sum of the buckets, so that the count always equals that of
-    /// +Inf.
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().fold(0, |sum, n| sum.wrapping_add(*n))
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,68 @@
+//! What numbers of the kernel side mean, and their labels.
+
+/// What a series is about: [`MetricKey::kind`] and its like.
+pub mod series_kind {
+    pub const IP: u8 = crate::abi::constants::SERIES_IP as u8;
+    /// ARP and the like.
+    pub const NON_IP: u8 = crate::abi::constants::SERIES_NON_IP as u8;
+    /// IPv6 while `--ipv6=false`.
+    pub const IPV6_OFF: u8 = crate::abi::constants::SERIES_IPV6_OFF as u8;
+    /// What did not fit.
+    pub const OTHER: u8 = crate::abi::constants::SERIES_OTHER as u8;
+}
+
+/// Who opened the connection: [`MetricKey::direction`] and its like.
+pub mod direction {
+    pub const NONE: u8 = crate::abi::constants::DIRECTION_NONE as u8;
+    /// The pod is the server.
+    pub const INBOUND: u8 = crate::abi::constants::DIRECTION_INBOUND as u8;
+    /// The pod is the client.
+    pub const OUTBOUND: u8 = crate::abi::constants::DIRECTION_OUTBOUND as u8;
+
+    /// The value of the label `direction`.
+    pub fn label(direction: u8) -> &'static str {
+        match direction {
+            NONE => "",
+            INBOUND => "inbound",
+            OUTBOUND => "outbound",
+            _ => "unknown",
+        }
+    }
+}
+
+/// What is spoken: [`RequestKey::protocol`] and its like, in the order of [`RequestsValue`].
+pub mod protocol {
+    pub const UNKNOWN: u8 = crate::abi::constants::PROTOCOL_UNKNOWN as u8;
+    pub const HTTP1: u8 = crate::abi::constants::PROTOCOL_HTTP1 as u8;
+    pub const HTTP2: u8 = crate::abi::constants::PROTOCOL_HTTP2 as u8;
+    pub const GRPC: u8 = crate::abi::constants::PROTOCOL_GRPC as u8;
+
+    /// The value of the label `protocol`.
+    pub fn label(protocol: u8) -> &'static str {
+        match protocol {
+            HTTP1 => "http1",
+            HTTP2 => "http2",
+            GRPC => "grpc",
+            _ => "unknown",
+        }
+    }
+}
+
+/// Numbers of `linkerd_route_map`, and what is none: [`RequestKey::route`] and its like.
+pub mod route {
+    /// Routes are not told apart.
+    pub const NONE: u16 = crate::abi::constants::ROUTE_NONE as u16;
+    /// The path was not in one packet.
+    pub const UNKNOWN: u16 = crate::abi::constants::ROUTE_UNKNOWN as u16;
+    /// More than `--routes`, or too long.
+    pub const OTHER: u16 = crate::abi::constants::ROUTE_OTHER as u16;
+    /// The most routes that there can be.
+    pub const MAX: u32 = crate::abi::constants::ROUTE_MAX as u32;
+}
+
+/// Which addresses and ports a series keeps: [`Info::detail`].
+pub mod detail {
+    pub const POD: u32 = crate::abi::constants::DETAIL_POD as u32;
+    pub const SERVICE: u32 = crate::abi::constants::DETAIL_SERVICE as u32;
+    pub const FULL: u32 = crate::abi::constants::DETAIL_FULL as u32;
+}
