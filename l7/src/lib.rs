@@ -39,7 +39,7 @@ pub mod layout;
 mod map;
 mod place;
 mod recorder;
-mod snapshot;
+pub mod snapshot;
 #[allow(unsafe_code)]
 mod sys;
 mod table;
@@ -50,7 +50,7 @@ use std::time::Duration;
 pub use error::Error;
 pub use layout::Key;
 pub use recorder::{DEFAULT_SLOTS, FILE, Recorder, SLOTS};
-pub use snapshot::{DurationKey, Histogram, Series, Snapshot, Unreadable, open, words_of_records};
+pub use snapshot::{DurationKey, Histogram, Series, Snapshot, Unreadable};
 
 /// The skeleton that build.rs generates from bpf/map.bpf.c.
 #[cfg(feature = "map")]

@@ -2,12 +2,11 @@
 //! may not call it read the table as text, or, where the kernel takes iterators, by an iterator
 //! that is pinned beside the map.
 
-use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -18,6 +17,7 @@ use crate::iterator_skel::IteratorSkelBuilder;
 use crate::layout::{ELEMENT, ELEMENT_SIZE, Header};
 use crate::map_skel::MapSkelBuilder;
 use crate::place::io_error;
+use crate::snapshot::iter_path;
 use crate::sys::SharedWords;
 
 const _: () = assert!(size_of::<crate::map_skel::types::l7_element>() == ELEMENT_SIZE);
@@ -26,13 +26,6 @@ const _: () = assert!(size_of::<crate::map_skel::types::l7_element>() == ELEMENT
 const ITERATOR_MODE: u32 = 0o440;
 /// The mode of a map that the group of the pins' folder may read.
 const MAP_MODE: u32 = 0o640;
-
-/// Where the iterator of the map at `path` is pinned.
-pub fn iter_path(path: &Path) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push("_iter");
-    name.into()
-}
 
 fn bpf_error(tried: &'static str, path: &Path) -> impl FnOnce(libbpf_rs::Error) -> Error {
     let path = path.to_owned();

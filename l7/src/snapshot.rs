@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fmt,
     fs::File,
     io::{self, ErrorKind, Read},
@@ -29,6 +30,13 @@ pub struct Snapshot {
     pub used: usize,
     /// Requests that were made while their proxy had no table.
     pub missed: u64,
+}
+
+/// Where the iterator of the map at `path` is pinned.
+pub fn iter_path(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push("_iter");
+    name.into()
 }
 
 /// Opens a file, without waiting should it be a pipe.

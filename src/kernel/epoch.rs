@@ -11,7 +11,7 @@ use libbpf_rs::skel::Skel;
 
 use crate::abi::{FIRST_AS_TEXT, LAYOUT_VERSION};
 use crate::kernel::iterators::{self, Iterators};
-use crate::kernel::maps::{self, EPOCH_MAPS, EXPORTED, INFO, STATE_MAPS, iter_path, text_path};
+use crate::kernel::maps::{self, EPOCH_MAPS, EXPORTED, STATE_MAPS, iter_path, text_path};
 use crate::kernel::options::{READER_GID, ReadBy};
 use crate::kernel::pin_dir::{self, MAP_MODE};
 use crate::kernel::pinned;
@@ -65,7 +65,7 @@ pub fn settle(dir: &Path, by: ReadBy, reader_gid: Option<u32>) -> Result<String>
     let mut without = Vec::new();
     for (_, epoch) in &epochs {
         let layout = pinned::info(epoch)?.layout;
-        let has_iterators = iter_path(epoch, INFO).exists();
+        let has_iterators = maps::has_iterators(epoch);
         if by == ReadBy::Text && has_iterators && layout >= FIRST_AS_TEXT {
             iterators::remove(epoch)?;
         } else if by != ReadBy::Text && !has_iterators && layout == LAYOUT_VERSION {

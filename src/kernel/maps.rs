@@ -25,7 +25,7 @@ pub const COUNTERS: &str = "linkerd_counters_map";
 /// An array of one: what a reader must know.
 pub const INFO: &str = "linkerd_info_map";
 
-/// The maps that are read. Whether an epoch has iterators is told by the first one.
+/// The maps that are read. [`has_iterators`] goes by the first one.
 pub const EXPORTED: [&str; 11] = [
     INFO,
     COUNTERS,
@@ -100,6 +100,11 @@ pub fn pin_name(map: &str) -> &str {
 /// Where the iterator over `map` is pinned, in the folder of an epoch.
 pub fn iter_path(epoch: &Path, map: &str) -> PathBuf {
     epoch.join(format!("{map}_iter"))
+}
+
+/// Whether an epoch has iterators. The one over the info map is there only while all are.
+pub fn has_iterators(epoch: &Path) -> bool {
+    iter_path(epoch, INFO).exists()
 }
 
 /// Where `map` itself is pinned, for an epoch in the folder `epoch`. The map of routes is that of

@@ -1,11 +1,10 @@
 //! What a proxy has recorded: a file, or a pinned map, which is read by an iterator or as text.
 
-use std::ffi::OsString;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use metricd_l7::layout::{self, ELEMENT, ELEMENT_SIZE};
-use metricd_l7::{Snapshot, Unreadable, open, words_of_records};
+use metricd_l7::snapshot::{Snapshot, Unreadable, iter_path, open, words_of_records};
 
 use crate::abi::{self, BUCKETS, GRPC_STATUS_NONE, Layout, protocol};
 use crate::kernel::options::ReadBy;
@@ -40,13 +39,6 @@ pub fn read(path: &Path, by: ReadBy) -> Result<Snapshot, Unreadable> {
         ReadBy::Auto | ReadBy::Iterator => words_of_records(&iter, KEY),
     };
     Snapshot::of_words(path, words)
-}
-
-/// Where the iterator of the map at `path` is pinned.
-fn iter_path(path: &Path) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push("_iter");
-    name.into()
 }
 
 /// The words of a map as text, whose lines are in the order of the elements.

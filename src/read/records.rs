@@ -22,7 +22,7 @@ use crate::abi::{
 };
 use crate::kernel::maps::{
     COUNTERS, DNS, EXPORTED, HANDSHAKE, INFO, LATENCY, LATENCY_MORE, METRICS, METRICS_MORE,
-    REQUESTS, REQUESTS_MORE, ROUTES, iter_path, text_path,
+    REQUESTS, REQUESTS_MORE, ROUTES, has_iterators, iter_path, text_path,
 };
 use crate::kernel::options::ReadBy;
 use crate::read::text::{self, Form, Shape};
@@ -45,7 +45,7 @@ impl Way {
         match by {
             ReadBy::Iterator => Self::Iterator,
             ReadBy::Text => Self::Text,
-            ReadBy::Auto if iter_path(epoch, INFO).exists() => Self::Iterator,
+            ReadBy::Auto if has_iterators(epoch) => Self::Iterator,
             ReadBy::Auto => Self::Text,
         }
     }
@@ -138,7 +138,6 @@ impl<'a> Reader<'a> {
             })
         };
         let way = Way::of(epoch, by);
-        let has_iterators = || iter_path(epoch, INFO).exists();
         match with(way) {
             Err(gone @ Unreadable::Waiting { .. })
                 if by == ReadBy::Auto && way == Way::Iterator =>
@@ -151,7 +150,7 @@ impl<'a> Reader<'a> {
             }
             // The epoch is of an earlier version, whose maps can't be read as text: it always has
             // iterators.
-            Err(Unreadable::NoText { .. }) if has_iterators() => with(Way::Iterator),
+            Err(Unreadable::NoText { .. }) if has_iterators(epoch) => with(Way::Iterator),
             Err(Unreadable::Waiting { path })
                 if by == ReadBy::Iterator && text_path(epoch, INFO).exists() =>
             {
@@ -190,8 +189,7 @@ impl<'a> Reader<'a> {
         }
         let info: Info = self.single(INFO, size, layout == LAYOUT_VERSION)?;
         if self.way == Way::Text && info.proof != PROOF {
-            let error = text::Error::Unproved;
-            return Err(Unreadable::Text { path, error });
+            return Err(Unreadable::of_text(&path, text::Error::Unproved));
         }
         Ok(info)
     }
@@ -213,16 +211,9 @@ impl<'a> Reader<'a> {
     /// Layout and size of the info, read from text. Layouts that can't be read as text have
     /// characters behind these numbers, so the rest of the line is left alone here.
     fn info_head_of_text(&mut self, path: &Path) -> Result<(u32, u32), Unreadable> {
-        let unreadable = |error| match error {
-            text::Error::Io(error) => Unreadable::new("reading", path, error),
-            error => Unreadable::Text {
-                path: path.into(),
-                error,
-            },
-        };
         text::head(open(path)?, &mut self.buffer)
             .map(|[layout, _, size]| (layout, size))
-            .map_err(unreadable)
+            .map_err(|error| Unreadable::of_text(path, error))
     }
 
     pub fn counters(&mut self, info: &Info) -> Result<Counters, Unreadable> {
@@ -413,19 +404,10 @@ impl<'a> Reader<'a> {
             match read {
                 Ok(()) => return Ok(records),
                 Err(text::Error::Torn) => {}
-                Err(text::Error::Io(error)) => {
-                    return Err(Unreadable::new("reading", path, error));
-                }
-                Err(error) => {
-                    let path = path.into();
-                    return Err(Unreadable::Text { path, error });
-                }
+                Err(error) => return Err(Unreadable::of_text(path, error)),
             }
         }
-        Err(Unreadable::Text {
-            path: path.into(),
-            error: text::Error::Torn,
-        })
+        Err(Unreadable::of_text(path, text::Error::Torn))
     }
 }
 

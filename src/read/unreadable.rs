@@ -62,6 +62,17 @@ impl Unreadable {
         }
     }
 
+    /// What is wrong with a file that was read as text.
+    pub fn of_text(path: &Path, error: text::Error) -> Self {
+        match error {
+            text::Error::Io(error) => Self::new("reading", path, error),
+            error => Self::Text {
+                path: path.to_owned(),
+                error,
+            },
+        }
+    }
+
     /// The reason in a few words that do not change while the cause does not: the label of
     /// `linkerd_ebpf_up`.
     pub fn reason(&self) -> String {
