@@ -199,7 +199,7 @@ fn install(options: &Options) -> Result<Installed> {
     pins::remove_pins(dir)?;
     let reader = options.reader_gid.unwrap_or(READER_GID);
     let pinned = epoch::pin_state(&skel, dir)
-        .and_then(|()| epoch::publish(&skel, dir, plan.epoch, reader))
+        .and_then(|()| epoch::publish(&skel, dir, plan.epoch, options.read, reader))
         .and_then(|()| {
             for (hook, program) in programs(&skel) {
                 pins::pin(program, &dir.join(pins::program(hook)))?;
@@ -249,7 +249,8 @@ fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
     epoch::pin_added(&skel, dir)?;
     if !same_maps {
         let reader = options.reader_gid.or_else(|| pin_dir::reader(&current));
-        epoch::publish(&skel, dir, number, reader.unwrap_or(READER_GID))?;
+        let reader = reader.unwrap_or(READER_GID);
+        epoch::publish(&skel, dir, number, options.read, reader)?;
     }
     let next = pin_next(&skel, dir)?;
     // A new epoch does not say yet that anything runs.

@@ -37,11 +37,19 @@ pub fn pin_added(skel: &MetricdSkel, dir: &Path) -> Result<()> {
 }
 
 /// Pins [`EPOCH_MAPS`] into a folder of their own, which readers then see as a whole. The maps of
-/// [`EXPORTED`] can be read by the group `reader_gid`.
+/// [`EXPORTED`] can be read by the group `reader_gid`, and have iterators unless `by` or the kernel
+/// says otherwise: a sidecar of an earlier version reads by iterators alone.
 ///
 /// # Errors
-/// With the path that can't be made, pinned, given to the group or renamed.
-pub fn publish(skel: &MetricdSkel, dir: &Path, number: u32, reader_gid: u32) -> Result<()> {
+/// With the path that can't be made, pinned, given to the group or renamed; also if iterators are
+/// asked for and the kernel refuses them.
+pub fn publish(
+    skel: &MetricdSkel,
+    dir: &Path,
+    number: u32,
+    by: ReadBy,
+    reader_gid: u32,
+) -> Result<()> {
     let (next, epoch) = (pins::next_epoch(dir), pins::epoch(dir, number));
     if next.exists() {
         pins::remove_folder(&next)?;
@@ -50,6 +58,14 @@ pub fn publish(skel: &MetricdSkel, dir: &Path, number: u32, reader_gid: u32) -> 
     pin_maps(skel, &EPOCH_MAPS, &next)?;
     for map in EXPORTED {
         pin_dir::let_read(&text_path(&next, map), reader_gid, MAP_MODE)?;
+    }
+    if by != ReadBy::Text
+        && let Err(error) = pin_iterators(&[&next], Some(reader_gid))
+    {
+        if by == ReadBy::Iterator {
+            return Err(error);
+        }
+        iterators::remove(&next)?;
     }
     fs::rename(&next, &epoch)
         .with_context(|| format!("rename {} to {}", next.display(), epoch.display()))
