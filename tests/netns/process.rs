@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::netns::{Netns, unique};
 
 /// How long anything may take that should be immediate.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a command to its end; a missing program fails the test with the package to install.
 pub fn output(command: &mut Command) -> Output {

@@ -126,8 +126,9 @@ pub fn serve(netns: &Netns, port: u16) {
     });
 }
 
+/// Answers each question until the client closes the connection. There is no timeout: a test may
+/// keep a connection silent for as long as it needs.
 fn answer(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     let at = stream.local_addr()?;
     let at = SocketAddr::new(at.ip().to_canonical(), at.port());
     let mut question = [0; 4];
