@@ -144,7 +144,7 @@ setup-apiserver:
 
 setup-python: $(PYTHON)/requirements.txt
 
-REQUIREMENTS := $(wildcard tests/*/requirements.txt tests/netns/peers/requirements.txt benches/compare/requirements.txt)
+REQUIREMENTS := $(wildcard tests/*/requirements.txt tests/kit/peers/requirements.txt benches/compare/requirements.txt)
 
 $(PYTHON)/requirements.txt: $(REQUIREMENTS)
 	python3 -m venv $(PYTHON)

@@ -6,39 +6,6 @@
 //! what `make setup-python` puts into target/python, and `cargo build --example proxy`, which the
 //! tests do themselves.
 
-#[path = "../netns/exposition.rs"]
-#[allow(dead_code)]
-mod exposition;
-#[path = "../netns/fixture.rs"]
-#[allow(dead_code)]
-mod fixture;
-#[path = "../netns/kernel.rs"]
-#[allow(dead_code)]
-mod kernel;
-#[path = "../netns/load.rs"]
-#[allow(dead_code)]
-mod load;
-#[path = "../netns/metrics.rs"]
-mod metrics;
-#[path = "../netns/netns.rs"]
-#[allow(dead_code)]
-mod netns;
-#[path = "../netns/peers.rs"]
-#[allow(dead_code)]
-mod peers;
-#[path = "../netns/pins.rs"]
-#[allow(dead_code)]
-mod pins;
-#[path = "../netns/process.rs"]
-#[allow(dead_code)]
-mod process;
-#[path = "../netns/server.rs"]
-#[allow(dead_code)]
-mod server;
-#[path = "../netns/wire.rs"]
-#[allow(dead_code)]
-mod wire;
-
 mod clients;
 mod diagnose;
 mod exact;
@@ -46,3 +13,8 @@ mod grpc;
 mod kills;
 mod map;
 mod proxy;
+
+// Of the kit, for all files of this test.
+use kit::machine::{netns, pins, process};
+use kit::pod::{fixture, load, peers, server};
+use kit::scrape::exposition;

@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 
-use crate::kernel::packet_socket;
-use crate::netns::Netns;
+use crate::machine::kernel::packet_socket;
+use crate::machine::netns::Netns;
 
 /// Ethernet, the largest MTU of these tests, a VLAN tag.
 const LONGEST_FRAME: usize = 14 + 1500 + 4;

@@ -1,5 +1,5 @@
 //! What neither std nor nix can do: packet sockets, tun devices, asking for what TCX has, going
-//! before others. The only unsafe code of the tests.
+//! before others.
 
 use std::ffi::c_int;
 use std::fs::File;

@@ -1,16 +1,18 @@
 //! The pod: a client's and a server's namespace, the hook in one of them, faults between if wanted.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::exposition::{Scrape, check_identities};
-use crate::metrics::get;
-use crate::netns::{Interface, Netns, veth};
-use crate::pins::{PinDir, sweep};
-use crate::process::{PATIENCE, Process, TempDir, eventually, output};
-use crate::wire::{Faults, Wire};
+use crate::machine::binaries;
+use crate::machine::netns::{Interface, Netns, veth};
+use crate::machine::pins::{PinDir, sweep};
+use crate::machine::process::{PATIENCE, Process, TempDir, eventually, output};
+use crate::machine::wire::{Faults, Wire};
+use crate::scrape::exposition::{Scrape, check_identities};
+use crate::scrape::metrics::get;
 
 pub const METRICS: u16 = 4191;
 
@@ -184,7 +186,7 @@ impl Pod {
 
     /// metricd-init for this pod, on eth0 if the flags don't say otherwise.
     pub fn init_command(&self, flags: &[&str]) -> Command {
-        let mut command = binary(env!("CARGO_BIN_EXE_metricd-init"));
+        let mut command = binary(binaries::path("metricd-init"));
         command.args(["--netns", &self.hook.path(), "--pin-dir"]);
         command.arg(self.pins.path());
         if !flags.contains(&"--interface") {
@@ -223,7 +225,7 @@ impl Pod {
 
     /// Starts metricd, whether there is anything to read or not.
     pub fn start_waiting(&mut self) {
-        let mut command = binary(env!("CARGO_BIN_EXE_metricd"));
+        let mut command = binary(binaries::path("metricd"));
         command.arg("--pin-dir").arg(self.pins.path());
         command.args(["--listen", &format!("[::]:{METRICS}")]);
         self.start_as(command);
@@ -305,7 +307,7 @@ impl Pod {
 }
 
 /// The lines that traffic changes, without what metricd says about itself.
-fn traffic(scrape: &Scrape) -> impl Iterator<Item = &crate::exposition::Sample> {
+fn traffic(scrape: &Scrape) -> impl Iterator<Item = &crate::scrape::exposition::Sample> {
     scrape
         .samples
         .iter()
@@ -313,7 +315,7 @@ fn traffic(scrape: &Scrape) -> impl Iterator<Item = &crate::exposition::Sample> 
 }
 
 /// One of ours, whatever the environment of the tests says.
-pub fn binary(path: &str) -> Command {
+pub fn binary(path: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(path);
     for (name, _) in std::env::vars() {
         if name.starts_with("METRICD_") || name == "RUST_LOG" {

@@ -8,7 +8,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::process::run;
+use crate::machine::process::run;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 

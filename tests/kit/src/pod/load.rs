@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use crate::fixture::Pod;
-use crate::netns::{Netns, unique};
+use crate::machine::netns::{Netns, unique};
+use crate::pod::fixture::Pod;
 
 /// Requests of a load test; METRICD_TEST_REQUESTS makes it shorter or longer.
 pub fn requests() -> u64 {

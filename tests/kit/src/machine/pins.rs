@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 
-use crate::netns::unique;
-use crate::process::run;
+use crate::machine::netns::unique;
+use crate::machine::process::run;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const PINS: &str = "metricd-test";

@@ -7,9 +7,9 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::fixture::{Family, Pod};
-use crate::netns::Netns;
-use crate::process::{PATIENCE, Process, eventually, run};
+use crate::machine::netns::Netns;
+use crate::machine::process::{PATIENCE, Process, eventually, run};
+use crate::pod::fixture::{Family, Pod};
 
 pub const HTTP: u16 = 80;
 pub const HTTPS: u16 = 443;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::exposition::Scrape;
-use crate::fixture::Pod;
+use crate::pod::fixture::Pod;
+use crate::scrape::exposition::Scrape;
 
 /// The HTTP side. What is 0 is left out of the maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

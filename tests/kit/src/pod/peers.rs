@@ -6,9 +6,9 @@ use std::net::{Ipv6Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
-use crate::fixture::{Family, Pod};
-use crate::netns::Netns;
-use crate::process::{PATIENCE, Process, eventually};
+use crate::machine::netns::Netns;
+use crate::machine::process::{PATIENCE, Process, eventually};
+use crate::pod::fixture::{Family, Pod};
 
 pub const PORT: u16 = 8080;
 
@@ -21,13 +21,16 @@ pub const NGHTTPD_STATUS: [&str; 4] = ["200", "301", "304", "404"];
 /// The location that knows about it answers 304.
 pub const UNMODIFIED: [&str; 2] = ["-H", "If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT"];
 
-/// In the folder of the tests.
+/// In the folder of the kit.
 fn script(name: &str) -> String {
-    format!("{}/tests/netns/peers/{name}", env!("CARGO_MANIFEST_DIR"))
+    format!("{}/peers/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 pub fn python(name: &str) -> Command {
-    let python = concat!(env!("CARGO_MANIFEST_DIR"), "/target/python/bin/python");
+    let python = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/python/bin/python"
+    );
     assert!(
         Path::new(python).exists(),
         "{python} is missing: make setup-python"

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use crate::process::PATIENCE;
+use crate::machine::process::PATIENCE;
 
 pub fn get(at: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect(at)?;

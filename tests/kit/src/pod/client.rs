@@ -9,9 +9,9 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use crate::fixture::{Family, Pod};
-use crate::netns::Netns;
-use crate::process::{PATIENCE, eventually};
+use crate::machine::netns::Netns;
+use crate::machine::process::{PATIENCE, eventually};
+use crate::pod::fixture::{Family, Pod};
 
 /// A connection of which the test holds both ends, so that it says what happens when.
 pub struct Pair {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::netns::{Netns, unique};
+use crate::machine::netns::{Netns, unique};
 
 /// How long anything may take that should be immediate.
 pub const PATIENCE: Duration = Duration::from_secs(30);

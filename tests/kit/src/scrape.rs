@@ -1,0 +1,4 @@
+//! What metricd serves, read back.
+
+pub mod exposition;
+pub mod metrics;
