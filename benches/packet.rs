@@ -2,16 +2,12 @@
 //! number moving on (benches/packet.bpf.c), in turn with an empty program that does only that.
 //! Prints the median of the rounds in nanoseconds above the empty program's, and the spread.
 
-#[path = "../tests/packets/frame.rs"]
-#[allow(dead_code)]
-mod frame;
-
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use clap::Parser;
-use frame::{ACK, End, SYN};
+use kit::packets::frame::{self, ACK, End, SYN};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, MapFlags, Object, ObjectBuilder, OpenObject, ProgramInput};
 use metricd::kernel::load::{self, Plan};

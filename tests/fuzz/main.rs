@@ -19,30 +19,7 @@
 //! and the test fails.
 
 mod decoders;
-#[path = "../packets/flow.rs"]
-#[allow(dead_code)]
-mod flow;
-#[path = "../packets/frame.rs"]
-#[allow(dead_code)]
-mod frame;
-#[path = "../packets/http1_property.rs"]
-#[allow(dead_code, unused_imports)]
-mod http1_property;
-#[path = "../packets/http2"]
-#[allow(dead_code)]
-mod http2 {
-    pub mod block;
-    pub mod script;
-    pub mod stretches;
-    pub mod wire;
-}
 mod input;
-#[path = "../packets/kernel.rs"]
-#[allow(dead_code)]
-mod kernel;
-#[path = "../packets/model.rs"]
-#[allow(dead_code)]
-mod model;
 mod mutate;
 mod packets;
 mod seeds;
@@ -53,6 +30,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+// Of the kit, for all files of this test.
+use kit::packets::{flow, frame, http1, http2, kernel, model};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 

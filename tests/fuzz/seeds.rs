@@ -6,7 +6,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use crate::flow::{Client, Role, Server};
-use crate::http1_property::exchange;
+use crate::http1::exchange;
 use crate::http2::block::{Text, plain};
 use crate::http2::stretches::talk;
 use crate::http2::wire::{

@@ -1,6 +1,5 @@
 //! HTTP/2, HPACK and gRPC: what is counted of given segments.
 
-pub mod block;
 mod bounds;
 mod continuation;
 mod cuts;
@@ -15,17 +14,15 @@ mod malformed;
 mod model;
 mod property;
 mod push;
-mod script;
 mod start;
 mod streams;
-mod stretches;
 mod table;
 mod timing;
 mod upgrade;
 mod usual;
 mod usual_requests;
-pub mod wire;
 
+pub use kit::packets::http2::{block, stretches, wire};
 use metricd::abi::{AbortedValue, LostValue};
 
 use crate::flow::{Client, Flow};

@@ -2,16 +2,15 @@
 
 mod concurrency;
 mod dns;
-mod flow;
-mod frame;
 mod garbage;
 mod http1;
 mod http1_property;
 mod http2;
-mod kernel;
 mod l4;
 mod listen;
-mod model;
 mod routes;
 mod tap;
 mod verifier;
+
+// Of the kit, for all files of this test.
+use kit::packets::{flow, frame, kernel, model};

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use metricd::abi::{AbortedValue, LostValue, Merge, RequestsValue};
 
-use crate::flow::{Client, Flow, Role, Server};
-use crate::kernel::{Answer, Seen};
+use crate::packets::flow::{Client, Flow, Role, Server};
+use crate::packets::kernel::{Answer, Seen};
 
 /// What is counted of HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use metricd::abi::MetricValue;
 
-use crate::frame::{self, ACK, End, FIN, RST, SYN};
-use crate::kernel::{Kernel, Seen, Way};
+use crate::packets::frame::{self, ACK, End, FIN, RST, SYN};
+use crate::packets::kernel::{Kernel, Seen, Way};
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::wire::{
     DEPENDENCY, END_STREAM, HEADERS, PADDED, PREFACE, WITH_PRIORITY, data, frame, goaway,
     headers_in, padded, rst_stream, settings, settings_ack,
 };
-use crate::flow::{Client, Role, Server};
+use crate::packets::flow::{Client, Role, Server};
 
 /// Frames that are about no stream.
 #[derive(Clone, Debug)]
