@@ -2,15 +2,6 @@
 //! on another core posts one review over and over, by HTTP/2 and TLS, on as many connections as
 //! API servers of a large cluster would have.
 
-#[allow(dead_code)]
-#[path = "../tests/admission/api.rs"]
-mod api;
-#[allow(dead_code)]
-#[path = "../tests/admission/fixture.rs"]
-mod fixture;
-#[path = "../tests/admission/pki.rs"]
-mod pki;
-
 use std::{
     fs,
     path::Path,
@@ -19,10 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kit::admission::api::Api;
+use kit::admission::fixture::{Injector, review, wanted};
 use serde_json::Value;
-
-use api::Api;
-use fixture::{Injector, review, wanted};
 
 const CONNECTIONS: usize = 5;
 /// Reviews a second that are to be possible.

@@ -2,10 +2,6 @@
 //! scrapes. The real binary, with real maps, as text; where the kernel refuses iterators, plain files
 //! with the same records are in their place. As root.
 
-#[path = "../tests/reading/filled.rs"]
-#[allow(dead_code)]
-mod filled;
-
 use std::{
     fs,
     io::{Read, Write},
@@ -16,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kit::filled::{Filled, Size, metric, pin_dir, request};
 use metricd::abi::{
     BUCKETS, Counters, DnsKey, DnsValue, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Info,
     LatencyKey, LatencyValue, Layout, MetricKey, MetricValue, RequestKey, RequestValue, direction,
@@ -24,8 +21,6 @@ use metricd::abi::{
 use metricd::kernel::maps::{self, INFO, iter_path};
 use metricd::kernel::options::ReadBy;
 use metricd::kernel::pins;
-
-use filled::{Filled, Size, metric, request};
 
 /// Each has ten lines.
 const PEERS: [u32; 3] = [100, 1000, 10_000];
@@ -112,11 +107,7 @@ fn fill(peers: u32) -> Filled {
         histograms: 0,
         servers: 0,
     };
-    let filled = Filled::new(
-        &filled::pin_dir(&format!("scrape{peers}")),
-        &size,
-        ReadBy::Auto,
-    );
+    let filled = Filled::new(&pin_dir(&format!("scrape{peers}")), &size, ReadBy::Auto);
     let (mut metrics, mut requests) = (filled.metrics(), filled.requests());
     for (key, value) in (0..peers).map(series) {
         metrics.put(&metric(key, value));

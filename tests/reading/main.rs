@@ -2,8 +2,6 @@
 //! them, and as the text that bpffs makes of the maps. tests/kernels runs this in its guests, where
 //! iterators can be had.
 
-mod filled;
-
 use std::fmt::Debug;
 use std::fs;
 use std::net::Ipv6Addr;
@@ -12,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kit::filled::{Filled, Size, metric, pin_dir, put, series};
 use libbpf_rs::MapCore;
 use metricd::abi::{Info, Layout, MetricEntry, MetricValue, PROOF};
 use metricd::kernel::maps::{self, INFO, iter_path};
@@ -20,8 +19,6 @@ use metricd::read::proxy;
 use metricd::read::records::Way;
 use metricd::read::snapshot::Snapshot;
 use metricd_l7::{Protocol, Recorder, Request};
-
-use filled::{Filled, Size, metric, pin_dir, put, series};
 
 /// More than any pod has, so that all maps go on in the second of their two parts.
 const LARGE: Size = Size {

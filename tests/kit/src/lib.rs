@@ -4,6 +4,8 @@
 // What is new here is a folder or a namespace of its own, which nobody wants by default.
 #![allow(clippy::new_without_default)]
 
+pub mod admission;
+pub mod filled;
 pub mod machine;
 pub mod packets;
 pub mod pod;

@@ -21,8 +21,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use crate::{
-    api::Api,
-    pki::{Authority, Mount, Pair},
+    admission::{
+        api::Api,
+        pki::{Authority, Mount, Pair},
+    },
+    machine::binaries,
 };
 
 /// What an API server sends for a pod of a ReplicaSet.
@@ -97,7 +100,7 @@ impl Injector {
         fs::write(folder.0.join("ca.pem"), &authority.pem).unwrap();
         fs::write(folder.0.join("config.yaml"), config).unwrap();
         fs::write(folder.0.join("kubeconfig"), kubeconfig(api.address)).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_metricd-injector"))
+        let mut child = Command::new(binaries::path("metricd-injector"))
             .args([
                 "--listen",
                 "127.0.0.1:0",
