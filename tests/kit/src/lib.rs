@@ -1,5 +1,8 @@
-//! What the integration tests and the benches share. `pod` is built on `machine` and on `scrape`, and these
-//! know nothing of it. `packets` needs no pod.
+//! What the integration tests and the benches share.
+//!
+//! Traffic through real interfaces needs a [`pod`]. It is built on [`machine`], which has namespaces and
+//! processes, and on [`scrape`]. [`packets`] feeds the programs without a pod, [`filled`] fills their maps
+//! without packets. [`admission`] has the injector.
 
 // What is new here is a folder or a namespace of its own, which nobody wants by default.
 #![allow(clippy::new_without_default)]

@@ -17,3 +17,9 @@ pub fn path(name: &str) -> PathBuf {
     );
     path
 }
+
+#[test]
+#[should_panic(expected = "no-such-binary is missing")]
+fn says_what_is_missing() {
+    path("no-such-binary");
+}
