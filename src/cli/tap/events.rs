@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::hpack::{Field, Strings, Table};
+use super::hpack::{Field, Table};
 use crate::abi::{Layout, TapEnd, TapHead, protocol, tap_kind};
 
 /// Heads of a connection that wait for their ends.
@@ -55,7 +55,6 @@ struct Connection {
 #[derive(Default)]
 pub struct Events {
     connections: HashMap<(u64, u32), Connection>,
-    strings: Strings,
     seen: u64,
     numbered: u64,
 }
@@ -84,7 +83,7 @@ impl Events {
         }
     }
 
-    fn connection(&mut self, id: (u64, u32)) -> (&mut Connection, &mut Strings) {
+    fn connection(&mut self, id: (u64, u32)) -> &mut Connection {
         self.seen += 1;
         if self.connections.len() >= CONNECTIONS && !self.connections.contains_key(&id) {
             self.forget();
@@ -97,7 +96,7 @@ impl Events {
             }
         });
         connection.used = self.seen;
-        (connection, &mut self.strings)
+        connection
     }
 
     /// Gives up the half of the connections that was silent for longer.
@@ -108,19 +107,19 @@ impl Events {
     }
 
     fn head(&mut self, head: TapHead, data: &[u8]) {
-        let (connection, strings) = self.connection((head.opened_ns, head.slot));
-        connection.settle(strings);
+        let connection = self.connection((head.opened_ns, head.slot));
+        connection.settle();
         if head.protocol == protocol::HTTP1 {
             connection.put(head.request, http1(data, head.len as usize));
         } else if (head.there < head.len) && data.len() == head.there as usize {
             connection.cut = Some((head, data.to_vec()));
         } else {
-            connection.block(&head, data, strings);
+            connection.block(&head, data);
         }
     }
 
     fn rest(&mut self, rest: &TapHead, data: &[u8]) {
-        let (connection, strings) = self.connection((rest.opened_ns, rest.slot));
+        let connection = self.connection((rest.opened_ns, rest.slot));
         let Some((head, mut block)) = connection.cut.take() else {
             return;
         };
@@ -139,12 +138,12 @@ impl Events {
                 return;
             }
         }
-        connection.block(&head, &block, strings);
+        connection.block(&head, &block);
     }
 
     fn end(&mut self, mut end: TapEnd, ended: &mut impl FnMut(Request)) {
-        let (connection, strings) = self.connection((end.opened_ns, end.slot));
-        connection.settle(strings);
+        let connection = self.connection((end.opened_ns, end.slot));
+        connection.settle();
         let count = std::mem::replace(&mut end.count, 1);
         for i in 0..count {
             let (number, head) = connection.ended(&end, i);
@@ -163,16 +162,16 @@ impl Events {
 
 impl Connection {
     /// Takes what there is of a frame that was cut, of which nothing more comes.
-    fn settle(&mut self, strings: &mut Strings) {
+    fn settle(&mut self) {
         if let Some((head, block)) = self.cut.take() {
-            self.block(&head, &block, strings);
+            self.block(&head, &block);
         }
     }
 
     /// The payload of a HEADERS frame, or its beginning.
-    fn block(&mut self, frame: &TapHead, payload: &[u8], strings: &mut Strings) {
+    fn block(&mut self, frame: &TapHead, payload: &[u8]) {
         let block = unpadded(frame, payload).unwrap_or_default();
-        let fields = self.table.decode(frame.inserted, block, strings);
+        let fields = self.table.decode(frame.inserted, block);
         if frame.is_new != 0 {
             self.put(frame.request, http2(fields));
         }

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use loona_hpack::huffman::HuffmanDecoder;
+use httlib_huffman::DecoderSpeed;
 
 /// Entries of the static table.
 const STATIC: usize = 61;
@@ -32,24 +32,15 @@ pub struct Table {
     inserted: u32,
 }
 
-/// Decodes strings; dear to make.
-pub struct Strings(HuffmanDecoder);
-
-impl Default for Strings {
-    fn default() -> Self {
-        Self(HuffmanDecoder::new())
-    }
-}
-
 impl Table {
     /// The known fields of a block, or of its beginning, before which `inserted` entries had been
     /// inserted.
-    pub fn decode(&mut self, inserted: u32, block: &[u8], strings: &mut Strings) -> Vec<Field> {
+    pub fn decode(&mut self, inserted: u32, block: &[u8]) -> Vec<Field> {
         self.align(inserted);
         let mut rest = Bytes(block);
         let mut fields = Vec::new();
         // What is cut short says nothing.
-        while let Some(field) = self.field(&mut rest, strings) {
+        while let Some(field) = self.field(&mut rest) {
             fields.extend(field);
         }
         fields
@@ -75,7 +66,7 @@ impl Table {
     }
 
     /// The next field, which may be one that is not known; `None` at the end.
-    fn field(&mut self, rest: &mut Bytes, strings: &mut Strings) -> Option<Option<Field>> {
+    fn field(&mut self, rest: &mut Bytes) -> Option<Option<Field>> {
         let first = rest.0.first().copied()?;
         // RFC 7541 sections 6.1, 6.2.1, 6.3, and 6.2.2 with 6.2.3.
         if first & 0x80 != 0 {
@@ -88,10 +79,10 @@ impl Table {
         }
         let inserts = first & 0x40 != 0;
         let name = match rest.integer(if inserts { 6 } else { 4 })? {
-            0 => Some(rest.string(strings)?),
+            0 => Some(rest.string()?),
             index => self.entry(index).map(|field| field.name),
         };
-        let value = rest.string(strings)?;
+        let value = rest.string()?;
         let field = name.map(|name| Field { name, value });
         if inserts {
             self.insert(field.clone());
@@ -153,13 +144,15 @@ impl<'a> Bytes<'a> {
     }
 
     /// Reads a string: RFC 7541 section 5.2.
-    fn string(&mut self, strings: &mut Strings) -> Option<Vec<u8>> {
+    fn string(&mut self) -> Option<Vec<u8>> {
         let is_huffman = self.0.first()? & 0x80 != 0;
         let len = self.integer(7)?;
         let bytes = self.take(len)?;
-        match is_huffman {
-            true => strings.0.decode(bytes).ok(),
-            false => Some(bytes.to_vec()),
+        if !is_huffman {
+            return Some(bytes.to_vec());
         }
+        let mut text = Vec::new();
+        httlib_huffman::decode(bytes, &mut text, DecoderSpeed::FiveBits).ok()?;
+        Some(text)
     }
 }

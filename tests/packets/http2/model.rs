@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use loona_hpack::Decoder;
+use httlib_hpack::Decoder;
 use metricd::abi::{GRPC_STATUS_NONE, protocol};
 
+use super::script::Field;
 use super::wire::{
     CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PUSH_PROMISE,
     REFUSED_STREAM, RST_STREAM, WITH_PRIORITY,
@@ -13,8 +14,6 @@ use super::wire::{
 use crate::flow::{Client, Role, Server};
 use crate::kernel::Answer;
 use crate::model::L7;
-
-type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The header block at hand, and where it belongs.
 struct Block {
@@ -108,8 +107,10 @@ impl Model {
 
     fn block(&mut self, role: Role) {
         let side = &mut self.sides[role as usize];
-        let block = side.block.take().expect("a block");
-        let fields = side.decoder.decode(&block.bytes).expect("a header block");
+        let mut block = side.block.take().expect("a block");
+        let mut fields = Vec::new();
+        let decoded = side.decoder.decode(&mut block.bytes, &mut fields);
+        decoded.expect("a header block");
         match (block.kind, role) {
             (HEADERS, Client) => self.request(block.stream, &fields),
             (HEADERS, Server) => self.response(&block, &fields),
@@ -117,7 +118,7 @@ impl Model {
         }
     }
 
-    fn request(&mut self, stream: u32, fields: &Fields) {
+    fn request(&mut self, stream: u32, fields: &[Field]) {
         if stream <= self.last {
             return;
         }
@@ -137,7 +138,7 @@ impl Model {
         self.l7.in_flight += 1;
     }
 
-    fn response(&mut self, block: &Block, fields: &Fields) {
+    fn response(&mut self, block: &Block, fields: &[Field]) {
         let Some(stream) = self.open.get_mut(&block.stream) else {
             return;
         };
@@ -181,7 +182,7 @@ impl Model {
     }
 }
 
-fn field(fields: &Fields, name: &str) -> Option<String> {
+fn field(fields: &[Field], name: &str) -> Option<String> {
     let found = fields.iter().find(|f| f.0 == name.as_bytes());
     found.map(|f| String::from_utf8_lossy(&f.1).into_owned())
 }

@@ -99,9 +99,7 @@ fn encode(say: &Say, role: Role, stream: u32, end: bool, encoder: &mut Encoder) 
     match say {
         Say::Headers(fields, framing) => {
             let mut block = Vec::new();
-            // Its decoder wants a field behind an update.
-            let sizes = framing.sizes.iter().filter(|_| !fields.is_empty());
-            for size in sizes {
+            for size in &framing.sizes {
                 let update = encoder.update_max_dynamic_size(*size, &mut block);
                 update.expect("an update");
             }
