@@ -1,159 +1,89 @@
-//! One line at a time through the `prometheus` crate's text encoder.
-//!
-//! A family of ten thousand lines as proto types takes ten megabytes. So one `Metric` is filled,
-//! encoded and filled again; only the labels that changed are written anew.
+//! The line at hand, and who takes it.
 
-use std::io::{self, Write};
+use std::fmt::{Display, Write};
 
-use prometheus::{
-    Encoder, TextEncoder,
-    proto::{self, LabelPair, Metric, MetricFamily, MetricType},
-};
+use prometheus::proto::MetricType;
 
 use crate::abi::Histogram;
 
-/// Text in the making, of one family after the other.
-#[derive(Default)]
-pub struct Lines {
-    family: MetricFamily,
-    /// Whether the family's HELP and TYPE are still to be written.
-    fresh: bool,
-    out: Vec<u8>,
+/// Who takes lines, of one family after the other.
+pub trait Sink {
+    /// Takes a line of a counter or a gauge.
+    fn value(&mut self, line: &Line, value: f64);
+
+    /// Takes the lines of a histogram, whose upper bounds are in nanoseconds.
+    fn histogram(&mut self, line: &Line, histogram: &Histogram, bounds_ns: &[u64]);
 }
 
-impl Lines {
-    /// The next lines are of this family. It shows up in the text with its first line.
-    pub fn family<'a>(
-        &mut self,
-        name: &str,
-        help: &str,
+/// A line without its value.
+#[derive(Default)]
+pub struct Line {
+    /// The name of the family.
+    pub name: &'static str,
+    pub help: &'static str,
+    pub kind: MetricType,
+    /// The labels by name.
+    pub labels: Vec<(&'static str, String)>,
+}
+
+impl Line {
+    /// The first line of a family, whose labels are empty.
+    pub fn new(
+        name: &'static str,
+        help: &'static str,
         kind: MetricType,
-        labels: impl Iterator<Item = &'a str>,
-    ) {
-        let labels = labels.map(|name| {
-            let mut pair = LabelPair::default();
-            pair.set_name(name.to_owned());
-            pair
-        });
-        self.family = MetricFamily::default();
-        self.family.set_name(name.to_owned());
-        self.family.set_help(help.to_owned());
-        self.family.set_field_type(kind);
-        self.family
-            .set_metric(vec![Metric::from_label(labels.collect())]);
-        self.fresh = true;
+        labels: impl Iterator<Item = &'static str>,
+    ) -> Self {
+        Self {
+            name,
+            help,
+            kind,
+            labels: labels.map(|name| (name, String::new())).collect(),
+        }
+    }
+}
+
+/// The lines of a family: one line is filled and handed on, then only the labels that change are
+/// written anew.
+pub struct Lines<'a> {
+    line: &'a mut Line,
+    sink: &'a mut dyn Sink,
+}
+
+impl<'a> Lines<'a> {
+    pub fn new(line: &'a mut Line, sink: &'a mut dyn Sink) -> Self {
+        Self { line, sink }
     }
 
     /// Sets the family's label of this number, for the next lines.
     pub fn label(&mut self, number: usize, value: &str) {
-        if let [metric] = self.family.mut_metric().as_mut_slice()
-            && let Some(pair) = metric.mut_label().get_mut(number)
-            && pair.value() != value
-        {
-            pair.set_value(value.to_owned());
+        if let Some((_, label)) = self.line.labels.get_mut(number) {
+            label.clear();
+            label.push_str(value);
+        }
+    }
+
+    /// Sets the family's label of this number to what a value is shown as, for the next lines.
+    pub fn show(&mut self, number: usize, value: impl Display) {
+        if let Some((_, label)) = self.line.labels.get_mut(number) {
+            label.clear();
+            // Writing to a string does not fail.
+            let _ = write!(label, "{value}");
         }
     }
 
     /// Drops the family's labels, for the next lines.
     pub fn no_labels(&mut self) {
-        if let [metric] = self.family.mut_metric().as_mut_slice() {
-            metric.take_label();
-        }
+        self.line.labels.clear();
     }
 
-    /// A line of a counter or a gauge.
+    /// Hands on a line of a counter or a gauge.
     pub fn value(&mut self, value: f64) {
-        let kind = self.family.get_field_type();
-        if let [metric] = self.family.mut_metric().as_mut_slice() {
-            if kind == MetricType::GAUGE {
-                let mut gauge = proto::Gauge::default();
-                gauge.set_value(value);
-                metric.set_gauge(gauge);
-            } else {
-                let mut counter = proto::Counter::default();
-                counter.set_value(value);
-                metric.set_counter(counter);
-            }
-        }
-        self.encode();
+        self.sink.value(self.line, value);
     }
 
-    /// The lines of a histogram, with its upper bounds in nanoseconds, shown in seconds.
+    /// Hands on the lines of a histogram, whose upper bounds are in nanoseconds.
     pub fn histogram(&mut self, histogram: &Histogram, bounds_ns: &[u64]) {
-        let mut cumulative = 0u64;
-        let buckets = bounds_ns.iter().zip(&histogram.buckets);
-        let buckets = buckets.map(|(bound, count)| {
-            cumulative = cumulative.wrapping_add(*count);
-            let mut bucket = proto::Bucket::default();
-            bucket.set_upper_bound(seconds(*bound));
-            bucket.set_cumulative_count(cumulative);
-            bucket
-        });
-        let mut proto = proto::Histogram::default();
-        proto.set_bucket(buckets.collect());
-        proto.set_sample_count(histogram.count());
-        proto.set_sample_sum(seconds(histogram.sum_ns));
-        if let [metric] = self.family.mut_metric().as_mut_slice() {
-            metric.set_histogram(proto);
-        }
-        self.encode();
-    }
-
-    /// How many bytes of text are there to be taken.
-    pub fn len(&self) -> usize {
-        self.out.len()
-    }
-
-    /// The text since it was last taken.
-    pub fn take(&mut self) -> Vec<u8> {
-        let capacity = self.out.capacity();
-        std::mem::replace(&mut self.out, Vec::with_capacity(capacity))
-    }
-
-    fn encode(&mut self) {
-        let family = std::slice::from_ref(&self.family);
-        let result = if self.fresh {
-            TextEncoder.encode(family, &mut self.out)
-        } else {
-            let mut out = AfterFirstLine {
-                out: &mut self.out,
-                begun: false,
-            };
-            TextEncoder.encode(family, &mut out)
-        };
-        if let Err(error) = result {
-            tracing::error!(family = self.family.name(), %error, "encoding a line");
-        }
-        if self.fresh {
-            // From now on the encoder's first line is TYPE.
-            self.family.set_help(String::new());
-            self.fresh = false;
-        }
-    }
-}
-
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
-}
-
-/// Leaves out the first line: the encoder writes TYPE before each call's samples.
-struct AfterFirstLine<'a> {
-    out: &'a mut Vec<u8>,
-    begun: bool,
-}
-
-impl Write for AfterFirstLine<'_> {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        if self.begun {
-            self.out.extend_from_slice(text);
-        } else if let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-            self.out.extend_from_slice(&text[end + 1..]);
-            self.begun = true;
-        }
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.sink.histogram(self.line, histogram, bounds_ns);
     }
 }

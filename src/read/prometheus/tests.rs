@@ -1,8 +1,15 @@
+use std::{net::Ipv6Addr, sync::Arc, time::Duration};
+
+use super::families::{FAMILIES, proxied};
 use super::*;
-use crate::abi::{Counters, LatencyPair, RequestValue};
+use crate::abi::{
+    Counters, DnsKey, DnsValue, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Histogram,
+    LatencyKey, LatencyPair, LatencyValue, MetricKey, MetricValue, RequestKey, RequestValue,
+    STATUS_OTHER, direction, protocol, series_kind,
+};
 use crate::read::records::Way;
 use crate::read::snapshot::{
-    Entries,
+    Entries, Snapshot,
     fixture::{info, peer, peers, v4},
 };
 
@@ -288,7 +295,7 @@ fn pieces_end_with_a_line_and_make_up_the_whole() {
         assert!(piece.len() < Exposition::PIECE + (8 << 10));
     }
     let text = String::from_utf8(pieces.concat()).unwrap();
-    for family in FAMILIES {
+    for family in FAMILIES.iter() {
         let header = format!("# TYPE {} ", family.name);
         assert!(text.matches(&header).count() <= 1, "{header}");
     }

@@ -1,0 +1,80 @@
+//! Requests and responses, how long they took, and what was not followed.
+
+use prometheus::proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
+
+use crate::abi::LatencyValue;
+use crate::read::prometheus::family::{Family, Rows, happened};
+
+pub const FAMILIES: &[Family] = &[
+    Family {
+        name: "linkerd_ebpf_requests_total",
+        help: "Requests that began.",
+        kind: COUNTER,
+        rows: Rows::Requests,
+    },
+    Family {
+        name: "linkerd_ebpf_responses_total",
+        help: "Responses that ended, by status.",
+        kind: COUNTER,
+        rows: Rows::Responses,
+    },
+    Family {
+        name: "linkerd_ebpf_requests_aborted_total",
+        help: "Requests that never got their whole response, by why.",
+        kind: COUNTER,
+        rows: Rows::Series(&["reason"], |_, value, samples| {
+            happened(samples, "fin", value.aborted.fin);
+            happened(samples, "rst", value.aborted.rst);
+            happened(samples, "idle", value.aborted.idle);
+            happened(samples, "evicted", value.aborted.evicted);
+            happened(samples, "cancelled", value.aborted.cancelled);
+            happened(samples, "refused", value.aborted.refused);
+            happened(samples, "reset", value.aborted.reset);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_requests_in_flight",
+        help: "Requests that have begun and neither been answered nor aborted.",
+        kind: GAUGE,
+        rows: Rows::Series(&[], |_, value, samples| {
+            if value.requests.total() > 0 || value.ended > 0 {
+                samples.push(("", value.in_flight() as f64));
+            }
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_request_duration_seconds",
+        help: "From the first byte of the request to the last byte of the response.",
+        kind: HISTOGRAM,
+        rows: Rows::Latency(LatencyValue::duration),
+    },
+    Family {
+        name: "linkerd_ebpf_time_to_first_byte_seconds",
+        help: "From the first byte of the request to the first byte of the response.",
+        kind: HISTOGRAM,
+        rows: Rows::Latency(LatencyValue::ttfb),
+    },
+    Family {
+        name: "linkerd_ebpf_request_durations_unknown_total",
+        help: "Responses whose duration could not be known.",
+        kind: COUNTER,
+        rows: Rows::Series(&[], |_, value, samples| {
+            happened(samples, "", value.untimed)
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_state_lost_total",
+        help: "Connections whose requests were not followed from some point on, by \
+               reason: their bytes still count, their requests do not. \
+               docs/principles.md has the bounds.",
+        kind: COUNTER,
+        rows: Rows::Series(&["reason"], |_, value, samples| {
+            happened(samples, "gap", value.lost.gap);
+            happened(samples, "malformed", value.lost.malformed);
+            happened(samples, "bound", value.lost.bound);
+            happened(samples, "pipeline", value.lost.pipeline);
+            happened(samples, "unsolicited", value.lost.unsolicited);
+            happened(samples, "midstream", value.lost.midstream);
+        }),
+    },
+];

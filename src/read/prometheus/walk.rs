@@ -1,0 +1,199 @@
+//! From a scrape to its lines: family by family, and row by row.
+
+use std::time::{Duration, Instant};
+
+use super::families::FAMILIES;
+use super::family::{Family, Proxied, Reading, Rows, Samples, Scrape, happened};
+use super::labels::*;
+use super::lines::{Line, Lines, Sink};
+use crate::abi::{MetricKey, MetricValue, series_kind};
+use crate::read::snapshot::Snapshot;
+
+/// Goes through all lines of a scrape.
+pub struct Walk {
+    pub(super) scrape: Scrape,
+    line: Line,
+    samples: Samples,
+    /// The number of the family to go on with; [`Walk::row`] is the number of its row.
+    family: usize,
+    row: usize,
+}
+
+impl Walk {
+    pub fn new(reading: Reading, proxied: Proxied) -> Self {
+        Self {
+            scrape: Scrape {
+                reading,
+                proxied,
+                written: Duration::ZERO,
+                piece: Instant::now(),
+            },
+            line: Line::default(),
+            samples: Samples::new(),
+            family: 0,
+            row: 0,
+        }
+    }
+
+    /// Hands on the lines of the next row, which may be none; false if there is no further row.
+    pub fn step(&mut self, sink: &mut dyn Sink) -> bool {
+        let Some(family) = FAMILIES.get(self.family) else {
+            return false;
+        };
+        if self.row == 0 {
+            self.line = first_line(family);
+        }
+        let mut lines = Lines::new(&mut self.line, sink);
+        if write(
+            family,
+            &self.scrape,
+            self.row,
+            &mut self.samples,
+            &mut lines,
+        ) {
+            self.row += 1;
+        } else {
+            self.family += 1;
+            self.row = 0;
+        }
+        true
+    }
+}
+
+fn first_line(family: &Family) -> Line {
+    let (common, further): (&[&str], &[&str]) = match family.rows {
+        Rows::Series(further, _) => (PEER, further),
+        Rows::Requests => (PEER, REQUEST),
+        Rows::Responses => (PEER, RESPONSE),
+        Rows::Latency(_) => (LATENCY, &[]),
+        Rows::Handshake(_) => (HANDSHAKE, &[]),
+        Rows::Dns(further, _) => (DNS, further),
+        Rows::DnsDuration => (DNS, &[]),
+        Rows::Proxied(further, _) | Rows::Once(further, _) | Rows::Snapshot(further, _) => {
+            (&[], further)
+        }
+    };
+    let labels = common.iter().chain(further).copied();
+    Line::new(family.name, family.help, family.kind, labels)
+}
+
+/// Hands on the lines of a row; false if the family has no rows behind it.
+fn write(
+    family: &Family,
+    scrape: &Scrape,
+    row: usize,
+    samples: &mut Samples,
+    lines: &mut Lines,
+) -> bool {
+    match (&family.rows, &scrape.reading, &scrape.proxied) {
+        (Rows::Once(_, write), ..) => {
+            write(scrape, lines);
+            false
+        }
+        (Rows::Proxied(_, write), _, Some(Ok(proxied))) => write(proxied, row, lines),
+        (rows, Ok(snapshot), _) => of_snapshot(rows, snapshot, row, samples, lines).is_some(),
+        _ => false,
+    }
+}
+
+/// Hands on the lines of a row that comes from the maps; `None` if there are no rows behind it.
+fn of_snapshot(
+    rows: &Rows,
+    snapshot: &Snapshot,
+    row: usize,
+    samples: &mut Samples,
+    lines: &mut Lines,
+) -> Option<()> {
+    match rows {
+        Rows::Once(..) | Rows::Proxied(..) => return None,
+        Rows::Snapshot(_, write) => {
+            write(snapshot, lines);
+            return None;
+        }
+        Rows::Series(_, sample) => {
+            let (key, value) = snapshot.metrics.get(row)?;
+            sample(key, value, samples);
+            if !samples.is_empty() {
+                label_peer(lines, key);
+            }
+            for (label, value) in samples.drain(..) {
+                lines.label(PEER.len(), label);
+                lines.value(value);
+            }
+        }
+        Rows::Requests if snapshot.info.routes == 0 => {
+            let (key, value) = snapshot.metrics.get(row)?;
+            requests(key, value, samples);
+            if !samples.is_empty() {
+                label_peer(lines, key);
+            }
+            for (label, value) in samples.drain(..) {
+                lines.label(PEER.len(), label);
+                lines.label(PEER.len() + 1, if label == OTHER { OTHER } else { "" });
+                lines.value(value);
+            }
+        }
+        Rows::Requests => {
+            let (key, value) = snapshot.asked.get(row)?;
+            if value.responses > 0 {
+                label_peer(lines, &key.series);
+                label_request(lines, snapshot, key);
+                lines.value(value.responses as f64);
+            }
+        }
+        Rows::Responses => {
+            let (key, value) = snapshot.requests.get(row)?;
+            if value.responses > 0 {
+                label_peer(lines, &key.series);
+                label_response(lines, snapshot, key);
+                lines.value(value.responses as f64);
+            }
+        }
+        Rows::Latency(histogram) => {
+            let (key, value) = snapshot.latency.get(row)?;
+            let histogram = histogram(value);
+            if histogram.count() > 0 {
+                label_latency(lines, snapshot, key);
+                lines.histogram(&histogram, snapshot.info.bounds_ns());
+            }
+        }
+        Rows::Handshake(histogram) => {
+            let (key, value) = snapshot.handshake.get(row)?;
+            let histogram = histogram(value);
+            if histogram.count() > 0 {
+                label_handshake(lines, key);
+                lines.histogram(histogram, snapshot.info.bounds_ns());
+            }
+        }
+        Rows::Dns(_, sample) => {
+            let (key, value) = snapshot.dns.get(row)?;
+            sample(value, samples);
+            label_dns(lines, key);
+            for (label, value) in samples.drain(..) {
+                lines.label(DNS.len(), label);
+                lines.value(value);
+            }
+        }
+        Rows::DnsDuration => {
+            let (key, value) = snapshot.dns.get(row)?;
+            if value.duration.count() > 0 {
+                label_dns(lines, key);
+                lines.histogram(&value.duration, snapshot.info.bounds_ns());
+            }
+        }
+    }
+    Some(())
+}
+
+/// The requests of a series by protocol, where routes are not told apart.
+fn requests(key: &MetricKey, value: &MetricValue, samples: &mut Samples) {
+    let requests = &value.requests;
+    if key.kind == series_kind::OTHER {
+        happened(samples, OTHER, requests.total());
+        return;
+    }
+    happened(samples, "unknown", requests.unknown);
+    happened(samples, "http1", requests.http1);
+    happened(samples, "http2", requests.http2);
+    happened(samples, "grpc", requests.grpc);
+}
