@@ -24,12 +24,11 @@ use hyper::{
     body::{Bytes, Incoming},
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY},
 };
-use tokio::{net::TcpListener, task, time};
+use tokio::{net::TcpListener, task::coop, time};
 
 use crate::kernel::options::{self, ReadBy};
 use crate::read::diagnose::{BETWEEN, Tally, diagnose};
-use crate::read::prometheus::{self, Exposition};
-use crate::read::samples;
+use crate::read::prometheus::{self, Exposition, Walk};
 use crate::web::{http, listen};
 use l7::Proxy;
 use pins::Pins;
@@ -159,15 +158,13 @@ async fn diagnosis(pins: &Pins, proxy: &Proxy) -> Response<Full<Bytes>> {
     }
 }
 
-/// Adds up what is exported, piece by piece: the text is never there as a whole.
+/// Adds up what would be exported now.
 async fn tally(pins: &Pins, proxy: &Proxy) -> Tally {
     let mut tally = Tally::default();
-    for piece in Exposition::new(pins.read().await, proxy.read().await) {
-        let text = String::from_utf8_lossy(&piece);
-        if let Err(error) = samples::each(&text, |sample| tally.add(sample)) {
-            tracing::error!("{error:#}");
-        }
-        task::yield_now().await;
+    let mut walk = Walk::new(pins.read().await, proxy.read().await);
+    while walk.step(&mut tally) {
+        // So that others have their turn.
+        coop::consume_budget().await;
     }
     tally
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use anyhow::{Context, Result, bail};
 
-/// One line of the text format.
+/// One line of the text format, or what would be one.
 #[derive(Debug, PartialEq)]
 pub struct Sample<'a> {
     pub name: &'a str,
@@ -17,6 +17,18 @@ pub struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
+    pub fn new(
+        name: &'a str,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        value: f64,
+    ) -> Self {
+        Self {
+            name,
+            labels: labels.map(|(name, value)| (name, value.into())).collect(),
+            value,
+        }
+    }
+
     /// The value of a label; empty, if the sample does not have the label.
     pub fn label(&self, name: &str) -> &str {
         let mut labels = self.labels.iter();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::abi::Histogram;
+use crate::read::prometheus::{Line, Sink};
 use crate::read::samples::Sample;
 
 /// Where requests go.
@@ -166,6 +168,19 @@ impl Tally {
             },
         }
     }
+}
+
+impl Sink for Tally {
+    fn value(&mut self, line: &Line, value: f64) {
+        let labels = line
+            .labels
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()));
+        self.add(&Sample::new(line.name, labels, value));
+    }
+
+    /// No histogram is looked at.
+    fn histogram(&mut self, _: &Line, _: &Histogram, _: &[u64]) {}
 }
 
 fn address(sample: &Sample) -> Address {
