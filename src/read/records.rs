@@ -8,102 +8,30 @@
 
 #![forbid(unsafe_code)]
 
+mod table;
+mod way;
+
 use std::{
     collections::BTreeMap,
-    fs::File,
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
 use crate::abi::{
-    self, Counters, Declared, DnsKey, DnsValue, FIRST_AS_TEXT, FIRST_LAYOUT, FIRST_WITH_MORE,
+    Counters, Declared, DnsKey, DnsValue, FIRST_AS_TEXT, FIRST_LAYOUT, FIRST_WITH_MORE,
     HandshakeKey, HandshakeValue, Info, LAYOUT_VERSION, LatencyKey, LatencyValue, Layout,
     MetricKey, MetricValue, PROOF, RequestKey, RequestValue, RouteEntry, Truncated,
 };
 use crate::kernel::maps::{
     COUNTERS, DNS, EXPORTED, HANDSHAKE, INFO, LATENCY, LATENCY_MORE, METRICS, METRICS_MORE,
-    REQUESTS, REQUESTS_MORE, ROUTES, has_iterators, iter_path, text_path,
+    REQUESTS, REQUESTS_MORE, ROUTES, has_iterators, text_path,
 };
 use crate::kernel::options::ReadBy;
-use crate::read::text::{self, Form, Shape};
+use crate::read::text::{self, Shape};
 use crate::read::unreadable::Unreadable;
+use table::{LATENCY_ENTRY, METRIC_ENTRY, REQUEST_ENTRY, Table, open};
 
-/// How a map is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Way {
-    /// By a pinned iterator over it.
-    #[default]
-    Iterator,
-    /// As the text that bpffs makes of it.
-    Text,
-}
-
-impl Way {
-    /// The way in which an epoch is to be read: by iterators if it has them, unless another way is
-    /// asked for.
-    pub fn of(epoch: &Path, by: ReadBy) -> Self {
-        match by {
-            ReadBy::Iterator => Self::Iterator,
-            ReadBy::Text => Self::Text,
-            ReadBy::Auto if has_iterators(epoch) => Self::Iterator,
-            ReadBy::Auto => Self::Text,
-        }
-    }
-
-    /// The value of the label `read`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Iterator => "iterator",
-            Self::Text => "text",
-        }
-    }
-
-    /// The file that has a map's records, in the folder of an epoch.
-    fn path(self, epoch: &Path, map: &str) -> PathBuf {
-        match self {
-            Self::Iterator => iter_path(epoch, map),
-            Self::Text => text_path(epoch, map),
-        }
-    }
-}
-
-fn open(path: &Path) -> Result<File, Unreadable> {
-    File::open(path).map_err(|error| Unreadable::new("opening", path, error))
-}
-
-/// A map, with the size of its values and the shape of its lines as text.
-struct Table<'a> {
-    map: &'a str,
-    /// Bytes of a value.
-    value_size: u32,
-    shape: Shape,
-}
-
-impl<'a> Table<'a> {
-    fn plain(map: &'a str, value_size: u32) -> Self {
-        Self {
-            map,
-            value_size,
-            shape: Shape::Plain,
-        }
-    }
-}
-
-/// struct metric_entry: `pad`, `pad2` and `check` are behind the value.
-const METRIC_ENTRY: Shape = Shape::Entry {
-    between: 0,
-    behind: 3,
-};
-/// struct request_entry: `latency` and `check` are before the value.
-const REQUEST_ENTRY: Shape = Shape::Entry {
-    between: 2,
-    behind: 0,
-};
-/// struct latency_entry: `pad` and `check` are before the value.
-const LATENCY_ENTRY: Shape = Shape::Entry {
-    between: 2,
-    behind: 0,
-};
+pub use way::Way;
 
 /// Reads the maps of an epoch, one after the other through one buffer.
 pub struct Reader<'a> {
@@ -116,9 +44,6 @@ impl<'a> Reader<'a> {
     /// The size of the buffer in bytes. A read of an iterator gives up to 8 pages, whatever room
     /// there is beyond; a line of text may be as long as the buffer.
     const BUFFER: usize = 64 << 10;
-    /// How often a map is read as text until no key in it was being written. Programs write a key once
-    /// in its life, within nanoseconds, and the kernel reads it within microseconds.
-    const TRIES: usize = 16;
 
     /// Lets `read` have an epoch's maps. If metricd-init takes away the iterators meanwhile, `read`
     /// is called once more with the maps as text, as which they can always be read.
@@ -295,7 +220,6 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
-
     /// The records of a map and of the one behind it, where there is one.
     fn both<K: Declared, V: Declared>(
         &mut self,
@@ -336,78 +260,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All records of a map. `known` is whether the map is of the layout that this version writes.
     fn records<K: Declared, V: Declared>(
         &mut self,
         table: &Table,
         known: bool,
     ) -> Result<Vec<(K, V)>, Unreadable> {
-        let path = self.path(table.map);
-        // If the size is one that no map of ours has, no record is whole.
-        let value_size = table.value_size.min(Self::BUFFER as u32 / 2) as usize;
-        match self.way {
-            Way::Iterator => self.of_iterator(&path, value_size),
-            Way::Text => {
-                let form = Form::new::<K, V>(table.shape, value_size, known);
-                self.of_text(&path, &form)
-            }
-        }
-    }
-
-    /// The records of an iterator, decoded while it is read, so that the raw bytes of a large map
-    /// are never there as a whole.
-    fn of_iterator<K: Declared, V: Declared>(
-        &mut self,
-        path: &Path,
-        value_size: usize,
-    ) -> Result<Vec<(K, V)>, Unreadable> {
-        let mut file = open(path)?;
-        let mut records = Vec::new();
-        let mut left = 0;
-        loop {
-            let read = match file.read(&mut self.buffer[left..]) {
-                Ok(0) => break,
-                Ok(read) => read,
-                // The kernel says "again" after a million entries without output.
-                Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {
-                    continue;
-                }
-                Err(error) => return Err(Unreadable::new("reading", path, error)),
-            };
-            let filled = left + read;
-            left = abi::read_records(&self.buffer[..filled], value_size, &mut records).len();
-            self.buffer.copy_within(filled - left..filled, 0);
-        }
-        match left {
-            0 => Ok(records),
-            left => Err(Unreadable::Truncated {
-                path: path.into(),
-                error: Truncated {
-                    record: K::SIZE + value_size,
-                    left,
-                },
-            }),
-        }
-    }
-
-    fn of_text<K: Declared, V: Declared>(
-        &mut self,
-        path: &Path,
-        form: &Form,
-    ) -> Result<Vec<(K, V)>, Unreadable> {
-        let value_size = form.record() - K::SIZE;
-        for _ in 0..Self::TRIES {
-            let mut records = Vec::new();
-            let read = form.read(open(path)?, &mut self.buffer, |record| {
-                abi::read_records(record, value_size, &mut records);
-            });
-            match read {
-                Ok(()) => return Ok(records),
-                Err(text::Error::Torn) => {}
-                Err(error) => return Err(Unreadable::of_text(path, error)),
-            }
-        }
-        Err(Unreadable::of_text(path, text::Error::Torn))
+        table.records(self.epoch, self.way, known, &mut self.buffer)
     }
 }
 
