@@ -1,0 +1,123 @@
+//! Who talks to whom, and the counters of that.
+
+use super::*;
+
+layout! {
+    /// A series: who talks to whom. `src` is the client, `dst` the server; ports in host order.
+    MetricKey = metric_key {
+        /// IPv4 as ::ffff:a.b.c.d.
+        src: [u8; 16],
+        dst: [u8; 16],
+        /// 0 unless `--detail full`.
+        src_port: u16,
+        dst_port: u16,
+        /// IANA protocol number.
+        proto: u8,
+        /// See [`direction`].
+        direction: u8,
+        /// See [`series_kind`].
+        kind: u8,
+        pad: u8,
+    }
+}
+
+counters! {
+    IoValue = io_value {
+        /// As on the wire: GSO segments.
+        packets: u64,
+        /// As on the wire, with the L2 header.
+        bytes: u64,
+        /// TCP segments whose bytes had been seen before.
+        retransmits: u64,
+    }
+}
+
+counters! {
+    /// Connections by how they ended.
+    ClosedValue = closed_value {
+        fin: u64,
+        rst: u64,
+        /// RST in answer to the SYN.
+        refused: u64,
+        /// Silent for longer than the idle time, or replaced by a new SYN.
+        idle: u64,
+        /// The slot was needed for a new connection.
+        evicted: u64,
+    }
+}
+
+counters! {
+    /// Requests that never got their whole response, by why.
+    AbortedValue = aborted_value {
+        /// The connection ended in order, without the rest.
+        fin: u64,
+        rst: u64,
+        idle: u64,
+        evicted: u64,
+        /// HTTP/2: by the client, or by the server with CANCEL.
+        cancelled: u64,
+        /// HTTP/2: not processed, by REFUSED_STREAM or GOAWAY.
+        refused: u64,
+        /// HTTP/2: by the server for another reason.
+        reset: u64,
+    }
+}
+
+counters! {
+    /// Connections whose requests could not be followed any further, by why.
+    LostValue = lost_value {
+        /// Bytes that the parser needed were never seen in order.
+        gap: u64,
+        malformed: u64,
+        /// Beyond what is followed in one packet, or what the maps hold.
+        bound: u64,
+        /// More outstanding requests than are remembered.
+        pipeline: u64,
+        /// A response that no request asked for.
+        unsolicited: u64,
+        /// The connection was older than the programs.
+        midstream: u64,
+    }
+}
+
+counters! {
+    /// By [`protocol`].
+    RequestsValue = requests_value {
+        unknown: u64,
+        http1: u64,
+        http2: u64,
+        grpc: u64,
+    }
+}
+
+counters! {
+    /// The counters of a series; `active` is a gauge.
+    MetricValue = metric_value {
+        opened: u64,
+        active: u64,
+        tls: u64,
+        /// As the pod sees it.
+        recv: IoValue,
+        requests: RequestsValue,
+        /// Responses whose duration could not be known.
+        untimed: u64,
+        sent: IoValue,
+        /// Requests, in whatever way.
+        ended: u64,
+        aborted: AbortedValue,
+        closed: ClosedValue,
+        lost: LostValue,
+    }
+}
+
+layout! {
+    /// An element of `linkerd_metrics_map`.
+    MetricEntry = metric_entry {
+        key: MetricKey,
+        value: MetricValue,
+        pad: u64,
+        pad2: u32,
+        /// See [`key_check`].
+        check: u32,
+    }
+}
