@@ -12,7 +12,7 @@ use metricd::kernel::target::Target;
 use metricd::lifecycle;
 use metricd::logging;
 use metricd::redirect;
-use metricd::redirect::config::Flags;
+use metricd::redirect::flags::Flags;
 
 /// Attaches metricd's programs to the interfaces of a network namespace, and pins their maps for
 /// metricd to read.

@@ -7,6 +7,7 @@
 //! so these connections go on. As in [`crate::lifecycle`], each step may be the last.
 
 pub mod config;
+pub mod flags;
 mod iptables;
 mod loader;
 mod netlink;

@@ -2,7 +2,8 @@
 //! annotation for something, that is the one that is read.
 
 use super::values;
-use crate::redirect::config::{Fallback, Ports, Subnet};
+use crate::redirect::config::{Fallback, Subnet};
+use crate::redirect::flags::Ports;
 
 /// `enabled` or `disabled`.
 pub const REDIRECT: &str = "metricd.linkerd.io/redirect";
