@@ -108,6 +108,18 @@ mod tests {
         }
     }
 
+    /// So it takes another library than the one for our own files.
+    #[test]
+    fn serde_yaml_reads_it_otherwise() {
+        let text = "a: 0644\nb: yes\nd: &x {e: off}\nf: {<<: *x, g: 1}\nh: 1_000\n";
+        let value = json!({
+            "a": "0644", "b": "yes", "d": {"e": "off"}, "f": {"<<": {"e": "off"}, "g": 1}, "h": "1_000",
+        });
+        assert_eq!(serde_yaml::from_str::<Value>(text).unwrap(), value);
+        let twice = serde_yaml::from_str::<Value>("a: 1\na: 2").unwrap();
+        assert_eq!(twice, json!({"a": 2}));
+    }
+
     #[test]
     fn what_is_written_is_read_as_the_same() {
         for text in [
