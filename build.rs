@@ -1,5 +1,5 @@
 //! Compiles the objects of bpf/ and generates their skeletons and constants; with the feature `benches`,
-//! compiles what benches load.
+//! compiles what benches load. CLANG is the compiler, `clang` if it is not set.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -12,6 +12,7 @@ use libbpf_cargo::SkeletonBuilder;
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=bpf");
+    println!("cargo:rerun-if-env-changed=CLANG");
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
     for (name, hash) in OBJECTS {
         let object = out.join(format!("{name}.bpf.o"));
@@ -69,7 +70,8 @@ fn builder(source: &str) -> Result<SkeletonBuilder> {
     } else {
         "-UNEXT_LAYOUT"
     };
-    builder.source(source).clang_args([
+    let clang = env::var_os("CLANG").unwrap_or("clang".into());
+    builder.clang(clang).source(source).clang_args([
         "-mcpu=v3", // 5.10 knows it; newer clangs would choose a newer one
         // Keeps the head of a loop on its top: 5.10 and 6.1 refuse an instruction that falls through
         // into it from below. Given this way, it comes behind the -O2 of libbpf-cargo.

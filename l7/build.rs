@@ -1,13 +1,17 @@
-//! With the feature `map`, compiles the objects of bpf/ and generates their skeletons.
+//! With the feature `map`, compiles the objects of bpf/ and generates their skeletons. CLANG is the
+//! compiler, `clang` if it is not set.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=bpf");
     #[cfg(feature = "map")]
     {
+        println!("cargo:rerun-if-env-changed=CLANG");
+        let clang = std::env::var_os("CLANG").unwrap_or("clang".into());
         let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
         let arch = std::env::var("CARGO_CFG_TARGET_ARCH")?;
         for name in ["map", "iterator"] {
             libbpf_cargo::SkeletonBuilder::new()
+                .clang(&clang)
                 .source(format!("bpf/{name}.bpf.c"))
                 .clang_args([
                     "-mcpu=v3".to_owned(), // 5.10 knows it.
