@@ -269,7 +269,7 @@ fn what_is_known_of_another_layout_is_read() {
         } else {
             FIRST_LAYOUT
         };
-        info.metrics_size = info.metrics_size.strict_add_signed(change);
+        info.metrics_size = info.metrics_size.checked_add_signed(change).unwrap();
         dir.write(&snapshot);
         let path = iter_path(&dir.epoch(), METRICS);
         let size = MetricKey::SIZE + MetricValue::SIZE;
@@ -278,7 +278,7 @@ fn what_is_known_of_another_layout_is_read() {
             .chunks(size)
             .flat_map(|record| {
                 let mut record = record.to_vec();
-                record.resize(size.strict_add_signed(change as isize), 0xee);
+                record.resize(size.checked_add_signed(change as isize).unwrap(), 0xee);
                 record
             })
             .collect();
