@@ -6,7 +6,7 @@
 //! evenly spread. With `all` there is a kill at every system call: those between two that change
 //! something must leave the same, which then need be healed but once. Only the heap's are left out:
 //! not every run makes as many of those. METRICD_TEST_RANDOM_KILLS is how many kills are at random
-//! moments; METRICD_TEST_SEED makes those the same again.
+//! moments, and METRICD_TEST_SEED makes those others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
 use libbpf_rs::{MapCore, MapHandle};
@@ -649,10 +649,7 @@ fn kill_sidecar(pod: &mut Pod, dice: &mut Dice) {
 fn random_kills(way: &'static str) {
     /// After so many all is made anew, not to run out of epochs.
     const AT_ONCE: usize = 25;
-    let clock = SystemTime::UNIX_EPOCH.elapsed().expect("a clock");
-    let seed = from_environment("METRICD_TEST_SEED", clock.subsec_nanos().into());
-    eprintln!("METRICD_TEST_SEED={seed}");
-    let mut dice = Dice::new(seed ^ way.len() as u64);
+    let mut dice = Dice::of_this_run(way.len() as u64);
     let kills = from_environment("METRICD_TEST_RANDOM_KILLS", 20) as usize / 2;
     let mut subject = Subject::new(way);
     for left in (1..=kills).rev().step_by(AT_ONCE) {

@@ -6,7 +6,8 @@
 //! nghttp2-server, nodejs, caddy, bind9-dnsutils, dnsmasq-base, dnsperf, bpftool, curl, openssl, prometheus and strace, and what `make setup-python` puts
 //! into target/python. A missing one fails the tests that use it.
 //!
-//! METRICD_TEST_REQUESTS and METRICD_TEST_CONNECTIONS make the load tests shorter or longer.
+//! METRICD_TEST_REQUESTS and METRICD_TEST_CONNECTIONS make the load tests shorter or longer;
+//! METRICD_TEST_SEED makes other faults and other kills.
 
 mod attach;
 mod beside;

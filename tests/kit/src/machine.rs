@@ -2,6 +2,7 @@
 //! loses frames.
 
 pub mod binaries;
+pub mod environment;
 pub mod kernel;
 pub mod netns;
 pub mod pins;

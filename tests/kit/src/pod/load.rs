@@ -4,21 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
+pub use crate::machine::environment::from_environment;
 use crate::machine::netns::{Netns, unique};
 use crate::pod::fixture::Pod;
 
 /// Requests of a load test; METRICD_TEST_REQUESTS makes it shorter or longer.
 pub fn requests() -> u64 {
     from_environment("METRICD_TEST_REQUESTS", 100_000)
-}
-
-pub fn from_environment(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|e| panic!("{name}={text}: {e}")),
-        Err(_) => default,
-    }
 }
 
 /// Sends this many requests over 50 connections, HTTP/1.1, one outstanding on each, the URLs in
