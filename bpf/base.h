@@ -34,6 +34,16 @@
  */
 #define fresh(pointer) asm volatile("" : "+r"(pointer))
 
+/*
+ * The same for clang 17 and newer alone: what they keep from one turn of a loop to the next makes
+ * the verifier walk through it several times as often. Older ones do better without.
+ */
+#if __clang_major__ < 17
+#define fresh_for_newer(value) ((void)0)
+#else
+#define fresh_for_newer(value) fresh(value)
+#endif
+
 /* Serial number arithmetic, RFC 9293 section 3.4. */
 static __always_inline bool seq_before(__u32 a, __u32 b)
 {
@@ -51,14 +61,27 @@ static __always_inline bool seq_before(__u32 a, __u32 b)
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
 
+/* Adds atomically, by an instruction that 5.10 knows. From clang 20 on only a relaxed addition is
+ * that one, and the compiler has to be told not to move other accesses past it. */
+#if __clang_major__ < 20
+#define ATOMIC_ADD(counter, n) __sync_fetch_and_add(counter, n)
+#else
+#define ATOMIC_ADD(counter, n)                                                                     \
+	do {                                                                                       \
+		asm volatile("" ::: "memory");                                                     \
+		__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);                                  \
+		asm volatile("" ::: "memory");                                                     \
+	} while (0)
+#endif
+
 static __always_inline void add32(__u32 *counter, __u32 n)
 {
-	__sync_fetch_and_add(counter, n);
+	ATOMIC_ADD(counter, n);
 }
 
 static __always_inline void add(__u64 *counter, __u64 n)
 {
-	__sync_fetch_and_add(counter, n);
+	ATOMIC_ADD(counter, n);
 }
 
 /* Set once by metricd-init before the programs are loaded. */

@@ -159,8 +159,9 @@ static __always_inline void series_add_aborted(struct metric_value *v, __u32 rea
 	add(&v->ended, n);
 }
 
-static __always_inline void series_add_closed(struct metric_value *v, __u32 reason)
+static __always_inline void series_add_closed(struct metric_value *v, __u64 reason)
 {
+	fresh(reason);
 	if (reason < CLOSE_MAX)
 		add((__u64 *)&v->closed + reason, 1);
 	add(&v->active, -1);
@@ -185,6 +186,7 @@ static __always_inline void series_add_packet(struct metric_value *v, struct pac
 {
 	struct io_value *io = p->sent ? &v->sent : &v->recv;
 	struct delta *d = &p->delta;
+	__u64 lost;
 
 	add(&io->packets, p->segments);
 	add(&io->bytes, p->wire_bytes);
@@ -208,10 +210,14 @@ static __always_inline void series_add_packet(struct metric_value *v, struct pac
 	}
 	if (d->tls)
 		add(&v->tls, d->tls);
-	if (d->lost && d->lost <= LOST_MAX)
-		add((__u64 *)&v->lost + (d->lost - 1), 1);
+	/* Newer clangs would take d->lost and d->closed for the index, whose bound 5.10 does not
+	 * know. */
+	lost = (__u64)d->lost - 1;
+	fresh(lost);
+	if (lost < LOST_MAX)
+		add((__u64 *)&v->lost + lost, 1);
 	if (d->closed) {
-		series_add_closed(v, d->closed - 1);
+		series_add_closed(v, (__u64)d->closed - 1);
 		if (d->aborted)
 			series_add_aborted(v, abort_reason(d->closed - 1), d->aborted);
 	}

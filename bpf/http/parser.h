@@ -21,8 +21,13 @@
 
 static __always_inline __u64 buffer_word(struct scratch *s, __u32 at)
 {
+	__u8 *from;
+
 	bounded(at, 1023);
-	return *(__u64 *)(s->buffer + at);
+	/* By way of a variable: of what it knows to be an array of bytes, clang 22 reads eight
+	 * single ones. */
+	from = s->buffer + at;
+	return *(__u64 *)from;
 }
 
 static __always_inline __u8 buffer_byte(struct scratch *s, __u32 at)

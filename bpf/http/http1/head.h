@@ -32,6 +32,7 @@ static __always_inline void http1_lines(struct scratch *s, struct parser *h, int
 		__u32 at, end, len, word = scan->word;
 		const __u64 *words;
 
+		fresh_for_newer(h);
 		/* The hint is for 5.10: without it clang lets the loop's end fall through into its
 		 * beginning, which that kernel refuses (tests/kernels). */
 		if (unlikely(!feeds)) {
@@ -40,6 +41,7 @@ static __always_inline void http1_lines(struct scratch *s, struct parser *h, int
 			for (int j = 1; j <= WORDS; j++) {
 				word += 8;
 				feeds = http1_line_feeds(words[j]);
+				fresh_for_newer(feeds);
 				if (feeds)
 					break;
 			}
