@@ -18,12 +18,23 @@ PYTHON_FILES = $(shell git grep -lE '^#!.*python') $(shell git ls-files '*.py')
 # As tests/apiserver/run has them; python3-venv for setup-helm.
 APISERVER_PACKAGES := curl iproute2 jq openssl util-linux python3-venv
 
-# A failure is the change's, not the seed's. Tests wait more than they compute, so there are more of them
-# at a time than CPUs.
-FIXED := FUZZ_SEED=20 PROPTEST_RNG_SEED=20 RUST_TEST_THREADS=6
+# What every change must pass has the same dice each time, so that a failure is the change's. test-long has
+# others each time, and says how to have them again.
+SEED := 20
+test-long: SEED := $(shell shuf -i 0-999999999 -n 1)
+# Tests wait more than they compute, so there are more of them at a time than CPUs.
+TEST_ENV = FUZZ_SEED=$(SEED) PROPTEST_RNG_SEED=$(SEED) METRICD_TEST_SEED=$(SEED) RUST_TEST_THREADS=6
+
+# The kernels of tests/kernels, and each as one that has its maps read as text and as one without BTF.
+ALL_KERNELS := 5.10 6.1 6.12 newest
+ALL_KERNELS += $(ALL_KERNELS:%=%+text) $(ALL_KERNELS:%=%+nobtf)
+# From clang 14, the oldest that we compile with, to the newest that this Debian has.
+CLANGS = $(shell apt-cache --names-only search '^clang-[0-9]+$$' | awk -F'[- ]' '$$2 >= 14 {print $$1 "-" $$2}' | sort -V)
+# The oldest Rust that we compile with.
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lint setup-demo setup-test setup-apiserver setup-python setup-helm bpffs build image image-root run demo test test-long test-kernels test-manifests test-view test-apiserver test-image fuzz check lint deny bench bench-short bench-build clean
+.PHONY: help setup setup-lint setup-demo setup-test setup-clangs setup-apiserver setup-python setup-helm bpffs build image image-root run demo test test-long test-msrv test-clangs test-kernels test-manifests test-view test-apiserver test-image fuzz check lint deny bench bench-short bench-build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +59,8 @@ image-root:
 	@ldd $(BINARIES:%=$(BIN)/%) | sed -nE 's|.*\s(/\S+) \(.*|\1|p' | sort -u | while read -r library; do \
 		install -D "$$library" "$(IMAGE)$$library"; done
 
-test: setup setup-test setup-python setup-helm build bpffs ## What every change must pass, with everything it needs and fixed seeds (25 minutes)
-	$(SUDO) env $(FIXED) FUZZ_SECONDS=60 cargo test --locked --workspace --features benches
+test: setup setup-test setup-python setup-helm build bpffs ## What every change must pass, with everything it needs and fixed seeds (21 minutes)
+	$(SUDO) env $(TEST_ENV) FUZZ_SECONDS=60 cargo test --locked --workspace --features benches
 	$(SUDO) BIN_DIR=$(BIN) PYTHON=$(PYTHON)/bin/python tests/pods/run
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/containerd
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
@@ -58,12 +69,24 @@ test: setup setup-test setup-python setup-helm build bpffs ## What every change 
 	$(SUDO) $(PYTHON)/bin/python tests/view/run $(BIN) target/debug/examples/proxy
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest 5.10+nobtf newest+text
 
-test-long: setup setup-test setup-python build bpffs ## The tests at a larger size, and all kernels
-	$(SUDO) env METRICD_TEST_REQUESTS=1000000 METRICD_TEST_PAIRS=1000000 PROPTEST_CASES=10000 \
-		METRICD_TEST_UPGRADES=20 METRICD_TEST_KILLS=all METRICD_TEST_RANDOM_KILLS=300 METRICD_TEST_PODS=1000 \
-		METRICD_TEST_L7_KILLS=1000 \
-		cargo test --locked --workspace --features benches -- --include-ignored
-	BIN_DIR=$(BIN) tests/kernels/run 5.10 6.1 6.12 newest {5.10,6.1,6.12,newest}+{text,nobtf}
+test-long: setup setup-test setup-python build bpffs ## Hours: other seeds each time (SEED=17), larger sizes, every kill, all kernels and compilers
+	@echo "once more with the same seeds: make test-long SEED=$(SEED)"
+	$(MAKE) test-msrv
+	$(SUDO) env $(TEST_ENV) FUZZ_SECONDS=1800 METRICD_TEST_REQUESTS=1000000 METRICD_TEST_PAIRS=1000000 \
+		METRICD_TEST_CONNECTIONS=1000000 PROPTEST_CASES=10000 METRICD_TEST_UPGRADES=20 METRICD_TEST_KILLS=all \
+		METRICD_TEST_RANDOM_KILLS=300 METRICD_TEST_PODS=1000 METRICD_TEST_L7_KILLS=1000 \
+		cargo test --no-fail-fast --locked --workspace --features benches -- --include-ignored
+	$(MAKE) test-kernels KERNELS="$(ALL_KERNELS)"
+	$(MAKE) test-clangs
+
+test-msrv: setup ## That it compiles with the oldest Rust that Cargo.toml promises, which rustup gets
+	@command -v rustup >/dev/null || { echo "install rustup, for Rust $(MSRV)" >&2; exit 1; }
+	@rustup run $(MSRV) rustfmt --version >/dev/null 2>&1 || \
+		rustup toolchain install --profile minimal --component rustfmt $(MSRV)
+	cargo +$(MSRV) check --locked --workspace --all-targets --features benches --target-dir target/msrv
+
+test-clangs: setup setup-test setup-clangs ## The programs by other compilers, on old kernels under QEMU: CLANGS="clang-14 clang-16"
+	tests/clang/run $(CLANGS)
 
 test-kernels: setup setup-test build ## The binaries on other kernels, under QEMU: KERNELS="5.10 6.1 6.12 newest"
 	cargo build --locked --workspace --features benches --example proxy
@@ -138,6 +161,9 @@ setup-demo:
 
 setup-test:
 	$(call install,$(TEST_PACKAGES))
+
+setup-clangs:
+	$(call install,$(CLANGS))
 
 setup-apiserver:
 	$(call install,$(APISERVER_PACKAGES))
