@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use httlib_hpack::Decoder;
 use metricd::abi::{GRPC_STATUS_NONE, protocol};
 
-use super::script::Field;
 use super::wire::{
     CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PUSH_PROMISE,
     REFUSED_STREAM, RST_STREAM, WITH_PRIORITY,
@@ -14,6 +13,7 @@ use super::wire::{
 use crate::flow::{Client, Role, Server};
 use crate::kernel::Answer;
 use crate::model::L7;
+use kit::packets::http2::script::Field;
 
 /// The header block at hand, and where it belongs.
 struct Block {
