@@ -95,8 +95,10 @@ struct config {
 	__u32 routes;		/* routes told apart at most; 0 if none are */
 	__u32 loopback_ifindex; /* 0 where no interface is the loopback */
 	__u32 epoch;		/* of the maps that metricd exports: see count/series.h */
+	__u32 proxy_uid;	/* the user of the pod's proxy, if `mesh` is set */
 	__u8 detail;		/* enum detail */
 	__u8 ipv6;
+	__u8 mesh;    /* 1 in a pod that has a proxy: see mesh/class.h */
 	__u8 ordered; /* an atomic add is a full barrier: x86-64 */
 };
 

@@ -5,6 +5,7 @@
 
 #include "http/follow.h"
 #include "http/unknown.h"
+#include "mesh/mesh.h"
 
 /* Adds a time to the histogram of the packet's connection. */
 __noinline int connection_add_time(struct __sk_buff *skb, __u32 what, __u64 ns)
@@ -14,26 +15,6 @@ __noinline int connection_add_time(struct __sk_buff *skb, __u32 what, __u64 ns)
 	if (s && skb->len)
 		histogram_handshake(s->packet.series, &s->packet.key, s->packet.flags, what, ns);
 	return 0;
-}
-
-/* Finds the series of the packet's connection, where the slot has its number of another epoch, or
- * may be another connection's by now. Returns the number in this epoch. */
-__noinline __u32 connection_series(struct __sk_buff *skb)
-{
-	struct scratch *s;
-	struct conn *c = parser_enter(skb, &s);
-	__u32 series;
-
-	if (!c)
-		return ELEMENT_OTHER;
-	series = series_find(skb, false);
-	if (!epoch_is_other(epoch_number(READ_ONCE(c->series))))
-		return series;
-	bpf_spin_lock(&c->lock);
-	if (c->brief.generation == s->packet.generation)
-		WRITE_ONCE(c->series, epoch_tag(series));
-	bpf_spin_unlock(&c->lock);
-	return series;
 }
 
 /* Follows the packet with its connection, and settles its series. Returns false if the packet's
@@ -68,11 +49,19 @@ static __always_inline bool connection_follow(struct __sk_buff *skb, struct scra
 			return false;
 		conn_seen(c, p->egress, p);
 	}
+	if (config.mesh && unlikely(p->flags & CONN_UNSETTLED)) {
+		p->series = SERIES_HELD;
+		if (!p->delta.closed)
+			return true;
+		/* It has ended before it was settled. */
+		if (mesh_settle(skb, 0))
+			p->delta.closed = 0;
+	}
 	p->series = epoch_number(READ_ONCE(c->series));
 	/* If the slot was given away meanwhile, this may be another connection's series. */
 	if (unlikely(!config.ordered || epoch_is_other(p->series) ||
 		     READ_ONCE(c->brief.generation) != p->generation))
-		p->series = connection_series(skb);
+		p->series = conn_series(skb);
 	if (parse) {
 		follow_payload(skb, s, c);
 		if (unlikely(p->unknown | p->unknown_grpc))

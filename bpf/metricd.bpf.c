@@ -19,6 +19,8 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	p->now = 0;
 	__builtin_memset(&p->delta, 0, sizeof(p->delta));
 	p->run_count = 0;
+	if (config.mesh)
+		p->ends = 0;
 	p->unknown = p->unknown_grpc = 0;
 	p->answers.count = 0;
 	if (unlikely(!packet_direct(skb, p))) {
@@ -33,16 +35,24 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 		goto count;
 	}
 	p->jiffies = bpf_jiffies64();
-	c = conn_find(p);
-	if (unlikely(!c) && packet_opens(p) && !conn_open(skb))
-		c = conn_slot(p->slot);
+	if (config.mesh && egress && mesh_is_loopback(&p->key)) {
+		if (mesh_is_for(p))
+			mesh_loopback(skb, p);
+		return PASS;
+	}
+	if (mesh_is_for(p)) {
+		c = mesh_conn(skb, p);
+	} else {
+		c = conn_find(p);
+		if (unlikely(!c) && packet_opens(p) && !conn_open(skb, conn_flags(p)))
+			c = conn_slot(p->slot);
+	}
 	if (unlikely(!c || !connection_follow(skb, s, c))) {
 		p->flags = conn_flags(p);
 		p->series = series_find(skb, false);
 	}
-	/* On the loopback the pod is taken as the server: it sends what the client does not. */
-	if (unlikely(p->key.ifindex == config.loopback_ifindex))
-		p->sent = p->to_local == !!(p->flags & CONN_CLIENT_LOCAL);
+	if (unlikely(mesh_is_loopback(&p->key)))
+		p->sent = mesh_sends(p->flags, tcp_role(p, p->flags));
 count:
 	v = series_value(p->series);
 	if (v)

@@ -93,7 +93,8 @@ int linkerd_redirect_inbound(struct __sk_buff *skb)
 		socket_give(skb, &s, INBOUND);
 		return PASS;
 	}
-	if (proxy_listens(skb, &s, INBOUND) && is_waiting(skb, &s) && again(skb, &s, MARK_AGAIN))
+	if (proxy_listens(skb, &s, INBOUND) && is_waiting(skb, &s) &&
+	    again(skb, &s, REDIRECT_MARK_AGAIN))
 		return PASS;
 	if (give(skb, &s, INBOUND))
 		return PASS;
@@ -102,7 +103,7 @@ int linkerd_redirect_inbound(struct __sk_buff *skb)
 
 static __always_inline int to_loopback(struct __sk_buff *skb)
 {
-	skb->mark = MARK;
+	skb->mark = REDIRECT_MARK;
 	return bpf_redirect(LOOPBACK, BPF_F_INGRESS);
 }
 
@@ -178,19 +179,19 @@ int linkerd_redirect_loopback(struct __sk_buff *skb)
 	__u32 mark = skb->mark;
 	struct segment s;
 
-	if (mark != MARK && mark != MARK_AGAIN)
+	if (mark != REDIRECT_MARK && mark != REDIRECT_MARK_AGAIN)
 		return PASS;
 	/* The packet has the MAC address of somebody outside. */
 	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
 	if (!segment_read(skb, &s) || !segment_is_syn(&s))
 		return PASS;
-	if (mark == MARK_AGAIN) {
+	if (mark == REDIRECT_MARK_AGAIN) {
 		/* Others have seen the segment where it arrived. */
 		give(skb, &s, INBOUND);
 		return DONE;
 	}
 	/* Nobody is to see the reset; the segment will be seen when it comes again. */
-	if (is_waiting(skb, &s) && again(skb, &s, MARK))
+	if (is_waiting(skb, &s) && again(skb, &s, REDIRECT_MARK))
 		return DONE;
 	if (give(skb, &s, OUTBOUND))
 		return PASS;

@@ -99,7 +99,7 @@ fn run(args: &Args) -> Result<Vec<String>> {
     }
     args.target.enter()?;
     let pin_dir = &args.options.pin_dir;
-    let redirect = args.redirect.wanted()?;
+    let redirect = args.redirect.wanted(args.options.wanted.proxy_uid)?;
     let lines = if args.detach {
         lifecycle::detach(pin_dir)?
     } else if args.redirect_off {

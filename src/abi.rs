@@ -24,7 +24,7 @@ pub use histograms::{
 };
 pub use info::{Info, PROOF, Proof};
 pub use layout::{Declared, Layout, Merge};
-pub use names::{detail, direction, protocol, route, series_kind};
+pub use names::{detail, direction, origin, protocol, route, series_kind};
 pub use records::{Truncated, decode, read_grown, read_records};
 pub use responses::{RequestEntry, RequestKey, RequestValue, RouteEntry};
 pub use series::{

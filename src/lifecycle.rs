@@ -12,6 +12,7 @@
 //! - While programs are replaced, the newest epoch does not say which programs run. Unless it says
 //!   that ours do, they are loaded again.
 
+use std::fmt::Display;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -317,6 +318,12 @@ fn switch(installed: &Installed, skel: &MetricdSkel) -> Result<Vec<Running>> {
 /// The settings, but with the connections' maps as they are, since these maps are taken over.
 fn keep_state(mut settings: Settings, info: &Info) -> Settings {
     let running = Settings::of(info);
+    let stays = |flag: &str, runs: &dyn Display| {
+        tracing::warn!(
+            "{flag} stays {runs}: it can't be changed while connections are followed, detach first \
+             (--detach)"
+        );
+    };
     for (flag, wanted, runs) in [
         (
             "--connections",
@@ -331,12 +338,16 @@ fn keep_state(mut settings: Settings, info: &Info) -> Settings {
         ("--routes", &mut settings.routes, running.routes),
     ] {
         if *wanted != runs {
-            tracing::warn!(
-                "{flag} stays {runs}: it can't be changed while connections are followed, detach \
-                 first (--detach)"
-            );
+            stays(flag, &runs);
             *wanted = runs;
         }
+    }
+    if settings.proxy_uid != running.proxy_uid {
+        match running.proxy_uid {
+            Some(uid) => stays("--proxy-uid", &uid),
+            None => stays("--proxy-uid", &"unset"),
+        }
+        settings.proxy_uid = running.proxy_uid;
     }
     settings
 }
@@ -368,9 +379,11 @@ fn attach_to(
     let mut lines = Vec::new();
     for interface in interfaces {
         for hook in Hook::BOTH {
-            // On the loopback each packet comes by both hooks: one is enough, and what is
-            // redirected there comes by this one alone.
-            if interface.index == load::LOOPBACK && hook == Hook::Egress {
+            // On the loopback each packet comes by both hooks: one is enough to count it, and what is
+            // redirected there comes by this one alone. Beside a proxy the other one tells whose the
+            // connections are.
+            let has_proxy = installed.info.proxy_user != 0;
+            if interface.index == load::LOOPBACK && hook == Hook::Egress && !has_proxy {
                 continue;
             }
             let line = match hooks.find(interface.index, hook) {

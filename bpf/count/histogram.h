@@ -73,7 +73,7 @@ static __always_inline void histogram_handshake(__u32 series, const struct conn_
 		series_key(&s, conn, flags);
 		series_peer(key.peer, &s);
 		key.port = s.dst_port;
-		key.direction = s.direction;
+		key.direction = s.direction | s.origin << HANDSHAKE_ORIGIN;
 	} else {
 		key.kind = SERIES_OTHER;
 	}

@@ -5,6 +5,7 @@
 #define METRICD_COUNT_SERIES_H
 
 #include "layout/maps.h"
+#include "mesh/class.h"
 
 /* Element 0 of each array. metricd-init has made it before the programs are attached. */
 #define ELEMENT_OTHER 0
@@ -91,16 +92,25 @@ static __always_inline __u32 key_check(const void *key, __u32 bytes)
 
 #define ELEMENT_AS_IS(e) (void)(e)
 
+/* The direction of a connection: enum direction. */
+static __always_inline __u8 series_direction(const struct conn_key *k, __u8 flags)
+{
+	bool loopback = k->ifindex == config.loopback_ifindex;
+
+	if (config.mesh && loopback)
+		return mesh_direction(flags);
+	return (flags & CONN_CLIENT_LOCAL) && !loopback ? DIRECTION_OUTBOUND : DIRECTION_INBOUND;
+}
+
 /* The series of a connection, at the configured detail. */
 static __always_inline void series_key(struct metric_key *s, const struct conn_key *k, __u8 flags)
 {
 	__u64 *words = (__u64 *)s;
 	bool client_local = flags & CONN_CLIENT_LOCAL;
-	bool outbound = client_local && k->ifindex != config.loopback_ifindex;
 
 	words[0] = words[1] = words[2] = words[3] = words[4] = 0;
 	s->proto = k->proto;
-	s->direction = outbound ? DIRECTION_OUTBOUND : DIRECTION_INBOUND;
+	s->direction = series_direction(k, flags);
 	s->dst_port = client_local ? k->remote_port : k->local_port;
 	if (config.detail != DETAIL_POD) {
 		address_copy(s->src, client_local ? k->local : k->remote);
@@ -108,6 +118,12 @@ static __always_inline void series_key(struct metric_key *s, const struct conn_k
 	}
 	if (unlikely(config.detail == DETAIL_FULL))
 		s->src_port = client_local ? k->local_port : k->remote_port;
+	if (mesh_is_proxys(flags))
+		s->origin = ORIGIN_PROXY;
+	if (mesh_hides_client(k, flags)) {
+		s->src[0] = s->src[1] = 0;
+		s->src_port = 0;
+	}
 }
 
 /* Finds the packet's series, or makes it, and returns its number. With `by_key` it is the series

@@ -292,9 +292,10 @@ __noinline int dns_message(struct __sk_buff *skb)
 	__builtin_memset(&d->query, 0, sizeof(d->query));
 	conn_key_copy(&d->query.key, &p->key);
 	d->query.id = d->header[0] << 8 | d->header[1];
-	d->query.direction = is_inbound || p->key.ifindex == config.loopback_ifindex
-				 ? DIRECTION_INBOUND
-				 : DIRECTION_OUTBOUND;
+	if (p->key.ifindex == config.loopback_ifindex)
+		d->query.direction = config.mesh ? DIRECTION_LOCAL : DIRECTION_INBOUND;
+	else
+		d->query.direction = is_inbound ? DIRECTION_INBOUND : DIRECTION_OUTBOUND;
 	d->query.asked_ns = d->query.sent_ns = packet_now(p);
 	if (is_answer)
 		dns_answer(skb);

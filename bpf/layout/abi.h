@@ -12,14 +12,14 @@
 #define METRICD_ABI_H
 
 #ifdef NEXT_LAYOUT /* for tests of an upgrade to another layout: one more field at an end */
-#define LAYOUT_VERSION 8
+#define LAYOUT_VERSION 9
 #else
-#define LAYOUT_VERSION 7
+#define LAYOUT_VERSION 8
 #endif
 
 /* The version of what the kernel side keeps to itself, net/state.h. Programs with equal versions
  * take the state of connections over from each other. */
-#define STATE_VERSION 5
+#define STATE_VERSION 6
 
 /* Histogram slots: the configured bounds, then +Inf, then unused. A power of
  * two for the search. */
@@ -37,6 +37,13 @@ enum direction {
 	DIRECTION_NONE = 0,
 	DIRECTION_INBOUND = 1,	/* the pod is the server */
 	DIRECTION_OUTBOUND = 2, /* the pod is the client */
+	DIRECTION_LOCAL = 3,	/* both ends are the pod's; only where the pod's proxy is known */
+};
+
+/* Whose a series is, in a pod that has a proxy. */
+enum origin {
+	ORIGIN_NONE = 0,
+	ORIGIN_PROXY = 1, /* the proxy's own: its connections with what is outside of the pod */
 };
 
 enum protocol {
@@ -90,7 +97,7 @@ struct metric_key {
 	__u8 proto;	/* IANA protocol number */
 	__u8 direction; /* enum direction */
 	__u8 kind;	/* enum series_kind */
-	__u8 pad;
+	__u8 origin;	/* enum origin */
 };
 
 struct io_value {
@@ -233,11 +240,13 @@ struct latency_entry {
 	struct latency_value value;
 };
 
+#define HANDSHAKE_ORIGIN 4 /* bits below enum origin in handshake_key.direction */
+
 /* Aligned to 4 bytes, which keeps its size at 20 bytes. */
 struct handshake_key {
 	__u64 peer[2];
 	__u16 port;
-	__u8 direction;
+	__u8 direction; /* enum direction, and enum origin above */
 	__u8 kind;
 } __attribute__((packed, aligned(4)));
 
@@ -394,7 +403,7 @@ struct info {
 	__u32 perf_buffer_size;	  /* bytes of linkerd_perf_map, as asked for */
 	__u32 dns_size;
 	__u32 dns_capacity;
-	__u32 pad;
+	__u32 proxy_user; /* the uid of the pod's proxy, plus one; 0 is none */
 	struct proof proof;
 };
 

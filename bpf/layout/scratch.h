@@ -17,6 +17,9 @@ struct scratch {
 	struct hpack_memo block; /* the block at hand, if it is short */
 	struct route route;
 	__u8 buffer[BUFFER + 48];
+	struct conn_key as_sent;       /* conn.as_sent of the connection that the packet opens */
+	struct conn_key retired;       /* conn.as_sent of the connection that is taken out */
+	struct held held[2];	       /* what was held of the packet's connection */
 	struct metric_key series;      /* where a series is looked for by its key */
 	struct request_key response;   /* where a response's element is looked for by its key */
 	__u64 clock_jiffies, clock_ns; /* a moment on both clocks, for net/conn.h */

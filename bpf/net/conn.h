@@ -13,6 +13,7 @@
 #include "count/histogram.h"
 #include "net/clock.h"
 #include "net/early.h"
+#include "mesh/held.h"
 #include "net/packet.h"
 #include "tap/tap.h"
 
@@ -67,7 +68,9 @@ static __always_inline struct conn *conn_find(struct packet *p)
 		p->generation = ref.generation;
 		c = conn_slot(ref.slot);
 		if (likely(c && READ_ONCE(c->brief.generation) == ref.generation &&
-			   conn_key_equal(&c->key, &p->key)))
+			   (conn_key_equal(&c->key, &p->key) ||
+			    (config.mesh && (c->brief.flags & CONN_TRANSLATED) &&
+			     conn_key_equal(&c->as_sent, &p->key)))))
 			return c;
 	}
 	found = bpf_map_lookup_elem(&linkerd_connection_index_map, &p->key);
@@ -85,6 +88,10 @@ static __always_inline struct conn *conn_find(struct packet *p)
 static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 flags)
 {
 	c->closing = 0;
+	if (config.mesh) {
+		c->ends = p->ends;
+		__builtin_memset(c->held, 0, sizeof(c->held));
+	}
 	c->brief.flags = flags;
 	c->brief.seen = 0;
 	c->brief.l7 =
@@ -113,9 +120,37 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 #pragma unroll
 	for (int i = 0; i < RUNS; i++)
 		c->runs[i].part.word = 0;
+	if (config.mesh && (flags & CONN_UNSETTLED))
+		return;
 	p->delta.opened++;
 	if (flags & CONN_ADOPTED)
 		p->delta.lost = LOST_MIDSTREAM + 1;
+}
+
+/* Finds the series of the packet's connection, where the slot has its number of another epoch, or
+ * may be another connection's by now. Returns the number in this epoch. */
+__noinline __u32 conn_series(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct conn *c = s && skb->len ? conn_slot(s->packet.slot) : NULL;
+	__u32 series;
+
+	if (!c)
+		return ELEMENT_OTHER;
+	series = series_find(skb, false);
+	if (!epoch_is_other(epoch_number(READ_ONCE(c->series))))
+		return series;
+	bpf_spin_lock(&c->lock);
+	if (c->brief.generation == s->packet.generation)
+		WRITE_ONCE(c->series, epoch_tag(series));
+	bpf_spin_unlock(&c->lock);
+	return series;
+}
+
+/* Has the pod sent what the client of the connection has sent? */
+static __always_inline bool conn_client_sends(const struct conn_key *k, __u8 flags)
+{
+	return mesh_is_loopback(k) ? mesh_sends(flags, ROLE_CLIENT) : flags & CONN_CLIENT_LOCAL;
 }
 
 /* Takes the connection's requests without an answer, which will not get one any more, and returns
@@ -184,14 +219,15 @@ static __always_inline void conn_free(__u32 http2, __u32 early_client, __u32 ear
 __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 {
 	struct conn *c = conn_slot(slot);
+	struct scratch *s = scratch();
 	struct metric_value *v;
 	struct conn_key key;
 	__u64 opened = 0, now;
 	__u32 aborted = 0, series = ELEMENT_OTHER, http2 = NO_HTTP2, early[2] = {};
 	__u8 flags = 0, state;
-	bool taken = false;
+	bool taken = false, unsettled = false;
 
-	if (!c || !skb->len)
+	if (!c || !s || !skb->len)
 		return -1;
 	now = bpf_ktime_get_ns();
 	bpf_spin_lock(&c->lock);
@@ -214,6 +250,15 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 			aborted = conn_outstanding(c);
 			opened = c->opened_ns;
 			flags = c->brief.flags;
+			if (config.mesh) {
+				conn_key_copy(&s->retired, &c->as_sent);
+				unsettled = flags & CONN_UNSETTLED;
+				if (unsettled) {
+					held_take(c, s->held);
+					flags =
+					    mesh_settled(flags, c->ends, mesh_is_loopback(&key));
+				}
+			}
 			/* Both FINs, and only the last ACK was never seen: an end in order. */
 			if ((c->brief.seen & SEEN_ANY_FIN) == SEEN_ANY_FIN)
 				reason = CLOSE_FIN;
@@ -226,18 +271,19 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 		return -1;
 
 	bpf_map_delete_elem(&linkerd_connection_index_map, &key);
+	if (config.mesh && (flags & CONN_TRANSLATED))
+		bpf_map_delete_elem(&linkerd_connection_index_map, &s->retired);
 	conn_free(http2, early[ROLE_CLIENT], early[ROLE_SERVER]);
 	if (state != SLOT_LIVE)
 		return 0;
-	if (unlikely(epoch_is_other(series))) {
-		struct scratch *s = scratch();
-
-		if (s)
-			series_key(&s->series, &key, flags);
+	if (unlikely(epoch_is_other(series) || unsettled)) {
+		series_key(&s->series, &key, flags);
 		series = series_find(skb, true);
 	}
 	v = series_value(series);
 	if (v) {
+		if (unsettled)
+			held_settle(v, s->held, conn_client_sends(&key, flags), flags);
 		series_add_closed(v, reason);
 		if (aborted) {
 			series_add_aborted(v, abort_reason(reason), aborted);
@@ -380,20 +426,23 @@ static __always_inline bool conn_guess_client_local(const struct packet *p)
 /* The flags of a connection that begins with this packet. */
 static __always_inline __u8 conn_flags(const struct packet *p)
 {
+	__u8 class = config.mesh && mesh_is_loopback(&p->key) ? CLASS_LOCAL : 0;
+
 	if (p->key.proto == IPPROTO_TCP && !p->fragment) {
 		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
-			return (p->to_local ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED;
+			return (p->to_local ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED | class;
 		if (!(p->tcp_flags & TCP_SYN))
-			return (conn_guess_client_local(p) ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED;
+			return (conn_guess_client_local(p) ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED |
+			       class;
 	}
-	return p->to_local ? 0 : CONN_CLIENT_LOCAL;
+	return (p->to_local ? 0 : CONN_CLIENT_LOCAL) | class;
 }
 
 /*
- * Opens the packet's connection. Returns 0 with the slot in the packet, or -1
- * if there is none to be had.
+ * Opens the packet's connection, with these flags (CONN_…). Returns 0 with the slot in the packet,
+ * or -1 if there is none to be had.
  */
-__noinline int conn_open(struct __sk_buff *skb)
+__noinline int conn_open(struct __sk_buff *skb, __u32 flags)
 {
 	struct scratch *s = scratch();
 	struct packet *p;
@@ -413,9 +462,14 @@ __noinline int conn_open(struct __sk_buff *skb)
 	}
 	conn_key_copy(&c->key, &p->key);
 	/* Settled now, for good: gauges must come down where they went up. */
-	p->flags = conn_flags(p);
-	c->series = epoch_tag(series_find(skb, false));
-	conn_begin(c, p, p->flags);
+	p->flags = flags;
+	if (config.mesh && (flags & CONN_UNSETTLED))
+		c->series = held_series();
+	else
+		c->series = epoch_tag(series_find(skb, false));
+	conn_begin(c, p, flags);
+	if (config.mesh && (flags & CONN_TRANSLATED))
+		conn_key_copy(&c->as_sent, &s->as_sent);
 	/* Never 0, which is what words of no generation have. */
 	if (!++c->brief.generation)
 		c->brief.generation = 1;

@@ -92,9 +92,17 @@ union tagged_seq {
 };
 
 #define CONN_CLIENT_LOCAL (1 << 0)
+#define CONN_UNSETTLED (1 << 1)	   /* it has no class and no series yet: mesh/settle.h */
 #define CONN_TWICE (1 << 2)	   /* SYN or SYN-ACK was sent again: no RTT sample */
 #define CONN_ADOPTED (1 << 3)	   /* older than the programs */
 #define CONN_ANSWERS_LOST (1 << 4) /* the server's side can't be followed: answers are unknown */
+#define CONN_CLASS (3 << 5)	   /* CLASS_…: mesh/class.h */
+#define CONN_TRANSLATED (1 << 7)   /* the client's packets have another key: conn.as_sent */
+
+/* What is known of a connection's ends while it is unsettled: conn.ends. */
+#define END_KNOWN(role) (1 << (role))
+#define END_PROXY(role) (1 << (2 + (role))) /* it is known, and the proxy's */
+#define END_REDIRECTED (1 << 4)		    /* redirection leads the connection to the proxy */
 
 #define SEEN_SYN (1 << 0)
 #define SEEN_SYNACK (1 << 1)
@@ -155,22 +163,31 @@ struct stream {
 	__u32 fin_end;		/* sequence number behind the FIN, if one was seen */
 };
 
+/* What a side has sent while the connection is unsettled. */
+struct held {
+	__u32 packets;
+	__u32 bytes;
+	__u32 retransmits;
+};
+
 struct conn {
 	/* What every packet reads and few write. */
 	struct conn_key key;
 	union brief brief;
 	__u32 series;  /* in linkerd_metrics_map, with its epoch: see count/series.h */
-	__u32 closing; /* enum close_reason plus one */
+	__u16 closing; /* enum close_reason plus one */
+	__u16 ends;    /* END_… */
 	__u64 opened_ns;
 	/* What the beginning and the end of the connection need. */
 	struct bpf_spin_lock lock;
 	__u32 http2;	    /* element of linkerd_http2_map, or NO_HTTP2 */
 	__u64 handshake_ns; /* when the SYN (outbound) or SYN-ACK (inbound) was seen */
 	struct stream stream[2];
-	__u64 pad[3];
+	struct held held[2]; /* by role */
 	struct side client;
-	struct run runs[RUNS]; /* a ring; the client's */
-	__u64 pad2[8];
+	struct run runs[RUNS];	 /* a ring; the client's */
+	struct conn_key as_sent; /* the key of the client's packets, if CONN_TRANSLATED */
+	__u64 pad[3];
 	struct side server;
 	/* An odd number of lines, or slots would share cache sets. */
 };
@@ -224,8 +241,10 @@ struct packet {
 	__u8 role; /* the sender's */
 	__u8 kind; /* enum series_kind */
 	__u8 fragment;
-	__u8 sent;	    /* 1 if the pod has sent it */
-	__u8 flags;	    /* CONN_… */
+	__u8 sent;  /* 1 if the pod has sent it */
+	__u8 flags; /* CONN_… */
+	__u8 ends;  /* END_…, of the connection that this packet opens */
+	__u8 pad[3];
 	__u32 series;	    /* in linkerd_metrics_map */
 	__u32 unknown;	    /* requests, but gRPC's, whose answers will be unknown */
 	__u32 unknown_grpc; /* requests of gRPC whose answers will be unknown */

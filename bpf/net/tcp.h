@@ -103,6 +103,7 @@ static __always_inline enum tcp_way tcp_in_order(struct conn *c, struct packet *
 
 	if (unlikely(b.generation != p->generation || b.state != SLOT_LIVE ||
 		     !(b.seen & SEEN_ACK) || (b.seen & SEEN_ANY_FIN) ||
+		     (config.mesh && (b.flags & CONN_UNSETTLED)) ||
 		     (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))))
 		return OUT_OF_ORDER;
 	role = tcp_role(p, b.flags);
@@ -176,8 +177,9 @@ __noinline int tcp_track(struct __sk_buff *skb)
 	result->known = true;
 
 	/* A new SYN begins the next connection of a slot: after a closed one, or after a live one,
-	 * which it ends. */
-	if ((flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN && !conn_is_busy(c) &&
+	 * which it ends. Beside a proxy mesh_packet sees to that. */
+	if (!config.mesh && (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN &&
+	    !conn_is_busy(c) &&
 	    (b.state == SLOT_CLOSED ||
 	     ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == ROLE_CLIENT &&
 	      conn_side(c, ROLE_CLIENT)->end.generation == p->generation &&
@@ -253,7 +255,8 @@ __noinline int tcp_track(struct __sk_buff *skb)
 	c->brief.seen = b.seen;
 	p->flags = b.flags;
 	if (b.state == SLOT_LIVE) {
-		if (b.l7 < L7_OPAQUE && (payload || (flags & TCP_FIN))) {
+		if (b.l7 < L7_OPAQUE && (payload || (flags & TCP_FIN)) &&
+		    !(config.mesh && (b.flags & CONN_UNSETTLED))) {
 			result->parse = conn_busy(c, role);
 			result->contended = !result->parse;
 		}
@@ -263,6 +266,8 @@ __noinline int tcp_track(struct __sk_buff *skb)
 				tcp_end(c, p, result, closing - 1);
 		}
 	}
+	if (config.mesh && (b.flags & CONN_UNSETTLED))
+		held_add(c, p, role);
 unlock:
 	bpf_spin_unlock(&c->lock);
 	if (result->turned)

@@ -7,17 +7,12 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "redirect/mark.h"
 
 /* TCX_NEXT and TC_ACT_UNSPEC: the packet goes on to the programs and filters of others. */
 #define PASS (-1)
 #define DROP 2 /* TC_ACT_SHOT */
 #define DONE 0 /* TCX_PASS and TC_ACT_OK: the packet goes on, but nobody else is to see it here */
-
-/* The mark of packets on their way from an interface to the loopback: the rule that
- * src/redirect/routing.rs makes lets them be local. */
-#define MARK 0x6d74
-/* The mark of inbound packets that come by the loopback once more: see again.h. */
-#define MARK_AGAIN 0x6d75
 
 #define LOOPBACK 1
 

@@ -198,8 +198,11 @@ static __always_inline void tap_who(struct tap_end *e, const struct conn_key *k,
 	address_copy(e->dst, client_local ? k->remote : k->local);
 	e->src_port = client_local ? k->local_port : k->remote_port;
 	e->dst_port = client_local ? k->remote_port : k->local_port;
-	e->direction = client_local && k->ifindex != config.loopback_ifindex ? DIRECTION_OUTBOUND
-									     : DIRECTION_INBOUND;
+	e->direction = series_direction(k, flags);
+	if (mesh_hides_client(k, flags)) {
+		__builtin_memset(e->src, 0, sizeof(e->src));
+		e->src_port = 0;
+	}
 }
 
 static __always_inline int tap_end_send(struct tap_end *e, struct conn *c, __u32 slot, __u64 what)

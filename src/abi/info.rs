@@ -84,7 +84,8 @@ layout! {
         /// Bytes of a value of `linkerd_dns_map`; 0 in layouts without that map.
         dns_size: u32,
         dns_capacity: u32,
-        pad: u32,
+        /// The uid of the pod's proxy, plus one; 0 if there is none that is known.
+        proxy_user: u32,
         /// [`PROOF`]; zero in layouts before [`FIRST_AS_TEXT`].
         proof: Proof,
     }

@@ -18,6 +18,8 @@ pub mod direction {
     pub const INBOUND: u8 = crate::abi::constants::DIRECTION_INBOUND as u8;
     /// The pod is the client.
     pub const OUTBOUND: u8 = crate::abi::constants::DIRECTION_OUTBOUND as u8;
+    /// Both ends are the pod's own, and neither is its proxy.
+    pub const LOCAL: u8 = crate::abi::constants::DIRECTION_LOCAL as u8;
 
     /// The value of the label `direction`.
     pub fn label(direction: u8) -> &'static str {
@@ -25,7 +27,23 @@ pub mod direction {
             NONE => "",
             INBOUND => "inbound",
             OUTBOUND => "outbound",
+            LOCAL => "local",
             _ => "unknown",
+        }
+    }
+}
+
+/// Whose a series is, in a pod that has a proxy: [`MetricKey::origin`].
+pub mod origin {
+    pub const NONE: u8 = crate::abi::constants::ORIGIN_NONE as u8;
+    /// The proxy's own, as its connections with what is outside of the pod.
+    pub const PROXY: u8 = crate::abi::constants::ORIGIN_PROXY as u8;
+
+    /// The value of the label `origin`, which is not there if this is empty.
+    pub fn label(origin: u8) -> &'static str {
+        match origin {
+            PROXY => "proxy",
+            _ => "",
         }
     }
 }

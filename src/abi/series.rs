@@ -17,7 +17,8 @@ layout! {
         direction: u8,
         /// See [`series_kind`].
         kind: u8,
-        pad: u8,
+        /// See [`origin`].
+        origin: u8,
     }
 }
 

@@ -23,7 +23,7 @@ fn fields_lie_where_abi_h_puts_them() {
     assert_eq!(key.src_port, u16::from_ne_bytes([32, 33]));
     assert_eq!(key.dst_port, u16::from_ne_bytes([34, 35]));
     assert_eq!(
-        (key.proto, key.direction, key.kind, key.pad),
+        (key.proto, key.direction, key.kind, key.origin),
         (36, 37, 38, 39)
     );
 

@@ -71,9 +71,11 @@ fn entries(map: &str, settings: &Settings) -> Option<u32> {
         "linkerd_latency_more_map" => behind(FIRST_HISTOGRAMS, histograms + 1),
         "linkerd_handshake_map" => histograms + 1,
         "linkerd_latency_index_map" | "linkerd_latency_free_map" => histograms,
-        "linkerd_connection_map"
-        | "linkerd_connection_index_map"
-        | "linkerd_connection_free_map" => settings.connections,
+        "linkerd_connection_map" | "linkerd_connection_free_map" => settings.connections,
+        // Beside a proxy connections on the loopback have two keys.
+        "linkerd_connection_index_map" => {
+            settings.connections << u32::from(settings.proxy_uid.is_some())
+        }
         "linkerd_connection_cache_map" => cache(settings.connections),
         "linkerd_http2_map" => FIRST_HTTP2.min(settings.http2_connections),
         "linkerd_http2_more_map" => behind(FIRST_HTTP2, settings.http2_connections),
@@ -165,6 +167,8 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
     config.epoch = plan.epoch;
     config.detail = settings.detail as u8;
     config.ipv6 = u8::from(settings.ipv6);
+    config.mesh = u8::from(settings.proxy_uid.is_some());
+    config.proxy_uid = settings.proxy_uid.unwrap_or(0);
     config.ordered = u8::from(cfg!(target_arch = "x86_64"));
     open.maps
         .linkerd_scratch_map

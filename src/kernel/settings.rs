@@ -94,6 +94,16 @@ pub struct Wanted {
         value_delimiter = ','
     )]
     pub buckets: Option<Vec<f64>>,
+
+    /// The user that the pod's proxy runs as: requests that go through the proxy are counted once, as
+    /// the application has them
+    #[arg(
+        long,
+        env = "METRICD_PROXY_UID",
+        value_name = "UID",
+        value_parser = clap::value_parser!(u32).range(..i64::from(u32::MAX))
+    )]
+    pub proxy_uid: Option<u32>,
 }
 
 /// Histograms that are kept apart unless `--detail full` keeps them by peer: more server ports and
@@ -144,6 +154,8 @@ pub struct Settings {
     pub perf_buffer_size: u32,
     pub detail: Detail,
     pub ipv6: bool,
+    /// The user that the pod's proxy runs as, if there is a proxy.
+    pub proxy_uid: Option<u32>,
     /// Upper bounds of the histograms' buckets in nanoseconds, padded with `u64::MAX`.
     pub bounds_ns: [u64; BUCKETS],
     /// How many of [`Settings::bounds_ns`] are set.
@@ -171,6 +183,7 @@ impl Wanted {
             perf_buffer_size: self.perf_buffer_size.unwrap_or(before.perf_buffer_size),
             detail: self.detail.unwrap_or(before.detail),
             ipv6: self.ipv6.unwrap_or(before.ipv6),
+            proxy_uid: self.proxy_uid.or(before.proxy_uid),
             bounds_ns,
             bounds,
         })
@@ -188,6 +201,7 @@ impl Default for Settings {
             perf_buffer_size: PERF_BUFFER,
             detail: Detail::Service,
             ipv6: true,
+            proxy_uid: None,
             bounds_ns,
             bounds,
         }
@@ -213,6 +227,7 @@ impl Settings {
                 _ => Detail::Service,
             },
             ipv6: info.ipv6 != 0,
+            proxy_uid: info.proxy_user.checked_sub(1),
             bounds_ns: info.bounds_ns,
             bounds: info.bounds,
         }
@@ -230,10 +245,10 @@ impl Settings {
 
     /// Whether maps made by these settings can be filled by programs with `other` settings.
     pub fn same_maps(&self, other: &Self) -> bool {
-        let ipv6 = self.ipv6;
         *self
             == Self {
-                ipv6,
+                ipv6: self.ipv6,
+                proxy_uid: self.proxy_uid,
                 ..other.clone()
             }
     }
@@ -243,6 +258,7 @@ impl Settings {
         Info {
             detail: self.detail as u32,
             ipv6: u32::from(self.ipv6),
+            proxy_user: self.proxy_uid.map_or(0, |uid| uid + 1),
             metrics_capacity: self.map_size,
             requests_capacity: self.map_size,
             latency_capacity: self.histograms(),

@@ -48,10 +48,6 @@ pub struct Flags {
     )]
     outbound: Option<NonZeroU16>,
 
-    /// The user that the proxy runs as: its own outbound connections go straight
-    #[arg(long, env = "METRICD_PROXY_UID", value_name = "UID")]
-    proxy_uid: Option<u32>,
-
     /// Of the inbound ports, only these, for instance 80,8000-8080 [default: all]
     #[arg(
         long = "redirect-inbound-ports",
@@ -132,11 +128,12 @@ impl Flags {
         self.fallback == Fallback::Drop && (self.inbound.is_some() || self.outbound.is_some())
     }
 
-    /// What is asked for; `None` if nothing is.
+    /// What is asked for; `None` if nothing is. The outbound connections of the user `proxy_uid` go
+    /// straight.
     ///
     /// # Errors
     /// If there are more subnets than there is room for.
-    pub fn wanted(&self) -> Result<Option<RedirectConfig>> {
+    pub fn wanted(&self, proxy_uid: Option<u32>) -> Result<Option<RedirectConfig>> {
         if self.inbound.is_none() && self.outbound.is_none() {
             return Ok(None);
         }
@@ -169,7 +166,7 @@ impl Flags {
         Ok(Some(RedirectConfig {
             kernel: Kernel {
                 object: 0,
-                proxy_uid: self.proxy_uid.unwrap_or(u32::MAX),
+                proxy_uid: proxy_uid.unwrap_or(u32::MAX),
                 inbound_port: self.inbound.map_or(0, u16::from),
                 outbound_port: self.outbound.map_or(0, u16::from),
                 fallback: self.fallback as u32,
@@ -214,10 +211,11 @@ mod tests {
         struct Cli {
             #[command(flatten)]
             flags: Flags,
+            #[command(flatten)]
+            wanted: crate::kernel::settings::Wanted,
         }
-        Cli::try_parse_from(["test"].into_iter().chain(text.split_whitespace()))?
-            .flags
-            .wanted()
+        let cli = Cli::try_parse_from(["test"].into_iter().chain(text.split_whitespace()))?;
+        cli.flags.wanted(cli.wanted.proxy_uid)
     }
 
     fn has(bits: &PortBits, port: u16) -> bool {

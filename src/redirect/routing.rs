@@ -11,7 +11,7 @@ use nix::libc::{AF_INET, AF_INET6};
 use super::netlink::{CREATE, Message};
 use crate::kernel::load::LOOPBACK;
 
-/// The mark of packets that are led to the loopback: MARK of bpf/redirect/config.h.
+/// The mark of packets that are led to the loopback: REDIRECT_MARK of bpf/redirect/mark.h.
 const MARK: u32 = 0x6d74;
 /// The number of our routing table: as good as any that nobody else has.
 const TABLE: u32 = MARK;

@@ -38,6 +38,8 @@ __noinline int http1_first_client(struct __sk_buff *skb, __u32 total)
 			s->packet.delta.tls = 1;
 		return FIRST_OTHER;
 	}
+	if (mesh_is_proxys(s->packet.flags))
+		return FIRST_OTHER;
 	if (unlikely(b == 'P' && http2_preface(s, total))) {
 		if (total < PREFACE_LEN)
 			return FIRST_SHORT;
@@ -66,6 +68,8 @@ __noinline int http1_first_server(struct __sk_buff *skb, __u32 total)
 	__u64 w;
 
 	if (!c)
+		return FIRST_OTHER;
+	if (mesh_is_proxys(s->packet.flags))
 		return FIRST_OTHER;
 	h = parser_mine(s, c);
 	w = bpf_be64_to_cpu(buffer_word(s, 0));
