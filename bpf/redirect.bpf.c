@@ -36,27 +36,28 @@ struct {
 } linkerd_redirect_map SEC(".maps");
 
 /* Whether the packet is for this pod, rather than for somebody that it is a router to. */
-static __always_inline bool is_local(struct __sk_buff *skb, const struct segment *s)
+static __always_inline bool is_local(struct __sk_buff *skb, const struct segment *segment)
 {
 	struct bpf_fib_lookup to = {.ifindex = skb->ingress_ifindex, .l4_protocol = IPPROTO_TCP};
 	long result;
 
-	if (s->ipv6) {
+	if (segment->ipv6) {
 		to.family = 10; /* AF_INET6 */
-		__builtin_memcpy(to.ipv6_src, s->tuple.ipv6.saddr, 16);
-		__builtin_memcpy(to.ipv6_dst, s->tuple.ipv6.daddr, 16);
+		__builtin_memcpy(to.ipv6_src, segment->tuple.ipv6.saddr, 16);
+		__builtin_memcpy(to.ipv6_dst, segment->tuple.ipv6.daddr, 16);
 	} else {
 		to.family = 2; /* AF_INET */
-		to.ipv4_src = s->tuple.ipv4.saddr;
-		to.ipv4_dst = s->tuple.ipv4.daddr;
+		to.ipv4_src = segment->tuple.ipv4.saddr;
+		to.ipv4_dst = segment->tuple.ipv4.daddr;
 	}
 	result = bpf_fib_lookup(skb, &to, sizeof(to), 0);
 	return result == BPF_FIB_LKUP_RET_NOT_FWDED || result == BPF_FIB_LKUP_RET_FWD_DISABLED;
 }
 
-static __always_inline bool proxy_listens(struct __sk_buff *skb, struct segment *s, enum way way)
+static __always_inline bool proxy_listens(struct __sk_buff *skb, struct segment *segment,
+					  enum way way)
 {
-	struct bpf_sock *sk = socket_listener(skb, s, way);
+	struct bpf_sock *sk = socket_listener(skb, segment, way);
 
 	if (sk)
 		bpf_sk_release(sk);
@@ -65,38 +66,38 @@ static __always_inline bool proxy_listens(struct __sk_buff *skb, struct segment 
 
 /* Gives a first segment to the proxy, unless there is a connection for it already. Returns false if
  * the proxy has not got it. */
-static __always_inline bool give(struct __sk_buff *skb, struct segment *s, enum way way)
+static __always_inline bool give(struct __sk_buff *skb, struct segment *segment, enum way way)
 {
-	__u32 state = socket_state(skb, s);
+	__u32 state = socket_state(skb, segment);
 
 	if (state && state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT)
 		return true;
-	return socket_give(skb, s, way);
+	return socket_give(skb, segment, way);
 }
 
-static __always_inline bool is_waiting(struct __sk_buff *skb, struct segment *s)
+static __always_inline bool is_waiting(struct __sk_buff *skb, struct segment *segment)
 {
-	return socket_state(skb, s) == BPF_TCP_TIME_WAIT;
+	return socket_state(skb, segment) == BPF_TCP_TIME_WAIT;
 }
 
 SEC("tc")
 int linkerd_redirect_inbound(struct __sk_buff *skb)
 {
-	struct segment s;
+	struct segment segment;
 
-	if (!redirect_config.inbound_port || !segment_read(skb, &s) ||
-	    !(segment_is_syn(&s) || cookie_returns(skb, &s)) ||
-	    !port_chosen(redirect_config.inbound, s.port) || peer_skipped(&s, INBOUND) ||
-	    !is_local(skb, &s))
+	if (!redirect_config.inbound_port || !segment_read(skb, &segment) ||
+	    !(segment_is_syn(&segment) || cookie_returns(skb, &segment)) ||
+	    !port_chosen(redirect_config.inbound, segment.port) ||
+	    peer_skipped(&segment, INBOUND) || !is_local(skb, &segment))
 		return PASS;
-	if (!segment_is_syn(&s)) {
-		socket_give(skb, &s, INBOUND);
+	if (!segment_is_syn(&segment)) {
+		socket_give(skb, &segment, INBOUND);
 		return PASS;
 	}
-	if (proxy_listens(skb, &s, INBOUND) && is_waiting(skb, &s) &&
-	    again(skb, &s, REDIRECT_MARK_AGAIN))
+	if (proxy_listens(skb, &segment, INBOUND) && is_waiting(skb, &segment) &&
+	    again(skb, &segment, REDIRECT_MARK_AGAIN))
 		return PASS;
-	if (give(skb, &s, INBOUND))
+	if (give(skb, &segment, INBOUND))
 		return PASS;
 	return redirect_config.fallback == FALLBACK_DROP ? DROP : PASS;
 }
@@ -109,14 +110,16 @@ static __always_inline int to_loopback(struct __sk_buff *skb)
 
 /* Settles what becomes of a connection, whose first segment this is. `sk` is the socket that has
  * sent it, or NULL. */
-static __always_inline int begin(struct __sk_buff *skb, struct segment *s, struct bpf_sock *sk)
+static __always_inline int begin(struct __sk_buff *skb, struct segment *segment,
+				 struct bpf_sock *sk)
 {
 	struct redirect_value *value;
 
 	/* For a packet that no socket has sent the helper says nobody (65534), which may be the
 	 * proxy. */
-	if (!redirect_config.outbound_port || !port_chosen(redirect_config.outbound, s->port) ||
-	    peer_skipped(s, OUTBOUND) ||
+	if (!redirect_config.outbound_port ||
+	    !port_chosen(redirect_config.outbound, segment->port) ||
+	    peer_skipped(segment, OUTBOUND) ||
 	    (skb->sk && bpf_get_socket_uid(skb) == redirect_config.proxy_uid)) {
 		/* The socket may have been connected before, to somewhere else. */
 		if (sk)
@@ -127,17 +130,17 @@ static __always_inline int begin(struct __sk_buff *skb, struct segment *s, struc
 	    sk ? bpf_sk_storage_get(&linkerd_redirect_map, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE)
 	       : NULL;
 	/* A connection whose first segment has gone out goes on there. */
-	if (value && value->seq == s->seq && value->verdict == STRAIGHT)
+	if (value && value->seq == segment->seq && value->verdict == STRAIGHT)
 		return PASS;
-	if (value && proxy_listens(skb, s, OUTBOUND)) {
-		value->seq = s->seq;
+	if (value && proxy_listens(skb, segment, OUTBOUND)) {
+		value->seq = segment->seq;
 		value->verdict = TO_PROXY;
 		return to_loopback(skb);
 	}
 	if (redirect_config.fallback == FALLBACK_DROP)
 		return DROP;
 	if (value) {
-		value->seq = s->seq;
+		value->seq = segment->seq;
 		value->verdict = STRAIGHT;
 	}
 	return PASS;
@@ -148,13 +151,13 @@ int linkerd_redirect_outbound(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct redirect_value *value;
-	struct segment s;
+	struct segment segment;
 
-	if (!segment_read(skb, &s))
+	if (!segment_read(skb, &segment))
 		return PASS;
-	if ((s.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
+	if ((segment.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
 		if (redirect_config.inbound_port)
-			cookie_leaves(skb, &s);
+			cookie_leaves(skb, &segment);
 		return PASS;
 	}
 	if (sk)
@@ -162,38 +165,38 @@ int linkerd_redirect_outbound(struct __sk_buff *skb)
 	if (sk && (sk->protocol != IPPROTO_TCP || sk->type != 1 /* SOCK_STREAM */ ||
 		   sk->state == BPF_TCP_LISTEN))
 		sk = NULL;
-	if (segment_is_syn(&s))
-		return begin(skb, &s, sk);
+	if (segment_is_syn(&segment))
+		return begin(skb, &segment, sk);
 	if (sk) {
 		value = bpf_sk_storage_get(&linkerd_redirect_map, sk, NULL, 0);
 		return value && value->verdict == TO_PROXY ? to_loopback(skb) : PASS;
 	}
 	/* The connection's socket is gone, for instance in TIME-WAIT: is the connection's peer in
 	 * the pod? */
-	return socket_exists(skb, &s) ? to_loopback(skb) : PASS;
+	return socket_exists(skb, &segment) ? to_loopback(skb) : PASS;
 }
 
 SEC("tc")
 int linkerd_redirect_loopback(struct __sk_buff *skb)
 {
 	__u32 mark = skb->mark;
-	struct segment s;
+	struct segment segment;
 
 	if (mark != REDIRECT_MARK && mark != REDIRECT_MARK_AGAIN)
 		return PASS;
 	/* The packet has the MAC address of somebody outside. */
 	bpf_skb_change_type(skb, 0 /* PACKET_HOST */);
-	if (!segment_read(skb, &s) || !segment_is_syn(&s))
+	if (!segment_read(skb, &segment) || !segment_is_syn(&segment))
 		return PASS;
 	if (mark == REDIRECT_MARK_AGAIN) {
 		/* Others have seen the segment where it arrived. */
-		give(skb, &s, INBOUND);
+		give(skb, &segment, INBOUND);
 		return DONE;
 	}
 	/* Nobody is to see the reset; the segment will be seen when it comes again. */
-	if (is_waiting(skb, &s) && again(skb, &s, REDIRECT_MARK))
+	if (is_waiting(skb, &segment) && again(skb, &segment, REDIRECT_MARK))
 		return DONE;
-	if (give(skb, &s, OUTBOUND))
+	if (give(skb, &segment, OUTBOUND))
 		return PASS;
 	/* The proxy has stopped listening just now. The next attempt is settled anew. */
 	return DROP;

@@ -7,21 +7,21 @@
 #include "count/responses.h"
 
 /* Adds the answers that were kept back to their counters. */
-static __always_inline void answers_add(struct answers *a)
+static __always_inline void answers_add(struct answers *answers)
 {
-	struct request_entry *e = requests_element(a->request);
-	struct latency_entry *l = latency_element(a->latency);
-	__u32 i = a->duration.bucket, j = a->ttfb.bucket;
+	struct request_entry *request = requests_element(answers->request);
+	struct latency_entry *latency = latency_element(answers->latency);
+	__u32 i = answers->duration.bucket, j = answers->ttfb.bucket;
 
-	if (!e || !l)
+	if (!request || !latency)
 		return;
 	bounded(i, 31);
 	bounded(j, 31);
-	add(&e->value.responses, a->count);
-	add(&l->value.buckets[i].duration, a->count);
-	add(&l->value.buckets[j].ttfb, a->count);
-	add(&l->value.sum_ns.duration, a->duration_ns);
-	add(&l->value.sum_ns.ttfb, a->ttfb_ns);
+	add(&request->value.responses, answers->count);
+	add(&latency->value.buckets[i].duration, answers->count);
+	add(&latency->value.buckets[j].ttfb, answers->count);
+	add(&latency->value.sum_ns.duration, answers->duration_ns);
+	add(&latency->value.sum_ns.ttfb, answers->ttfb_ns);
 }
 
 /* Adds the answers that were kept back, at the end of the packet. */
@@ -46,14 +46,14 @@ __noinline int answers_begin(struct __sk_buff *skb, __u32 what, __u32 route, __u
 	struct conn *c = parser_enter(skb, &s);
 	union response response = {.word = what};
 	struct request_entry *e;
-	struct answers *a;
+	struct answers *answers;
 
 	if (!c)
 		return 0;
-	a = &s->packet.answers;
-	if (a->count)
-		answers_add(a);
-	a->count = 0;
+	answers = &s->packet.answers;
+	if (answers->count)
+		answers_add(answers);
+	answers->count = 0;
 	e = responses_element(skb, conn_side(c, ROLE_SERVER), response, route);
 	if (!e)
 		return 0;
@@ -62,15 +62,15 @@ __noinline int answers_begin(struct __sk_buff *skb, __u32 what, __u32 route, __u
 		s->packet.delta.untimed++;
 		return 0;
 	}
-	a->count = 1;
-	a->request = epoch_number(conn_side(c, ROLE_SERVER)->response);
-	a->latency = e->latency;
-	a->what = what;
-	a->route = route;
-	a->duration = histogram_range(duration);
-	a->ttfb = histogram_range(ttfb);
-	a->duration_ns = duration;
-	a->ttfb_ns = ttfb;
+	answers->count = 1;
+	answers->request = epoch_number(conn_side(c, ROLE_SERVER)->response);
+	answers->latency = e->latency;
+	answers->what = what;
+	answers->route = route;
+	answers->duration = histogram_range(duration);
+	answers->ttfb = histogram_range(ttfb);
+	answers->duration_ns = duration;
+	answers->ttfb_ns = ttfb;
 	return 0;
 }
 

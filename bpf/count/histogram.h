@@ -41,12 +41,12 @@ static __always_inline void histogram_response(__u32 latency, __u64 duration, __
 static __always_inline struct range histogram_range(__u64 ns)
 {
 	__u32 i = histogram_bucket(ns);
-	struct range r = {.bucket = i};
+	struct range range = {.bucket = i};
 
 	bounded(i, 31);
-	r.from = i ? config.bounds_ns[(i - 1) & (BUCKETS - 1)] + 1 : 0;
-	r.width = config.bounds_ns[i] - r.from;
-	return r;
+	range.from = i ? config.bounds_ns[(i - 1) & (BUCKETS - 1)] + 1 : 0;
+	range.width = config.bounds_ns[i] - range.from;
+	return range;
 }
 
 enum histogram_what {
@@ -65,15 +65,15 @@ static __always_inline void histogram_handshake(__u32 series, const struct conn_
 {
 	struct handshake_key key = {};
 	struct handshake_value *v;
-	struct histogram *h;
-	struct metric_key s;
+	struct histogram *histogram;
+	struct metric_key whose;
 	__u32 i;
 
 	if (likely(series != ELEMENT_OTHER)) {
-		series_key(&s, conn, flags);
-		series_peer(key.peer, &s);
-		key.port = s.dst_port;
-		key.direction = s.direction | s.origin << HANDSHAKE_ORIGIN;
+		series_key(&whose, conn, flags);
+		series_peer(key.peer, &whose);
+		key.port = whose.dst_port;
+		key.direction = whose.direction | whose.origin << HANDSHAKE_ORIGIN;
 	} else {
 		key.kind = SERIES_OTHER;
 	}
@@ -88,11 +88,11 @@ static __always_inline void histogram_handshake(__u32 series, const struct conn_
 	}
 	if (!v)
 		return;
-	h = what == HANDSHAKE_RTT ? &v->rtt : &v->duration;
+	histogram = what == HANDSHAKE_RTT ? &v->rtt : &v->duration;
 	i = histogram_bucket(ns);
 	bounded(i, 31);
-	add(&h->buckets[i], 1);
-	add(&h->sum_ns, ns);
+	add(&histogram->buckets[i], 1);
+	add(&histogram->sum_ns, ns);
 }
 
 #endif

@@ -103,26 +103,26 @@ static __always_inline __u8 series_direction(const struct conn_key *k, __u8 flag
 }
 
 /* The series of a connection, at the configured detail. */
-static __always_inline void series_key(struct metric_key *s, const struct conn_key *k, __u8 flags)
+static __always_inline void series_key(struct metric_key *key, const struct conn_key *k, __u8 flags)
 {
-	__u64 *words = (__u64 *)s;
+	__u64 *words = (__u64 *)key;
 	bool client_local = flags & CONN_CLIENT_LOCAL;
 
 	words[0] = words[1] = words[2] = words[3] = words[4] = 0;
-	s->proto = k->proto;
-	s->direction = series_direction(k, flags);
-	s->dst_port = client_local ? k->remote_port : k->local_port;
+	key->proto = k->proto;
+	key->direction = series_direction(k, flags);
+	key->dst_port = client_local ? k->remote_port : k->local_port;
 	if (config.detail != DETAIL_POD) {
-		address_copy(s->src, client_local ? k->local : k->remote);
-		address_copy(s->dst, client_local ? k->remote : k->local);
+		address_copy(key->src, client_local ? k->local : k->remote);
+		address_copy(key->dst, client_local ? k->remote : k->local);
 	}
 	if (unlikely(config.detail == DETAIL_FULL))
-		s->src_port = client_local ? k->local_port : k->remote_port;
+		key->src_port = client_local ? k->local_port : k->remote_port;
 	if (mesh_is_proxys(flags))
-		s->origin = ORIGIN_PROXY;
+		key->origin = ORIGIN_PROXY;
 	if (mesh_hides_client(k, flags)) {
-		s->src[0] = s->src[1] = 0;
-		s->src_port = 0;
+		key->src[0] = key->src[1] = 0;
+		key->src_port = 0;
 	}
 }
 
@@ -161,10 +161,10 @@ static __always_inline struct metric_value *series_value(__u32 series)
 }
 
 /* The other end's address, for a histogram's key: only where --detail full asks for it. */
-static __always_inline void series_peer(__u64 *peer, const struct metric_key *s)
+static __always_inline void series_peer(__u64 *peer, const struct metric_key *key)
 {
 	if (unlikely(config.detail == DETAIL_FULL))
-		address_copy(peer, s->direction == DIRECTION_OUTBOUND ? s->dst : s->src);
+		address_copy(peer, key->direction == DIRECTION_OUTBOUND ? key->dst : key->src);
 }
 
 static __always_inline void series_add_aborted(struct metric_value *v, __u32 reason, __u64 n)
@@ -201,56 +201,57 @@ static __always_inline __u32 abort_reason(__u32 close_reason)
 static __always_inline void series_add_packet(struct metric_value *v, struct packet *p)
 {
 	struct io_value *io = p->sent ? &v->sent : &v->recv;
-	struct delta *d = &p->delta;
+	struct delta *delta = &p->delta;
 	__u64 lost;
 
 	add(&io->packets, p->segments);
 	add(&io->bytes, p->wire_bytes);
-	if (d->requests)
-		add(&v->requests.http1, d->requests);
-	if (d->answered)
-		add(&v->ended, d->answered);
-	if (d->http2)
-		add(&v->requests.http2, d->http2);
-	if (d->grpc)
-		add(&v->requests.grpc, d->grpc);
-	if (likely(!(d->opened | d->closed | d->tls | d->lost | d->retransmits | d->untimed)))
+	if (delta->requests)
+		add(&v->requests.http1, delta->requests);
+	if (delta->answered)
+		add(&v->ended, delta->answered);
+	if (delta->http2)
+		add(&v->requests.http2, delta->http2);
+	if (delta->grpc)
+		add(&v->requests.grpc, delta->grpc);
+	if (likely(!(delta->opened | delta->closed | delta->tls | delta->lost | delta->retransmits |
+		     delta->untimed)))
 		return;
-	if (d->retransmits)
-		add(&io->retransmits, d->retransmits);
-	if (d->untimed)
-		add(&v->untimed, d->untimed);
-	if (d->opened) {
-		add(&v->opened, d->opened);
-		add(&v->active, d->opened);
+	if (delta->retransmits)
+		add(&io->retransmits, delta->retransmits);
+	if (delta->untimed)
+		add(&v->untimed, delta->untimed);
+	if (delta->opened) {
+		add(&v->opened, delta->opened);
+		add(&v->active, delta->opened);
 	}
-	if (d->tls)
-		add(&v->tls, d->tls);
-	/* Newer clangs would take d->lost and d->closed for the index, whose bound 5.10 does not
-	 * know. */
-	lost = (__u64)d->lost - 1;
+	if (delta->tls)
+		add(&v->tls, delta->tls);
+	/* Newer clangs would take delta->lost and delta->closed for the index, whose bound 5.10
+	 * does not know. */
+	lost = (__u64)delta->lost - 1;
 	fresh(lost);
 	if (lost < LOST_MAX)
 		add((__u64 *)&v->lost + lost, 1);
-	if (d->closed) {
-		series_add_closed(v, (__u64)d->closed - 1);
-		if (d->aborted)
-			series_add_aborted(v, abort_reason(d->closed - 1), d->aborted);
+	if (delta->closed) {
+		series_add_closed(v, (__u64)delta->closed - 1);
+		if (delta->aborted)
+			series_add_aborted(v, abort_reason(delta->closed - 1), delta->aborted);
 	}
 }
 
 /* Finds the histograms of a response, or makes them, and returns their number. */
-static __always_inline __u32 responses_latency(const struct request_key *r)
+static __always_inline __u32 responses_latency(const struct request_key *request)
 {
 	struct latency_key key = {};
 	__u32 *found;
 
-	series_peer(key.peer, &r->series);
-	key.port = r->series.dst_port;
-	key.direction = r->series.direction;
-	key.protocol = r->protocol;
-	key.status_class = r->status / 100;
-	key.route = r->route;
+	series_peer(key.peer, &request->series);
+	key.port = request->series.dst_port;
+	key.direction = request->series.direction;
+	key.protocol = request->protocol;
+	key.status_class = request->status / 100;
+	key.route = request->route;
 	found = bpf_map_lookup_elem(&linkerd_latency_index_map, &key);
 	if (found)
 		return *found;

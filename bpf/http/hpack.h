@@ -284,8 +284,8 @@ __noinline __u32 hpack_value(struct __sk_buff *skb, __u32 name, __u32 at, __u32 
  */
 static __always_inline int hpack_plain(struct scratch *s, struct http2_side *t, __u32 avail)
 {
-	struct window *w = &s->window;
-	__u32 at = w->at, end = at + avail;
+	struct window *window = &s->window;
+	__u32 at = window->at, end = at + avail;
 	int code;
 
 	for (int i = 0; i < HPACK_PLAIN; i++) {
@@ -323,8 +323,8 @@ static __always_inline int hpack_plain(struct scratch *s, struct http2_side *t, 
 			hpack_insert(t, CODE_NOTHING);
 		at = next + 1 + n;
 	}
-	t->left -= at - w->at;
-	w->at = at;
+	t->left -= at - window->at;
+	window->at = at;
 	return WINDOW_NEXT;
 }
 
@@ -419,8 +419,8 @@ static __always_inline int hpack_start(struct __sk_buff *skb, struct scratch *s,
 static __always_inline int hpack_string(struct __sk_buff *skb, struct scratch *s,
 					struct http2_side *t, __u32 avail)
 {
-	struct window *w = &s->window;
-	__u32 at = w->at, first = buffer_byte(s, at), code = t->name, len, n, needed;
+	struct window *window = &s->window;
+	__u32 at = window->at, first = buffer_byte(s, at), code = t->name, len, n, needed;
 	__u64 integer = hpack_integer(skb, first, 7);
 
 	if (unlikely(integer == INTEGER_NONE))
@@ -435,7 +435,7 @@ static __always_inline int hpack_string(struct __sk_buff *skb, struct scratch *s
 		 * beginning, and is unknown if it is cut there, too. */
 		needed = len < ROUTE_RAW ? len : ROUTE_RAW;
 		if (n + needed > avail) {
-			if (w->at > w->carry)
+			if (window->at > window->carry)
 				return WINDOW_LEAVE;
 			needed = 0;
 			code = CODE_PATH | ROUTE_UNKNOWN;
@@ -454,7 +454,7 @@ static __always_inline int hpack_string(struct __sk_buff *skb, struct scratch *s
 		hpack_field(t, code);
 		t->after = FIELD_START;
 	}
-	w->at = at + needed;
+	window->at = at + needed;
 	t->left -= n + needed;
 	t->string_left = len - needed;
 	t->field = len > needed ? FIELD_SKIP : t->after;

@@ -22,13 +22,13 @@ static __always_inline __u32 held_series(void)
 /* Holds the packet, under the slot's lock. */
 static __always_inline void held_add(struct conn *c, struct packet *p, __u32 role)
 {
-	struct held *h;
+	struct held *held;
 
 	bounded(role, 1);
-	h = &c->held[role];
-	h->packets += p->segments;
-	h->bytes += p->wire_bytes;
-	h->retransmits += p->delta.retransmits;
+	held = &c->held[role];
+	held->packets += p->segments;
+	held->bytes += p->wire_bytes;
+	held->retransmits += p->delta.retransmits;
 	p->delta.retransmits = 0;
 }
 
@@ -42,16 +42,16 @@ static __always_inline void held_take(struct conn *c, struct held *to)
 
 /* Adds what was held to the series of a connection that is settled by now. `sent` says whether the
  * pod has sent what the client has. */
-static __always_inline void held_settle(struct metric_value *v, const struct held *h, bool sent,
+static __always_inline void held_settle(struct metric_value *v, const struct held *held, bool sent,
 					__u8 flags)
 {
 #pragma unroll
 	for (int role = ROLE_CLIENT; role <= ROLE_SERVER; role++) {
 		struct io_value *io = sent == (role == ROLE_CLIENT) ? &v->sent : &v->recv;
 
-		add(&io->packets, h[role].packets);
-		add(&io->bytes, h[role].bytes);
-		add(&io->retransmits, h[role].retransmits);
+		add(&io->packets, held[role].packets);
+		add(&io->bytes, held[role].bytes);
+		add(&io->retransmits, held[role].retransmits);
 	}
 	add(&v->opened, 1);
 	add(&v->active, 1);

@@ -29,12 +29,12 @@ static __always_inline bool end_equal(const struct end *a, const struct end *b)
 }
 
 /* The end that has sent the packet, or the end that it is for. */
-static __always_inline void end_of_packet(struct end *e, const struct packet *p, bool sender)
+static __always_inline void end_of_packet(struct end *end, const struct packet *p, bool sender)
 {
 	bool local = sender != !!p->to_local;
 
-	address_copy(e->address, local ? p->key.local : p->key.remote);
-	e->port = local ? p->key.local_port : p->key.remote_port;
+	address_copy(end->address, local ? p->key.local : p->key.remote);
+	end->port = local ? p->key.local_port : p->key.remote_port;
 }
 
 /* The addresses of the socket that sends the packet: its own, and its peer's. */

@@ -23,15 +23,15 @@ static __always_inline __u32 tcp_role(const struct packet *p, __u8 flags)
 }
 
 /* Does the segment lie in what was passed over before? Then it is late, and not sent again. */
-static __always_inline bool tcp_fills_hole(const struct stream *m, __u32 seq, __u32 end)
+static __always_inline bool tcp_fills_hole(const struct stream *stream, __u32 seq, __u32 end)
 {
-	return m->hole_lo != m->hole_hi && !seq_before(seq, m->hole_lo) &&
-	       !seq_before(m->hole_hi, end);
+	return stream->hole_lo != stream->hole_hi && !seq_before(seq, stream->hole_lo) &&
+	       !seq_before(stream->hole_hi, end);
 }
 
 /* Notes which bytes of a direction are new, under the slot's lock. Returns how many segments were
  * sent again. */
-static __always_inline __u32 tcp_sequence(struct stream *m, union tagged_seq *seen,
+static __always_inline __u32 tcp_sequence(struct stream *stream, union tagged_seq *seen,
 					  const struct packet *p, __u32 len)
 {
 	__u32 seq = p->seq, end = seq + len;
@@ -42,17 +42,17 @@ static __always_inline __u32 tcp_sequence(struct stream *m, union tagged_seq *se
 		now.seq = end;
 	} else if (!seq_before(seq, now.seq)) {
 		if (seq != now.seq) {
-			if (m->hole_lo == m->hole_hi)
-				m->hole_lo = now.seq;
-			m->hole_hi = seq;
+			if (stream->hole_lo == stream->hole_hi)
+				stream->hole_lo = now.seq;
+			stream->hole_hi = seq;
 		}
 		now.seq = end;
 	} else {
-		if (tcp_fills_hole(m, seq, end)) {
-			if (seq == m->hole_lo)
-				m->hole_lo = end;
-			else if (end == m->hole_hi)
-				m->hole_hi = seq;
+		if (tcp_fills_hole(stream, seq, end)) {
+			if (seq == stream->hole_lo)
+				stream->hole_lo = end;
+			else if (end == stream->hole_hi)
+				stream->hole_hi = seq;
 		} else if (!(len == 1 && seq + 1 == now.seq && !p->egress &&
 			     !(p->tcp_flags & (TCP_SYN | TCP_FIN)))) {
 			/* One old byte is how other stacks probe a silent peer or a closed

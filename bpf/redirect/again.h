@@ -29,12 +29,13 @@ struct tcp_timewait_sock {
 
 /* Finds the sequence number that the segment's socket expects. Returns false if the socket is not
  * in TIME-WAIT. */
-static __always_inline bool again_expects(struct __sk_buff *skb, struct segment *s, __u32 *seq)
+static __always_inline bool again_expects(struct __sk_buff *skb, struct segment *segment,
+					  __u32 *seq)
 {
 	struct tcp_timewait_sock *waiting;
 	struct bpf_sock *sk;
 
-	sk = socket_find(skb, &s->tuple, s->ipv6);
+	sk = socket_find(skb, &segment->tuple, segment->ipv6);
 	if (!sk)
 		return false;
 	waiting = (void *)bpf_skc_to_tcp_timewait_sock(sk);
@@ -46,13 +47,13 @@ static __always_inline bool again_expects(struct __sk_buff *skb, struct segment 
 
 /* Sends the segment again, by the loopback and with `mark`, and makes the packet at hand the reset.
  * Returns false if that failed. */
-static __always_inline bool again(struct __sk_buff *skb, struct segment *s, __u32 mark)
+static __always_inline bool again(struct __sk_buff *skb, struct segment *segment, __u32 mark)
 {
 	__be32 seq;
 	__u32 expected, before = skb->mark;
 	__be16 was, is;
 
-	if (!again_expects(skb, s, &expected))
+	if (!again_expects(skb, segment, &expected))
 		return false;
 	skb->mark = mark;
 	if (bpf_clone_redirect(skb, LOOPBACK, BPF_F_INGRESS)) {
@@ -61,13 +62,13 @@ static __always_inline bool again(struct __sk_buff *skb, struct segment *s, __u3
 	}
 	skb->mark = before;
 	seq = bpf_htonl(expected);
-	if (bpf_skb_load_bytes(skb, s->l4 + 12, &was, sizeof(was)))
+	if (bpf_skb_load_bytes(skb, segment->l4 + 12, &was, sizeof(was)))
 		return false;
 	is = (was & bpf_htons(0xf000)) | bpf_htons(TCP_RST);
-	bpf_l4_csum_replace(skb, s->l4 + 16, s->seq, seq, sizeof(seq));
-	bpf_l4_csum_replace(skb, s->l4 + 16, was, is, sizeof(is));
-	bpf_skb_store_bytes(skb, s->l4 + 4, &seq, sizeof(seq), 0);
-	bpf_skb_store_bytes(skb, s->l4 + 12, &is, sizeof(is), 0);
+	bpf_l4_csum_replace(skb, segment->l4 + 16, segment->seq, seq, sizeof(seq));
+	bpf_l4_csum_replace(skb, segment->l4 + 16, was, is, sizeof(is));
+	bpf_skb_store_bytes(skb, segment->l4 + 4, &seq, sizeof(seq), 0);
+	bpf_skb_store_bytes(skb, segment->l4 + 12, &is, sizeof(is), 0);
 	return true;
 }
 

@@ -19,21 +19,21 @@ static volatile __u64 cookie_seen;
 
 /* Looks at a SYN-ACK that leaves. It has a cookie if the kernel knows no connection that it
  * answers. */
-static __always_inline void cookie_leaves(struct __sk_buff *skb, const struct segment *s)
+static __always_inline void cookie_leaves(struct __sk_buff *skb, const struct segment *segment)
 {
-	struct segment back = {.ipv6 = s->ipv6};
+	struct segment back = {.ipv6 = segment->ipv6};
 	__u32 state;
 
-	if (s->ipv6) {
-		__builtin_memcpy(back.tuple.ipv6.saddr, s->tuple.ipv6.daddr, 16);
-		__builtin_memcpy(back.tuple.ipv6.daddr, s->tuple.ipv6.saddr, 16);
-		back.tuple.ipv6.sport = s->tuple.ipv6.dport;
-		back.tuple.ipv6.dport = s->tuple.ipv6.sport;
+	if (segment->ipv6) {
+		__builtin_memcpy(back.tuple.ipv6.saddr, segment->tuple.ipv6.daddr, 16);
+		__builtin_memcpy(back.tuple.ipv6.daddr, segment->tuple.ipv6.saddr, 16);
+		back.tuple.ipv6.sport = segment->tuple.ipv6.dport;
+		back.tuple.ipv6.dport = segment->tuple.ipv6.sport;
 	} else {
-		back.tuple.ipv4.saddr = s->tuple.ipv4.daddr;
-		back.tuple.ipv4.daddr = s->tuple.ipv4.saddr;
-		back.tuple.ipv4.sport = s->tuple.ipv4.dport;
-		back.tuple.ipv4.dport = s->tuple.ipv4.sport;
+		back.tuple.ipv4.saddr = segment->tuple.ipv4.daddr;
+		back.tuple.ipv4.daddr = segment->tuple.ipv4.saddr;
+		back.tuple.ipv4.sport = segment->tuple.ipv4.dport;
+		back.tuple.ipv4.dport = segment->tuple.ipv4.sport;
 	}
 	state = socket_state(skb, &back);
 	if (!state || state == BPF_TCP_LISTEN)
@@ -41,15 +41,15 @@ static __always_inline void cookie_leaves(struct __sk_buff *skb, const struct se
 }
 
 /* Whether the segment may be the end of a handshake by cookies. */
-static __always_inline bool cookie_returns(struct __sk_buff *skb, struct segment *s)
+static __always_inline bool cookie_returns(struct __sk_buff *skb, struct segment *segment)
 {
 	__u64 seen = cookie_seen;
 	__u32 state;
 
-	if (!seen || (s->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK ||
+	if (!seen || (segment->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK ||
 	    bpf_ktime_get_ns() - seen > COOKIE_AGE_NS)
 		return false;
-	state = socket_state(skb, s);
+	state = socket_state(skb, segment);
 	return !state || state == BPF_TCP_LISTEN;
 }
 

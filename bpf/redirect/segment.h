@@ -17,7 +17,8 @@ struct segment {
 	bool ipv6;
 };
 
-static __always_inline bool segment_tcp(struct __sk_buff *skb, struct segment *s, __be16 *ports)
+static __always_inline bool segment_tcp(struct __sk_buff *skb, struct segment *segment,
+					__be16 *ports)
 {
 	struct {
 		__be16 source, dest;
@@ -25,18 +26,19 @@ static __always_inline bool segment_tcp(struct __sk_buff *skb, struct segment *s
 		__u8 offset, flags;
 	} tcp;
 
-	if (bpf_skb_load_bytes(skb, s->l4, &tcp, 14))
+	if (bpf_skb_load_bytes(skb, segment->l4, &tcp, 14))
 		return false;
 	ports[0] = tcp.source;
 	ports[1] = tcp.dest;
-	s->port = bpf_ntohs(tcp.dest);
-	s->seq = tcp.seq;
-	s->flags = tcp.flags;
+	segment->port = bpf_ntohs(tcp.dest);
+	segment->seq = tcp.seq;
+	segment->flags = tcp.flags;
 	return true;
 }
 
 /* Follows the extension headers, RFC 8200 section 4. Returns whether TCP comes behind them. */
-static __always_inline bool segment_extensions(struct __sk_buff *skb, struct segment *s, __u8 next)
+static __always_inline bool segment_extensions(struct __sk_buff *skb, struct segment *segment,
+					       __u8 next)
 {
 	__u8 h[2];
 
@@ -45,20 +47,20 @@ static __always_inline bool segment_extensions(struct __sk_buff *skb, struct seg
 			return true;
 		if (next != IPV6_HOPOPTS && next != IPV6_ROUTING && next != IPV6_DSTOPTS)
 			return false;
-		if (bpf_skb_load_bytes(skb, s->l4, h, sizeof(h)))
+		if (bpf_skb_load_bytes(skb, segment->l4, h, sizeof(h)))
 			return false;
 		next = h[0];
-		s->l4 += (h[1] + 1) * 8;
+		segment->l4 += (h[1] + 1) * 8;
 	}
 	return false;
 }
 
 /* Returns false for what is no TCP segment behind Ethernet, or a fragment. */
-static __always_inline bool segment_read(struct __sk_buff *skb, struct segment *s)
+static __always_inline bool segment_read(struct __sk_buff *skb, struct segment *segment)
 {
 	__be16 ports[2];
 
-	__builtin_memset(s, 0, sizeof(*s));
+	__builtin_memset(segment, 0, sizeof(*segment));
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		struct {
 			__u8 version_len, tos;
@@ -71,13 +73,13 @@ static __always_inline bool segment_read(struct __sk_buff *skb, struct segment *
 		if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, IPV4_LEN) || ip.proto != IPPROTO_TCP ||
 		    (ip.fragment & bpf_htons(0x3fff)))
 			return false;
-		s->l4 = ETH_HLEN + (ip.version_len & 15) * 4;
-		if (!segment_tcp(skb, s, ports))
+		segment->l4 = ETH_HLEN + (ip.version_len & 15) * 4;
+		if (!segment_tcp(skb, segment, ports))
 			return false;
-		s->tuple.ipv4.saddr = ip.src;
-		s->tuple.ipv4.daddr = ip.dst;
-		s->tuple.ipv4.sport = ports[0];
-		s->tuple.ipv4.dport = ports[1];
+		segment->tuple.ipv4.saddr = ip.src;
+		segment->tuple.ipv4.daddr = ip.dst;
+		segment->tuple.ipv4.sport = ports[0];
+		segment->tuple.ipv4.dport = ports[1];
 		return true;
 	}
 	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
@@ -90,36 +92,37 @@ static __always_inline bool segment_read(struct __sk_buff *skb, struct segment *
 
 		if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, IPV6_LEN))
 			return false;
-		s->l4 = ETH_HLEN + IPV6_LEN;
-		if (!segment_extensions(skb, s, ip.next) || !segment_tcp(skb, s, ports))
+		segment->l4 = ETH_HLEN + IPV6_LEN;
+		if (!segment_extensions(skb, segment, ip.next) || !segment_tcp(skb, segment, ports))
 			return false;
-		__builtin_memcpy(s->tuple.ipv6.saddr, ip.src, 16);
-		__builtin_memcpy(s->tuple.ipv6.daddr, ip.dst, 16);
-		s->tuple.ipv6.sport = ports[0];
-		s->tuple.ipv6.dport = ports[1];
-		s->ipv6 = true;
+		__builtin_memcpy(segment->tuple.ipv6.saddr, ip.src, 16);
+		__builtin_memcpy(segment->tuple.ipv6.daddr, ip.dst, 16);
+		segment->tuple.ipv6.sport = ports[0];
+		segment->tuple.ipv6.dport = ports[1];
+		segment->ipv6 = true;
 		return true;
 	}
 	return false;
 }
 
-static __always_inline bool segment_is_syn(const struct segment *s)
+static __always_inline bool segment_is_syn(const struct segment *segment)
 {
-	return (s->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+	return (segment->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
 /* Whether connections of this way with the peer are left alone, by the peer's subnet. */
-static __always_inline bool peer_skipped(const struct segment *s, enum way way)
+static __always_inline bool peer_skipped(const struct segment *segment, enum way way)
 {
 	struct subnet_key key = {.bits = 128};
 	__u32 *skipped, *address = (__u32 *)key.address;
 
-	if (s->ipv6) {
-		__builtin_memcpy(address,
-				 way == INBOUND ? s->tuple.ipv6.saddr : s->tuple.ipv6.daddr, 16);
+	if (segment->ipv6) {
+		__builtin_memcpy(
+		    address, way == INBOUND ? segment->tuple.ipv6.saddr : segment->tuple.ipv6.daddr,
+		    16);
 	} else {
 		address[2] = bpf_htonl(0xffff);
-		address[3] = way == INBOUND ? s->tuple.ipv4.saddr : s->tuple.ipv4.daddr;
+		address[3] = way == INBOUND ? segment->tuple.ipv4.saddr : segment->tuple.ipv4.daddr;
 	}
 	skipped = bpf_map_lookup_elem(&linkerd_redirect_subnets_map, &key);
 	return skipped && (*skipped & way);

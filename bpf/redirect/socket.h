@@ -16,12 +16,12 @@ static __always_inline struct bpf_sock *socket_find(struct __sk_buff *skb,
 }
 
 /* The state of the socket that the kernel would find for the segment, or 0. */
-static __always_inline __u32 socket_state(struct __sk_buff *skb, struct segment *s)
+static __always_inline __u32 socket_state(struct __sk_buff *skb, struct segment *segment)
 {
 	struct bpf_sock *sk;
 	__u32 state;
 
-	sk = socket_find(skb, &s->tuple, s->ipv6);
+	sk = socket_find(skb, &segment->tuple, segment->ipv6);
 	if (!sk)
 		return 0;
 	state = sk->state;
@@ -30,9 +30,9 @@ static __always_inline __u32 socket_state(struct __sk_buff *skb, struct segment 
 }
 
 /* Whether there is a connection for the segment, or one that is being made, or has just ended. */
-static __always_inline bool socket_exists(struct __sk_buff *skb, struct segment *s)
+static __always_inline bool socket_exists(struct __sk_buff *skb, struct segment *segment)
 {
-	__u32 state = socket_state(skb, s);
+	__u32 state = socket_state(skb, segment);
 
 	return state && state != BPF_TCP_LISTEN;
 }
@@ -42,25 +42,26 @@ static __always_inline bool socket_exists(struct __sk_buff *skb, struct segment 
  * the client has named; the outbound one to the loopback's. No client is named, so that none of the
  * proxy's connections is found instead.
  */
-static __always_inline struct bpf_sock *socket_listener(struct __sk_buff *skb, struct segment *s,
-							enum way way)
+static __always_inline struct bpf_sock *socket_listener(struct __sk_buff *skb,
+							struct segment *segment, enum way way)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *sk;
 	__be16 port = bpf_htons(way == INBOUND ? redirect_config.inbound_port
 					       : redirect_config.outbound_port);
 
-	if (s->ipv6) {
+	if (segment->ipv6) {
 		if (way == INBOUND)
-			__builtin_memcpy(tuple.ipv6.daddr, s->tuple.ipv6.daddr, 16);
+			__builtin_memcpy(tuple.ipv6.daddr, segment->tuple.ipv6.daddr, 16);
 		else
 			tuple.ipv6.daddr[3] = bpf_htonl(1);
 		tuple.ipv6.dport = port;
 	} else {
-		tuple.ipv4.daddr = way == INBOUND ? s->tuple.ipv4.daddr : bpf_htonl(0x7f000001);
+		tuple.ipv4.daddr =
+		    way == INBOUND ? segment->tuple.ipv4.daddr : bpf_htonl(0x7f000001);
 		tuple.ipv4.dport = port;
 	}
-	sk = socket_find(skb, &tuple, s->ipv6);
+	sk = socket_find(skb, &tuple, segment->ipv6);
 	if (!sk)
 		return NULL;
 	if (sk->state == BPF_TCP_LISTEN)
@@ -70,9 +71,10 @@ static __always_inline struct bpf_sock *socket_listener(struct __sk_buff *skb, s
 }
 
 /* Gives the packet to the proxy's listener. Returns whether the listener got it. */
-static __always_inline bool socket_give(struct __sk_buff *skb, struct segment *s, enum way way)
+static __always_inline bool socket_give(struct __sk_buff *skb, struct segment *segment,
+					enum way way)
 {
-	struct bpf_sock *sk = socket_listener(skb, s, way);
+	struct bpf_sock *sk = socket_listener(skb, segment, way);
 	long error;
 
 	if (!sk)

@@ -110,22 +110,22 @@ __noinline int tap_http2(struct __sk_buff *skb)
 	struct http2_side *t;
 	struct tap_head *e;
 	struct packet *p;
-	struct window *w;
+	struct window *window;
 	struct conn *c;
 	__u32 from, n, at;
 
 	if (!s || !skb->len)
 		return 0;
 	p = &s->packet;
-	w = &s->window;
+	window = &s->window;
 	e = &s->tap_head;
 	c = conn_slot(p->slot);
-	if (!c || p->role != ROLE_CLIENT || w->at < w->carry || !tap_listens(p))
+	if (!c || p->role != ROLE_CLIENT || window->at < window->carry || !tap_listens(p))
 		return 0;
 	t = tap_http2_of(c, e);
 	if (!t)
 		return 0;
-	from = p->pos + (w->at - w->carry);
+	from = p->pos + (window->at - window->carry);
 	n = p->end - from;
 	if (n > t->left)
 		n = t->left;
@@ -134,13 +134,13 @@ __noinline int tap_http2(struct __sk_buff *skb)
 	if (likely(!p->early)) {
 		n = tap_load(skb, e, from, n);
 	} else {
-		at = w->at;
+		at = window->at;
 		bounded(at, 1023);
 		if (at > BUFFER - TAP_DATA)
 			return 0;
 		/* The buffer has one block, which early_load has copied. */
-		if (n > BLOCK + w->carry - at)
-			n = BLOCK + w->carry - at;
+		if (n > BLOCK + window->carry - at)
+			n = BLOCK + window->carry - at;
 		__builtin_memcpy(e->data, s->buffer + at, TAP_DATA);
 	}
 	return tap_head_send(e, TAP_HEAD, c, p->slot, n);
@@ -205,16 +205,16 @@ static __always_inline void tap_who(struct tap_end *e, const struct conn_key *k,
 	}
 }
 
-static __always_inline int tap_end_send(struct tap_end *e, struct conn *c, __u32 slot, __u64 what)
+static __always_inline int tap_end_send(struct tap_end *e, struct conn *c, __u32 slot, __u64 word)
 {
-	union tap_what w = {.word = what};
+	union tap_what what = {.word = word};
 
 	e->kind = TAP_END;
-	e->protocol = w.response.protocol;
-	e->status = w.response.status;
-	e->grpc_status = w.response.grpc_status;
-	e->route = w.route;
-	e->aborted = w.aborted;
+	e->protocol = what.response.protocol;
+	e->status = what.response.status;
+	e->grpc_status = what.response.grpc_status;
+	e->route = what.route;
+	e->aborted = what.aborted;
 	e->opened_ns = c->opened_ns;
 	e->slot = slot;
 	if (bpf_ringbuf_output(&linkerd_perf_map, e, sizeof(*e), 0))

@@ -12,7 +12,7 @@ static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s
 {
 	struct http2_stream *r = http2_find(x, stream);
 	struct packet *p = &s->packet;
-	struct answers *a = &p->answers;
+	struct answers *answers = &p->answers;
 	union response what;
 	__u64 duration = TIME_UNKNOWN, ttfb = TIME_UNKNOWN;
 
@@ -31,12 +31,13 @@ static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s
 		duration = packet_now(p) - r->start_ns;
 		ttfb = r->first_ns - r->start_ns;
 	}
-	if (likely(a->count && a->what == what.word && a->route == r->route &&
-		   duration != TIME_UNKNOWN && duration - a->duration.from <= a->duration.width &&
-		   ttfb - a->ttfb.from <= a->ttfb.width)) {
-		a->count++;
-		a->duration_ns += duration;
-		a->ttfb_ns += ttfb;
+	if (likely(answers->count && answers->what == what.word && answers->route == r->route &&
+		   duration != TIME_UNKNOWN &&
+		   duration - answers->duration.from <= answers->duration.width &&
+		   ttfb - answers->ttfb.from <= answers->ttfb.width)) {
+		answers->count++;
+		answers->duration_ns += duration;
+		answers->ttfb_ns += ttfb;
 	} else {
 		answers_begin(skb, what.word, r->route, duration, ttfb);
 	}

@@ -8,14 +8,14 @@
 /* Passes over `n` bytes, in the window or beyond. */
 static __always_inline int http2_pass(struct scratch *s, struct parser *h, __u32 n)
 {
-	struct window *w = &s->window;
-	__u32 there = w->total - w->at;
+	struct window *window = &s->window;
+	__u32 there = window->total - window->at;
 
 	if (n <= there) {
-		w->at += n;
+		window->at += n;
 		return WINDOW_NEXT;
 	}
-	w->at = w->total;
+	window->at = window->total;
 	h->left = n - there;
 	h->phase = HTTP2_SKIP;
 	return WINDOW_LEAVE;
@@ -43,21 +43,21 @@ static __always_inline struct frame frame_at(struct scratch *s, __u32 at)
 static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s, struct parser *h,
 				       struct http2_side *t)
 {
-	struct window *w = &s->window;
+	struct window *window = &s->window;
 	struct packet *p = &s->packet;
 	struct frame f;
-	__u32 at = w->at;
+	__u32 at = window->at;
 	union hpack_result nothing = {.grpc_status = GRPC_STATUS_NONE};
 
-	if (unlikely(w->total - at < FRAME_HEADER)) {
+	if (unlikely(window->total - at < FRAME_HEADER)) {
 		/* The time of a frame is that of its first byte. */
-		if (!t->in_block && at >= w->carry)
+		if (!t->in_block && at >= window->carry)
 			t->start_ns = packet_leaves(skb, p, t->start_ns);
 		return WINDOW_CUT;
 	}
 	f = frame_at(s, at);
 	at += FRAME_HEADER;
-	w->at = at;
+	window->at = at;
 
 	if (unlikely(t->in_block != (f.type == FRAME_CONTINUATION) ||
 		     (t->in_block && f.stream != t->stream)))
@@ -69,7 +69,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 		if (http2_pass(s, h, f.len))
 			return WINDOW_LEAVE;
 		if (t->ending)
-			w->done = DONE_STREAM;
+			window->done = DONE_STREAM;
 		return WINDOW_NEXT;
 	case FRAME_HEADERS:
 	case FRAME_PUSH_PROMISE:
@@ -78,7 +78,7 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 				      (f.type == FRAME_HEADERS ? FLAG_PRIORITY : 0));
 		if (f.type == FRAME_PUSH_PROMISE)
 			t->flags |= FLAG_PROMISE;
-		if (likely(at - FRAME_HEADER >= w->carry))
+		if (likely(at - FRAME_HEADER >= window->carry))
 			t->start_ns = packet_leaves(skb, p, t->start_ns);
 		t->ending = p->role == ROLE_SERVER && f.type == FRAME_HEADERS &&
 			    (f.flags & FLAG_END_STREAM);
@@ -115,16 +115,16 @@ static __always_inline int http2_frame(struct __sk_buff *skb, struct scratch *s,
 /* Passes over what a frame has before its header block: pad length, promised stream, priority. */
 static __always_inline int http2_prefix(struct scratch *s, struct http2_side *t)
 {
-	struct window *w = &s->window;
+	struct window *window = &s->window;
 	__u32 n = (t->flags & FLAG_PADDED ? 1 : 0) + (t->flags & FLAG_PRIORITY ? 5 : 0) +
 		  (t->flags & FLAG_PROMISE ? 4 : 0);
-	__u32 pad = t->flags & FLAG_PADDED ? buffer_byte(s, w->at) : 0;
+	__u32 pad = t->flags & FLAG_PADDED ? buffer_byte(s, window->at) : 0;
 
 	if (unlikely(t->left < n))
 		return WINDOW_STOP;
-	if (unlikely(w->total - w->at < n))
+	if (unlikely(window->total - window->at < n))
 		return WINDOW_CUT;
-	w->at += n;
+	window->at += n;
 	t->left -= n;
 	if (unlikely(pad > t->left))
 		return WINDOW_STOP;

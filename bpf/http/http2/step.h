@@ -49,7 +49,7 @@ __noinline int http2_step(struct __sk_buff *skb)
 	struct conn *c = parser_enter(skb, &s);
 	struct http2_side *t;
 	struct parser *h;
-	struct window *w;
+	struct window *window;
 	struct packet *p;
 	struct http2 *x;
 	__u32 avail, carry, n, at;
@@ -63,7 +63,7 @@ __noinline int http2_step(struct __sk_buff *skb)
 	t = http2_mine(s, x);
 	h = parser_mine(s, c);
 	p = &s->packet;
-	w = &s->window;
+	window = &s->window;
 	avail = p->end - p->pos;
 	if (!avail || h->phase == PHASE_LOST)
 		return STOP;
@@ -81,10 +81,10 @@ __noinline int http2_step(struct __sk_buff *skb)
 	}
 	if (early_or_packet(skb, s, carry, n))
 		return parser_lost(skb, LOST_GAP);
-	w->at = 0;
-	w->total = carry + n;
-	w->carry = carry;
-	w->done = 0;
+	window->at = 0;
+	window->total = carry + n;
+	window->carry = carry;
+	window->done = 0;
 	for (int i = 0; i < HTTP2_TOKENS; i++) {
 		fresh(s);
 		fresh(t);
@@ -98,12 +98,12 @@ __noinline int http2_step(struct __sk_buff *skb)
 	}
 	if (unlikely(r == WINDOW_TAP))
 		tap_http2(skb);
-	at = w->at;
-	n = w->total - at;
+	at = window->at;
+	n = window->total - at;
 	h->carry_len = 0;
 	if (r == WINDOW_STOP)
 		return parser_lost(skb, LOST_MALFORMED);
-	p->pos += at - w->carry;
+	p->pos += at - window->carry;
 	if (r == WINDOW_CUT) {
 		bounded(at, 1023);
 		if (n > CARRY || at > BUFFER - CARRY)

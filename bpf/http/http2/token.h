@@ -22,14 +22,14 @@ __noinline int http2_field(struct __sk_buff *skb)
 	struct scratch *s;
 	struct http2_side *t;
 	struct parser *h;
-	struct window *w;
+	struct window *window;
 	__u32 avail, at, n;
 	int r;
 
 	HTTP2_ENTER(skb, s, h, t);
-	w = &s->window;
-	at = w->at;
-	avail = w->total - at;
+	window = &s->window;
+	at = window->at;
+	avail = window->total - at;
 	if (t->field == FIELD_SKIP) {
 		n = t->string_left < t->left ? t->string_left : t->left;
 		t->string_left -= n;
@@ -54,7 +54,7 @@ __noinline int http2_field(struct __sk_buff *skb)
 		__builtin_memcpy(t->carry, s->buffer + at, CARRY);
 		t->carry_len = avail;
 		t->left = 0;
-		w->at += avail;
+		window->at += avail;
 		return WINDOW_NEXT;
 	}
 	return r;
@@ -66,36 +66,36 @@ __noinline int http2_other(struct __sk_buff *skb)
 	struct scratch *s;
 	struct http2_side *t;
 	struct parser *h;
-	struct window *w;
+	struct window *window;
 	__u32 n;
 
 	HTTP2_ENTER(skb, s, h, t);
-	w = &s->window;
-	if (w->at == w->total)
+	window = &s->window;
+	if (window->at == window->total)
 		return WINDOW_CUT;
 	if (t->token == TOKEN_PREFIX)
 		return http2_prefix(s, t);
 	if (unlikely(t->token == TOKEN_PREFACE)) {
-		if (w->total < PREFACE_LEN)
+		if (window->total < PREFACE_LEN)
 			return WINDOW_CUT;
-		if (!http2_preface(s, w->total))
+		if (!http2_preface(s, window->total))
 			return WINDOW_STOP;
-		w->at = PREFACE_LEN;
+		window->at = PREFACE_LEN;
 		t->token = TOKEN_FRAME;
 		return WINDOW_NEXT;
 	}
 	n = t->token == TOKEN_RST ? 4 : 8;
-	if (w->total - w->at < n)
+	if (window->total - window->at < n)
 		return WINDOW_CUT;
 	t->token = TOKEN_FRAME;
 	if (n == 4) {
 		http2_rst(skb, s->packet.role, t->stream,
-			  bpf_be64_to_cpu(buffer_word(s, w->at)) >> 32);
-		w->at += 4;
+			  bpf_be64_to_cpu(buffer_word(s, window->at)) >> 32);
+		window->at += 4;
 		return WINDOW_NEXT;
 	}
 	if (s->packet.role == ROLE_SERVER)
-		http2_goaway(skb, bpf_be64_to_cpu(buffer_word(s, w->at)) >> 32 & STREAM_ID);
+		http2_goaway(skb, bpf_be64_to_cpu(buffer_word(s, window->at)) >> 32 & STREAM_ID);
 	return http2_pass(s, h, t->left);
 }
 
@@ -104,28 +104,28 @@ __noinline int http2_other(struct __sk_buff *skb)
 static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s, struct parser *h,
 				       struct http2_side *t)
 {
-	struct window *w = &s->window;
+	struct window *window = &s->window;
 	struct hpack_memo *block = &s->block, *memo;
 	__u32 avail;
 	int r;
 
 	block->len = 0;
 	if (likely(t->token == TOKEN_FRAME)) {
-		if (w->at == w->total)
+		if (window->at == window->total)
 			return WINDOW_CUT;
 		r = http2_frame(skb, s, h, t);
 		if (r != WINDOW_NEXT)
 			return r;
 		if (likely(t->token == TOKEN_FRAME))
 			return WINDOW_NEXT;
-		avail = w->total - w->at;
+		avail = window->total - window->at;
 		/* Only the first fragment of a block: further ones add to what it has told. */
 		if (t->token == TOKEN_BLOCK && hpack_short(t->left, avail) && !t->in_block) {
 			memo = hpack_memo(t, t->left);
-			if (hpack_same(memo, s, t, w->at, t->left)) {
+			if (hpack_same(memo, s, t, window->at, t->left)) {
 				t->result = memo->result;
 				t->route = memo->route;
-				w->at += t->left;
+				window->at += t->left;
 				t->left = 0;
 				return http2_fragment_end(s, h, t);
 			}
@@ -133,7 +133,7 @@ static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s,
 	}
 	if (unlikely(t->token != TOKEN_BLOCK))
 		return http2_other(skb);
-	avail = w->total - w->at;
+	avail = window->total - window->at;
 	if (likely(t->field == FIELD_START) &&
 	    unlikely(hpack_plain(s, t, avail < t->left ? avail : t->left)))
 		return WINDOW_STOP;
@@ -148,16 +148,16 @@ static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s,
 static __always_inline void http2_done(struct __sk_buff *skb, struct scratch *s, struct http2 *x,
 				       struct conn *c, struct http2_side *t)
 {
-	struct window *w = &s->window;
+	struct window *window = &s->window;
 
-	if (w->done & DONE_BLOCK) {
-		w->done = 0;
+	if (window->done & DONE_BLOCK) {
+		window->done = 0;
 		http2_block_usual(skb, s, x, c, t);
 		/* Otherwise what follows would be the end of a stream that was not known yet. */
 		t->ending = 0;
 	}
-	if (w->done & DONE_STREAM) {
-		w->done = t->ending = 0;
+	if (window->done & DONE_STREAM) {
+		window->done = t->ending = 0;
 		http2_finish(skb, t->stream);
 	}
 }

@@ -11,18 +11,18 @@
 /* Reads the next window if what is left of this one may be less than what http2_usual looks at. */
 static __always_inline bool http2_usual_window(struct __sk_buff *skb, struct scratch *s)
 {
-	struct window *w = &s->window;
+	struct window *window = &s->window;
 	__u32 n = s->packet.end - s->packet.pos;
 
-	if (w->total - w->at >= USUAL)
+	if (window->total - window->at >= USUAL)
 		return true;
 	if (n < USUAL)
 		return false;
-	n = (n < w->size ? n : w->size) - 1;
+	n = (n < window->size ? n : window->size) - 1;
 	bounded(n, (WINDOW - 1));
 	n++;
-	w->at = 0;
-	w->total = n;
+	window->at = 0;
+	window->total = n;
 	return !bpf_skb_load_bytes(skb, s->packet.pos, s->buffer, n);
 }
 
