@@ -73,7 +73,7 @@ static __always_inline void histogram_handshake(__u32 series, const struct conn_
 		series_key(&whose, conn, flags);
 		series_peer(key.peer, &whose);
 		key.port = whose.dst_port;
-		key.direction = whose.direction | whose.origin << HANDSHAKE_ORIGIN;
+		key.direction_and_origin = whose.direction | whose.origin << HANDSHAKE_ORIGIN;
 	} else {
 		key.kind = SERIES_OTHER;
 	}

@@ -240,13 +240,13 @@ struct latency_entry {
 	struct latency_value value;
 };
 
-#define HANDSHAKE_ORIGIN 4 /* bits below enum origin in handshake_key.direction */
+#define HANDSHAKE_ORIGIN 4 /* bits below enum origin in handshake_key.direction_and_origin */
 
 /* Aligned to 4 bytes, which keeps its size at 20 bytes. */
 struct handshake_key {
 	__u64 peer[2];
 	__u16 port;
-	__u8 direction; /* enum direction, and enum origin above */
+	__u8 direction_and_origin; /* enum direction, and above it enum origin */
 	__u8 kind;
 } __attribute__((packed, aligned(4)));
 

@@ -87,16 +87,22 @@ __noinline int translated_find(struct __sk_buff *skb)
 	end_of_packet(&from, p, true);
 	end_of_packet(&to, p, false);
 	end_of_socket(skb, sk, &own, &peer);
-	if (end_equal(&own, &from) && !end_equal(&peer, &to)) {
+	if (end_equal(&own, &from) && end_equal(&peer, &to))
+		return TRANSLATED_NOT;
+	/* What is translated is the server's end. The client's port may be another one, too, where
+	 * two connections would have the same key. */
+	if (own.address[0] == from.address[0] && own.address[1] == from.address[1] &&
+	    !end_equal(&peer, &to)) {
 		conn_key_copy(&s->as_sent, &p->key);
-		translated_key(skb, p, &from, &peer);
+		translated_key(skb, p, &own, &peer);
 		return TRANSLATED_CLIENT;
 	}
-	if (end_equal(&peer, &to) && !end_equal(&own, &from)) {
+	if (peer.address[0] == to.address[0] && peer.address[1] == to.address[1] &&
+	    !end_equal(&own, &from)) {
 		__u8 to_local = p->to_local;
 
 		conn_key_copy(&server, &p->key);
-		translated_key(skb, p, &to, &own);
+		translated_key(skb, p, &peer, &own);
 		conn_key_copy(&s->as_sent, &p->key);
 		conn_key_copy(&p->key, &server);
 		p->to_local = to_local;

@@ -65,8 +65,8 @@ layout! {
         peer: [u8; 16],
         /// The server's.
         port: u16,
-        /// See [`direction`].
-        direction: u8,
+        /// See [`HandshakeKey::direction`] and [`HandshakeKey::origin`].
+        direction_and_origin: u8,
         /// See [`series_kind`].
         kind: u8,
     }

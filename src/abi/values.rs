@@ -52,6 +52,18 @@ impl RequestsValue {
     }
 }
 
+impl HandshakeKey {
+    /// See [`direction`].
+    pub fn direction(&self) -> u8 {
+        self.direction_and_origin & ((1 << constants::HANDSHAKE_ORIGIN) - 1)
+    }
+
+    /// See [`origin`].
+    pub fn origin(&self) -> u8 {
+        self.direction_and_origin >> constants::HANDSHAKE_ORIGIN
+    }
+}
+
 impl LatencyValue {
     /// The histogram of times from the first byte of the request to the last of the response.
     pub fn duration(&self) -> Histogram {

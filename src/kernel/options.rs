@@ -97,6 +97,7 @@ impl Options {
             ("detail", wanted.detail.map(name)),
             ("ipv6", wanted.ipv6.map(|ipv6| ipv6.to_string())),
             ("buckets", some(buckets.map(f64::to_string).collect())),
+            ("proxy-uid", wanted.proxy_uid.map(number)),
             (
                 "attach",
                 (self.attach != Way::Auto).then(|| name(self.attach)),
@@ -176,6 +177,7 @@ mod tests {
             "--detail=pod",
             "--ipv6=false",
             "--buckets=0.00025,1,2.5",
+            "--proxy-uid=2102",
             "--attach=clsact",
             "--read=text",
             "--reader-gid=11",

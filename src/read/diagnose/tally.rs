@@ -95,7 +95,8 @@ impl Tally {
                     self.count(sample, "reason=\"evicted\"");
                 }
             }
-            "linkerd_ebpf_tls_connections_total" => {
+            // What the proxy speaks TLS with is seen in plain text between proxy and application.
+            "linkerd_ebpf_tls_connections_total" if sample.label("origin").is_empty() => {
                 let port = sample.label("dst_port").to_owned();
                 *self.tls.entry(port).or_default() += value;
             }
@@ -175,7 +176,8 @@ impl Sink for Tally {
         let labels = line
             .labels
             .iter()
-            .map(|(name, value)| (*name, value.as_str()));
+            .map(|(name, value)| (*name, value.as_str()))
+            .chain([("origin", line.origin)]);
         self.add(&Sample::new(line.name, labels, value));
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::lines::Lines;
 use crate::abi::{
     DnsKey, GRPC_STATUS_NONE, HandshakeKey, LatencyKey, MetricKey, RequestKey, STATUS_OTHER,
-    direction, protocol, route, series_kind,
+    direction, origin, protocol, route, series_kind,
 };
 use crate::read::snapshot::Snapshot;
 
@@ -58,6 +58,7 @@ pub fn label_port(lines: &mut Lines, number: usize, port: u16) {
 
 /// The labels of [`PEER`].
 pub fn label_peer(lines: &mut Lines, key: &MetricKey) {
+    lines.origin(origin::label(key.origin));
     if key.kind == series_kind::OTHER {
         (0..PEER.len()).for_each(|number| lines.label(number, OTHER));
         return;
@@ -133,11 +134,12 @@ pub fn label_latency(lines: &mut Lines, snapshot: &Snapshot, key: &LatencyKey) {
 
 /// The labels of [`HANDSHAKE`].
 pub fn label_handshake(lines: &mut Lines, key: &HandshakeKey) {
+    lines.origin(origin::label(key.origin()));
     if key.kind == series_kind::OTHER {
         (0..HANDSHAKE.len()).for_each(|number| lines.label(number, OTHER));
         return;
     }
-    label_server(lines, key.direction, &key.peer, key.port);
+    label_server(lines, key.direction(), &key.peer, key.port);
 }
 
 /// The labels of [`DNS`].

@@ -24,6 +24,8 @@ pub struct Line {
     pub kind: MetricType,
     /// The labels by name.
     pub labels: Vec<(&'static str, String)>,
+    /// The label `origin`, which comes behind them; empty if there is none.
+    pub origin: &'static str,
 }
 
 impl Line {
@@ -39,6 +41,7 @@ impl Line {
             help,
             kind,
             labels: labels.map(|name| (name, String::new())).collect(),
+            origin: "",
         }
     }
 }
@@ -70,6 +73,11 @@ impl<'a> Lines<'a> {
             // Writing to a string does not fail.
             let _ = write!(label, "{value}");
         }
+    }
+
+    /// Sets the label `origin`, for the next lines; empty if they have none.
+    pub fn origin(&mut self, value: &'static str) {
+        self.line.origin = value;
     }
 
     /// Drops the family's labels, for the next lines.

@@ -111,7 +111,7 @@ fn snapshot() -> Snapshot {
     };
     let handshake = HandshakeKey {
         port: 80,
-        direction: direction::INBOUND,
+        direction_and_origin: direction::INBOUND,
         ..HandshakeKey::default()
     };
     let handshake_other = HandshakeKey {

@@ -50,6 +50,11 @@ impl Text {
             escape(&mut self.labels, value, &['\\', '\n', '"']);
             self.labels.push('"');
         }
+        if !line.origin.is_empty() {
+            for part in [",origin=\"", line.origin, "\""] {
+                self.labels.push_str(part);
+            }
+        }
     }
 
     /// Writes a line with the labels that were prepared.

@@ -95,7 +95,7 @@ impl PinDir {
             key: *key,
             value: *value,
             check: key_check(&key.to_bytes()),
-            proxy_user: 0,
+            pad: 0,
         });
         let (first, more) = Self::two_parts(latency.collect());
         write(LATENCY, first);

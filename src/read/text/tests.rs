@@ -37,7 +37,7 @@ fn keys_of_several_integers_stand_before_the_colon() {
         .try_into()
         .unwrap();
     assert_eq!((key.peer[8..10].to_vec(), value), (vec![0, 1], 5));
-    assert_eq!((key.port, key.direction, key.kind), (80, 2, 3));
+    assert_eq!((key.port, key.direction(), key.kind), (80, 2, 3));
     for key in [
         "{[0,256,],80,2,}",
         "{[0,256,],80,2,3,4,}",

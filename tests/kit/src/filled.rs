@@ -183,7 +183,7 @@ impl Filled {
             let key = HandshakeKey {
                 peer: series(number).src,
                 port: 1 + number as u16,
-                direction: 2,
+                direction_and_origin: 2,
                 kind: 0,
             };
             let (duration, rtt): (Histogram, Histogram) = (numbers.some(), numbers.some());

@@ -14,6 +14,8 @@ use crate::pod::fixture::{Family, Pod};
 pub const HTTP: u16 = 80;
 pub const HTTPS: u16 = 443;
 pub const HTTP2: u16 = 82;
+/// HTTP/1.1 on another port than [`HTTP`].
+pub const OTHER: u16 = 83;
 /// On a port of its own, so that asking does not count.
 const STATUS: u16 = 8081;
 
@@ -23,7 +25,7 @@ daemon off;
 master_process off;
 worker_processes 1;
 user root;
-pid nginx.pid;
+pid NAME.pid;
 error_log stderr;
 events { worker_connections 8192; }
 http {
@@ -40,11 +42,13 @@ http {
     server {
         listen 80 backlog=4096;
         listen [::]:80 backlog=4096;
+        listen 83 backlog=4096;
+        listen [::]:83 backlog=4096;
         listen 82 http2 backlog=4096;
         listen [::]:82 http2 backlog=4096;
         TLS
         root files;
-        access_log access.log counts;
+        access_log NAME.log counts;
         if_modified_since off;
         location = /200 { }
         location = /20k { }
@@ -82,27 +86,21 @@ impl Nginx {
     }
 
     pub fn start_in(pod: &Pod, netns: &Netns) -> Self {
-        Self::with(pod, netns, "")
+        Self::with(pod, netns, "access", "")
     }
 
     pub fn start_with_tls(pod: &Pod) -> Self {
-        run(Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-            ])
-            .args(["-nodes", "-subj", "/CN=pod", "-days", "2", "-keyout"])
-            .arg(pod.tmp.file("key.pem"))
-            .arg("-out")
-            .arg(pod.tmp.file("cert.pem")));
-        Self::with(pod, pod.server(), TLS)
+        make_certificate(pod);
+        Self::with(pod, pod.server(), "access", TLS)
     }
 
-    fn with(pod: &Pod, netns: &Netns, tls: &str) -> Self {
+    /// As `start_in`, with a log of this name for itself alone. With TLS there must be a certificate: see
+    /// [`make_certificate`].
+    pub fn start_logging(pod: &Pod, netns: &Netns, name: &str, tls: bool) -> Self {
+        Self::with(pod, netns, name, if tls { TLS } else { "" })
+    }
+
+    fn with(pod: &Pod, netns: &Netns, name: &str, tls: &str) -> Self {
         let files = pod.tmp.file("files");
         fs::create_dir_all(&files).expect("a folder");
         for (name, length) in [
@@ -114,17 +112,18 @@ impl Nginx {
         ] {
             fs::write(files.join(name), vec![b'x'; length]).expect("a file");
         }
-        let config = pod.tmp.file("nginx.conf");
-        fs::write(&config, CONFIG.replace("TLS", tls)).expect("a configuration");
+        let config = pod.tmp.file(&format!("{name}.conf"));
+        let text = CONFIG.replace("TLS", tls).replace("NAME", name);
+        fs::write(&config, text).expect("a configuration");
         let mut command = Command::new("nginx");
         command.args(["-e", "stderr", "-p"]).arg(pod.tmp.path());
         command.arg("-c").arg(&config);
-        let process = Process::start(netns, command, pod.tmp.file("nginx.log"));
+        let process = Process::start(netns, command, pod.tmp.file(&format!("{name}.err")));
         let up = eventually(PATIENCE, || ask_status(netns).is_some());
         assert!(up, "nginx does not answer\n{}", process.said());
         Self {
             _process: process,
-            log: pod.tmp.file("access.log"),
+            log: pod.tmp.file(&format!("{name}.log")),
         }
     }
 
@@ -152,6 +151,23 @@ impl Nginx {
         }
         statuses
     }
+}
+
+/// A key and a certificate by itself, in the pod's folder: key.pem and cert.pem.
+pub fn make_certificate(pod: &Pod) {
+    run(Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ])
+        .args(["-nodes", "-subj", "/CN=pod", "-days", "2", "-keyout"])
+        .arg(pod.tmp.file("key.pem"))
+        .arg("-out")
+        .arg(pod.tmp.file("cert.pem")));
 }
 
 fn ask_status(netns: &Netns) -> Option<u64> {
