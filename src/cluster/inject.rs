@@ -4,9 +4,11 @@
 pub mod annotations;
 pub mod config;
 mod containers;
+mod istio;
 mod l7;
 pub mod manifests;
 pub mod memory;
+mod mesh;
 mod ports;
 mod quantity;
 mod record;
@@ -25,6 +27,7 @@ use serde_json::{Map, Value, json};
 
 use annotations::Settings;
 pub use config::InjectConfig;
+use mesh::Mesh;
 use record::Record;
 pub use skip::Skip;
 
@@ -69,18 +72,39 @@ pub fn inject(pod: &Value, around: &Around, config: &InjectConfig) -> Result<Out
     if let Err(reason) = skip::decide(pod, &bare, around, config, &mut warnings) {
         return Ok(Outcome::Skipped { reason, warnings });
     }
-    let settings = Settings::new(pod, around.namespace, config, &mut warnings);
-    let port = ports::choose(&bare, around, &settings, &mut warnings);
+    let mesh = Mesh::of(&bare, around);
+    let settings = Settings::new(pod, mesh, around.namespace, config, &mut warnings);
+    let port = ports::choose(&bare, mesh, &settings, &mut warnings);
     let l7 = l7::container(&bare, &settings, &mut warnings);
     let records = l7.is_some();
-    if settings.redirect.enabled && ports::is_meshed(&bare, around) {
+    if settings.redirect.enabled
+        && let Some(mesh) = mesh
+    {
         warnings.push(format!(
-            "{}: Linkerd redirects in this pod, too, by iptables: let one of them do it",
-            redirect::REDIRECT
+            "{}: {} redirects in this pod, too, by iptables: let one of them do it",
+            redirect::REDIRECT,
+            mesh.name()
         ));
     }
-    let parts =
-        containers::build(&bare, around, &settings, port, records, &mut warnings).over(before);
+    let excludes = mesh == Some(Mesh::Istio) && !Mesh::Istio.is_alone(&bare);
+    if excludes && istio::captures(&bare, port) {
+        warnings.push(format!(
+            "istio-init has been made before metricd's, so port {port} goes through istio-proxy: \
+             name it in {} of the pod's template",
+            istio::EXCLUDE
+        ));
+    }
+    let proxy_uid = mesh::proxy_uid(&bare, mesh, &settings, &mut warnings);
+    let parts = containers::build(
+        &bare,
+        around,
+        &settings,
+        port,
+        proxy_uid,
+        records,
+        &mut warnings,
+    )
+    .over(before);
 
     let mut record = Record::of(&bare);
     let mut pod = bare;
@@ -106,6 +130,9 @@ pub fn inject(pod: &Value, around: &Around, config: &InjectConfig) -> Result<Out
             )),
             None => record.add(added, &prometheus(port)),
         }
+    }
+    if excludes {
+        istio::exclude(added, port, &mut record);
     }
     if !warnings.is_empty() {
         added.insert(annotations::WARNING.into(), warnings.join("; ").into());

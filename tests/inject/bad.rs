@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::golden;
 
 /// What is bad for every annotation, or for those whose names end so.
-const BAD: [(&str, &[&str]); 18] = [
+const BAD: [(&str, &[&str]); 19] = [
     ("", &["", " ", "so many", "1,,2"]),
     (
         "-size",
@@ -58,6 +58,7 @@ const BAD: [(&str, &[&str]); 18] = [
         ],
     ),
     ("-container", &["Proxy", "-proxy", "proxy-", "a_b", "a.b"]),
+    ("/proxy-uid", &["-1", "4294967295", "0x1", "root"]),
     ("/redirect", &["true", "Enabled"]),
     ("-fallback", &["refuse", "Pass"]),
     ("-policy", &["always", "ifnotpresent"]),

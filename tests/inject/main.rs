@@ -6,5 +6,6 @@ mod bad;
 mod cases;
 mod golden;
 mod manifests;
+mod orders;
 mod properties;
 mod settings;

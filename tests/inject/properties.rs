@@ -32,7 +32,13 @@ fn some_of(item: impl Strategy<Value = Value> + 'static) -> impl Strategy<Value 
 
 fn container() -> impl Strategy<Value = Value> {
     (
-        select(vec!["app", "web", "linkerd-proxy", "linkerd-init", "istio"]),
+        select(vec![
+            "app",
+            "web",
+            "linkerd-proxy",
+            "linkerd-init",
+            "istio-proxy",
+        ]),
         option::of(select(vec![80, 4191, 4192, 4193])),
         option::of(select(vec!["10m", "1"])),
         any::<bool>(),
@@ -72,10 +78,14 @@ fn annotations() -> impl Strategy<Value = Option<Value>> {
             "metricd.linkerd.io/detail",
             "metricd.linkerd.io/l7-container",
             "metricd.linkerd.io/no-such",
+            "metricd.linkerd.io/proxy-uid",
+            "sidecar.istio.io/inject",
+            "traffic.sidecar.istio.io/excludeInboundPorts",
+            "traffic.sidecar.istio.io/includeInboundPorts",
             "linkerd.io/ebpf-metric-map-size",
         ]),
         select(vec![
-            "", "true", "enabled", "4192", "5000", "full", "-1", "app", "web",
+            "", "true", "enabled", "4192", "5000", "full", "-1", "app", "web", "80, 4191",
         ]),
     );
     prop_oneof![

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::config::Resources;
+use super::mesh::Mesh;
 use super::quantity::thousandths;
 use super::redirect::{self, Redirect};
 use super::values::{self, whole};
@@ -31,6 +32,7 @@ pub const CONNECTIONS: &str = "metricd.linkerd.io/connections";
 pub const HTTP2_CONNECTIONS: &str = "metricd.linkerd.io/http2-connections";
 pub const BUCKETS: &str = "metricd.linkerd.io/buckets";
 pub const L7_CONTAINER: &str = "metricd.linkerd.io/l7-container";
+pub const PROXY_UID: &str = "metricd.linkerd.io/proxy-uid";
 pub const IMAGE: &str = "metricd.linkerd.io/image";
 pub const IMAGE_PULL_POLICY: &str = "metricd.linkerd.io/image-pull-policy";
 pub const INIT_CPU_REQUEST: &str = "metricd.linkerd.io/init-cpu-request";
@@ -57,6 +59,8 @@ pub struct Settings {
     pub port: Option<u16>,
     /// The name of the proxy's container, if an annotation says it.
     pub l7_container: Option<String>,
+    /// The user that the pod's proxy runs as, if our annotation says it.
+    pub proxy_uid: Option<u32>,
     pub redirect: Redirect,
 }
 
@@ -65,6 +69,7 @@ impl Settings {
     /// makes no sense leaves what there was, with a warning.
     pub fn new(
         pod: &Value,
+        mesh: Option<Mesh>,
         namespace: Option<&Namespace>,
         config: &InjectConfig,
         warnings: &mut Vec<String>,
@@ -73,6 +78,7 @@ impl Settings {
             config: config.clone(),
             port: None,
             l7_container: None,
+            proxy_uid: None,
             redirect: Redirect::default(),
         };
         settings.apply(
@@ -82,16 +88,18 @@ impl Settings {
             namespace,
             warnings,
         );
-        if settings.redirect.enabled {
-            let linkerd = redirect::LINKERD;
-            settings.apply(
-                &linkerd,
-                |s, take, value| take(&mut s.redirect, value),
-                pod,
-                namespace,
-                warnings,
-            );
-        }
+        let linkerd: &[_] = match mesh {
+            _ if settings.redirect.enabled => &redirect::LINKERD,
+            Some(Mesh::Linkerd) => &[redirect::LINKERD_UID],
+            _ => &[],
+        };
+        settings.apply(
+            linkerd,
+            |s, take, value| take(&mut s.redirect, value),
+            pod,
+            namespace,
+            warnings,
+        );
         let config = &mut settings.config;
         if config.map_size > LARGE_MAP {
             warnings.push(format!(
@@ -181,7 +189,7 @@ fn raise(container: &str, resources: &mut Resources, warnings: &mut Vec<String>)
 type Apply = fn(&mut Settings, &str) -> Result<(), String>;
 
 /// Each annotation that changes a setting. Of two for one setting, the later wins.
-pub const SETTINGS: [(&str, Apply); 24] = [
+pub const SETTINGS: [(&str, Apply); 25] = [
     (MAP_SIZE, |s, v| {
         set(&mut s.config.map_size, whole(v, values::MAP_SIZE))
     }),
@@ -211,6 +219,9 @@ pub const SETTINGS: [(&str, Apply); 24] = [
     }),
     (L7_CONTAINER, |s, v| {
         set(&mut s.l7_container, values::container(v).map(Some))
+    }),
+    (PROXY_UID, |s, v| {
+        set(&mut s.proxy_uid, values::uid(v).map(Some))
     }),
     (IMAGE, |s, v| set(&mut s.config.image, values::image(v))),
     (IMAGE_PULL_POLICY, |s, v| {

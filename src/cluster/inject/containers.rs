@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use super::annotations::Settings;
 use super::config::InjectConfig;
-use super::ports::is_meshed;
 use super::resources::Room;
 use super::{Around, l7, name, values};
 use crate::kernel::settings;
@@ -60,17 +59,18 @@ pub fn build(
     around: &Around,
     settings: &Settings,
     port: u16,
+    proxy_uid: Option<u32>,
     l7: bool,
     warnings: &mut Vec<String>,
 ) -> Parts {
     let config = &settings.config;
-    let meshed = is_meshed(bare, around);
     let room = Room::of(bare, config);
     warnings.extend(room.warning());
 
     let mut init_env = pin_dir();
     init_env.push(env("FAIL_OPEN", "true"));
-    init_env.extend(flags(config, meshed || l7));
+    init_env.extend(flags(config, proxy_uid.is_some() || l7));
+    init_env.extend(proxy_uid.map(|uid| env("PROXY_UID", uid.to_string())));
     let redirect = settings.redirect.flags(port);
     init_env.extend(redirect.into_iter().map(|(name, value)| env(name, value)));
     let mut sidecar_env = pin_dir();

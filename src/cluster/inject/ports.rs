@@ -2,24 +2,20 @@
 
 use serde_json::Value;
 
-use super::annotations::{LINKERD_INJECT, PORT, Settings};
-use super::{Around, annotation, items, name};
-
-/// linkerd-proxy listens on these, not all of which it declares. Source:
-/// linkerd.io/2/reference/proxy-configuration and charts/linkerd-control-plane/values.yaml.
-const LINKERD: [u16; 4] = [4140, 4143, 4190, 4191];
+use super::annotations::{PORT, Settings};
+use super::mesh::Mesh;
+use super::{items, name};
 
 /// Chooses the port: the annotation's, else the installation's, else the next that is free.
 pub fn choose(
     bare: &Value,
-    around: &Around,
+    mesh: Option<Mesh>,
     settings: &Settings,
     warnings: &mut Vec<String>,
 ) -> u16 {
-    let meshed = is_meshed(bare, around);
-    let owner = |port: u16| match declared_by(bare, port) {
-        None if meshed && LINKERD.contains(&port) => Some("linkerd-proxy"),
-        owner => owner,
+    let owner = |port: u16| {
+        let proxys = mesh.filter(|mesh| mesh.ports().contains(&port));
+        declared_by(bare, port).or(proxys.map(Mesh::proxy))
     };
     if let Some(port) = settings.port {
         match owner(port) {
@@ -29,9 +25,9 @@ pub fn choose(
             )),
         }
     }
-    let usual = match meshed {
-        true => settings.config.meshed_port,
-        false => settings.config.port,
+    let usual = match mesh {
+        Some(Mesh::Linkerd) => settings.config.meshed_port,
+        _ => settings.config.port,
     };
     let free = (usual..=u16::MAX)
         .chain(1024..usual)
@@ -43,17 +39,6 @@ pub fn choose(
         ));
     }
     free
-}
-
-/// Whether a linkerd-proxy is, or is about to be, in the pod.
-pub fn is_meshed(bare: &Value, around: &Around) -> bool {
-    let by_namespace = || around.namespace?.annotations.get(LINKERD_INJECT);
-    let asked = annotation(bare, LINKERD_INJECT).or(by_namespace().map(String::as_str));
-    matches!(asked, Some("enabled" | "ingress"))
-        || ["containers", "initContainers"]
-            .into_iter()
-            .flat_map(|field| items(bare, field))
-            .any(|container| name(container) == "linkerd-proxy")
 }
 
 /// The container that says it listens on a TCP port. Init containers are gone by then, unless they

@@ -27,12 +27,50 @@ pub struct Record {
     /// Annotations that were added, with their values.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
+    /// Annotations with a list that an element was added to.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    appended: BTreeMap<String, Appended>,
     /// Places that were there, and empty, or null: others that are empty in the end were not there.
     #[serde(skip_serializing_if = "Map::is_empty")]
     empty: Map<String, Value>,
     /// Lists of the proxy's container that were there, and empty, or null.
     #[serde(skip_serializing_if = "Map::is_empty")]
     lists: Map<String, Value>,
+}
+
+/// What was added to a list in an annotation.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Appended {
+    element: String,
+    /// The annotation's value before, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
+}
+
+impl Appended {
+    fn value(&self) -> String {
+        match self.before.as_deref() {
+            None | Some("") => self.element.clone(),
+            Some(before) => format!("{before},{}", self.element),
+        }
+    }
+
+    /// What is left of the annotation's value without the element.
+    fn undo(self, value: &str) -> Option<String> {
+        if value == self.value() {
+            return self.before;
+        }
+        // Others have changed it since.
+        let left: Vec<&str> = elements(value)
+            .filter(|element| *element != self.element)
+            .collect();
+        (!left.is_empty()).then(|| left.join(","))
+    }
+}
+
+/// The elements of a list with commas between them.
+pub fn elements(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim)
 }
 
 impl fmt::Display for Record {
@@ -71,6 +109,27 @@ impl Record {
         }
     }
 
+    /// Adds an element to the list in an annotation, unless the list has it.
+    pub fn append(&mut self, annotations: &mut Map<String, Value>, name: &str, element: &str) {
+        let before = match annotations.get(name) {
+            None => None,
+            Some(Value::String(before)) => Some(before.clone()),
+            Some(_) => return,
+        };
+        if before
+            .as_deref()
+            .is_some_and(|list| elements(list).any(|of| of == element))
+        {
+            return;
+        }
+        let appended = Appended {
+            element: element.into(),
+            before,
+        };
+        annotations.insert(name.into(), appended.value().into());
+        self.appended.insert(name.into(), appended);
+    }
+
     /// Notes which of the lists in the proxy's container, to which something is about to be added, are
     /// empty.
     pub fn lists(&mut self, container: &Value) {
@@ -97,11 +156,23 @@ impl Record {
         if let Some(annotations) = object(pod, "/metadata/annotations") {
             annotations.shift_remove(STATUS);
             annotations.shift_remove(WARNING);
-            for (name, value) in self.annotations {
-                // Others may have changed the annotation since.
-                if annotations.get(&name).is_some_and(|is| *is == value) {
-                    annotations.shift_remove(&name);
+            // They belong together: if others have changed one since, all are theirs.
+            let is_changed = |(name, value): (&String, &String)| {
+                annotations.get(name).is_some_and(|is| is != value)
+            };
+            if !self.annotations.iter().any(is_changed) {
+                for name in self.annotations.keys() {
+                    annotations.shift_remove(name);
                 }
+            }
+            for (name, appended) in self.appended {
+                let Some(value) = annotations.get(&name).and_then(Value::as_str) else {
+                    continue;
+                };
+                match appended.undo(value) {
+                    Some(left) => annotations.insert(name, left.into()),
+                    None => annotations.shift_remove(&name),
+                };
             }
         }
         for (parent, field) in PLACES {

@@ -30,7 +30,8 @@ pub struct Redirect {
     fallback: Fallback,
     inbound_port: u16,
     outbound_port: u16,
-    proxy_uid: u32,
+    /// Linkerd's annotation, if there is one. It is read beside a linkerd-proxy, too.
+    pub proxy_uid: Option<u32>,
     skip_inbound_ports: Option<String>,
     skip_outbound_ports: Option<String>,
     /// Subnets of clients: Linkerd's annotation does nothing for connections to them.
@@ -44,7 +45,7 @@ impl Default for Redirect {
             fallback: Fallback::Pass,
             inbound_port: 4143,
             outbound_port: 4140,
-            proxy_uid: 2102,
+            proxy_uid: None,
             skip_inbound_ports: None,
             skip_outbound_ports: None,
             skip_subnets: None,
@@ -53,7 +54,8 @@ impl Default for Redirect {
 }
 
 impl Redirect {
-    /// The variables of metricd-init. metricd is always reached, at `port`.
+    /// The variables of metricd-init, beside the one for the proxy's user. metricd is always reached,
+    /// at `port`.
     pub fn flags(&self, port: u16) -> Vec<(&'static str, String)> {
         if !self.enabled {
             return Vec::new();
@@ -64,7 +66,6 @@ impl Redirect {
         let mut flags = vec![
             ("REDIRECT_INBOUND", self.inbound_port.to_string()),
             ("REDIRECT_OUTBOUND", self.outbound_port.to_string()),
-            ("PROXY_UID", self.proxy_uid.to_string()),
             ("SKIP_INBOUND_PORTS", skipped),
         ];
         let outbound = self.skip_outbound_ports.clone();
@@ -81,7 +82,13 @@ impl Redirect {
 /// Takes an annotation's value for what metricd-init is told.
 pub type Take = fn(&mut Redirect, &str) -> Result<(), String>;
 
-/// Linkerd's annotations, which mean something to us only where we redirect.
+/// Linkerd's annotation for the user of its proxy.
+pub const LINKERD_UID: (&str, Take) = (PROXY_UID, |redirect, value| {
+    redirect.proxy_uid = Some(values::uid(value)?);
+    Ok(())
+});
+
+/// Linkerd's annotations for redirection, which mean something to us only where we redirect.
 pub const LINKERD: [(&str, Take); 6] = [
     (INBOUND_PORT, |redirect, value| {
         redirect.inbound_port = proxy_port(value)?;
@@ -91,10 +98,7 @@ pub const LINKERD: [(&str, Take); 6] = [
         redirect.outbound_port = proxy_port(value)?;
         Ok(())
     }),
-    (PROXY_UID, |redirect, value| {
-        redirect.proxy_uid = values::whole(value, 0..=u32::MAX - 1)?;
-        Ok(())
-    }),
+    LINKERD_UID,
     (SKIP_INBOUND_PORTS, |redirect, value| {
         redirect.skip_inbound_ports = Some(ports(value)?);
         Ok(())

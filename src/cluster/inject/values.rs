@@ -40,6 +40,11 @@ pub fn perf_buffer(value: &str) -> Result<u32, String> {
     }
 }
 
+/// A user's number. The last one stands for nobody at all.
+pub fn uid(value: &str) -> Result<u32, String> {
+    whole(value, 0..=u32::MAX - 1)
+}
+
 /// A port that needs no capability to listen on.
 pub fn port(value: &str) -> Result<u16, String> {
     match value.parse() {
