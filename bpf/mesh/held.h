@@ -12,12 +12,9 @@
 /* The number of a series that no map has. */
 #define SERIES_HELD (~0U)
 
-/* The number of the series of an unsettled connection, as conn.series has it: one of another epoch,
- * so that the series is looked for once the connection is settled. */
-static __always_inline __u32 held_series(void)
-{
-	return (config.epoch ^ 1) << EPOCH_SHIFT;
-}
+/* The number of the series of an unsettled connection, as conn.series has it: one of epoch 0, which
+ * there never is, so that the series is looked for once the connection is settled. */
+#define SERIES_UNSETTLED 0
 
 /* Holds the packet, under the slot's lock. */
 static __always_inline void held_add(struct conn *c, struct packet *p, __u32 role)

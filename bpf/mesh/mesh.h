@@ -71,7 +71,7 @@ __noinline int mesh_settle(struct __sk_buff *skb, __u32 lost)
 		if (lost)
 			c->brief.l7 = L7_OPAQUE;
 		held_take(c, s->held);
-		c->series = held_series();
+		c->series = SERIES_UNSETTLED;
 	}
 	bpf_spin_unlock(&c->lock);
 	if (!settled)

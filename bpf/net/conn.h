@@ -4,8 +4,8 @@
  *
  * There is no timer and no helper in user space. Every new connection looks at CONN_SWEEP slots in
  * turn, closes what has been idle, and gives back what has been closed. When no slot is free, it
- * takes one of the slots that it has looked at: a closed one, else the one that has been silent the
- * longest.
+ * takes one of the slots that it has looked at: a closed one, for which it looks at up to
+ * CONN_SWEEP_MORE slots, else the one that has been silent the longest.
  */
 #ifndef METRICD_NET_CONN_H
 #define METRICD_NET_CONN_H
@@ -18,9 +18,11 @@
 #include "tap/tap.h"
 
 #define CONN_SWEEP 4
+#define CONN_SWEEP_MORE 64 /* if all of these are live */
 #define CLOSED_KEPT_NS (10 * SECOND)
 #define NO_SLOT (~0U)
-#define NO_HTTP2 (~0U) /* of conn.http2 */
+#define CONN_IS_CLOSED (~0U) /* conn_sweep's time of silence, in jiffies */
+#define NO_HTTP2 (~0U)	     /* of conn.http2 */
 
 static __always_inline bool conn_key_equal(const struct conn_key *one, const struct conn_key *other)
 {
@@ -373,7 +375,7 @@ __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 	if (state == SLOT_CLOSED) {
 		if (idle > CLOSED_KEPT_NS)
 			return conn_retire(skb, slot, CLOSE_IDLE) ? 2 : 0;
-		s->silent = ~0U;
+		s->silent = CONN_IS_CLOSED;
 		return 1;
 	}
 	limit =
@@ -394,10 +396,12 @@ __noinline __u32 conn_take(struct __sk_buff *skb)
 		return NO_SLOT;
 	if (bpf_map_pop_elem(&linkerd_connection_free_map, &slot))
 		slot = NO_SLOT;
-	for (int i = 0; i < CONN_SWEEP; i++) {
+	for (int i = 0; i < CONN_SWEEP_MORE; i++) {
 		__u32 at = s->cursor;
 		int r;
 
+		if (i >= CONN_SWEEP && (slot != NO_SLOT || silent == CONN_IS_CLOSED))
+			break;
 		if (at >= config.connections)
 			at = 0;
 		s->cursor = at + 1;
@@ -464,7 +468,7 @@ __noinline int conn_open(struct __sk_buff *skb, __u32 flags)
 	/* Settled now, for good: gauges must come down where they went up. */
 	p->flags = flags;
 	if (config.mesh && (flags & CONN_UNSETTLED))
-		c->series = held_series();
+		c->series = SERIES_UNSETTLED;
 	else
 		c->series = epoch_tag(series_find(skb, false));
 	conn_begin(c, p, flags);

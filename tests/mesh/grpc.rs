@@ -20,7 +20,7 @@ fn calls_count_once(mesh: Mesh) {
     let mut expected = Vec::new();
     for way in world.ways(PORT) {
         let mut client = python("grpc_client.py");
-        client.args([&way.at.to_string(), ROUNDS, "all"]);
+        client.args([&way.at.to_string(), ROUNDS, "statuses"]);
         let said = way.from.run(&mut client);
         let line = |line: &str| {
             let (status, count) = line.split_once(' ').expect("two words");

@@ -50,7 +50,8 @@ async def forward(reader, writer, source, tls):
     try:
         name = "outside" if tls else None
         back, forth = await asyncio.open_connection(host, port, local_addr=local, ssl=tls, server_hostname=name)
-    except OSError:
+    except OSError as error:
+        print(f"{host}:{port}: {error}", flush=True)
         writer.transport.abort()
         return
     await asyncio.gather(pump(reader, forth), pump(back, writer))

@@ -97,7 +97,6 @@ impl Mesh {
 
 /// Fields are dropped in this order: processes, then what they use.
 pub struct World {
-    pub mesh: Mesh,
     pub tls: bool,
     pub application: Nginx,
     pub outside: Nginx,
@@ -160,7 +159,6 @@ impl World {
         pod.attach(&all);
         pod.start();
         Self {
-            mesh,
             tls,
             application,
             outside,

@@ -69,7 +69,8 @@ http {
 }
 "#;
 
-const TLS: &str = "listen 443 ssl; ssl_certificate cert.pem; ssl_certificate_key key.pem;";
+const TLS: &str =
+    "listen 443 ssl; listen [::]:443 ssl; ssl_certificate cert.pem; ssl_certificate_key key.pem;";
 
 /// Every status that nginx answers with, each at the path of its name.
 pub const STATUSES: [u16; 6] = [200, 204, 304, 404, 500, 503];
