@@ -23,7 +23,7 @@ use crate::abi::{Info, LAYOUT_VERSION, Layout, MetricEntry, RequestEntry, STATE_
 use crate::kernel::attach::Running;
 use crate::kernel::epoch;
 use crate::kernel::gc;
-use crate::kernel::hook::Hook;
+use crate::kernel::hook::{Hook, LOOPBACK};
 use crate::kernel::iterators::Iterators;
 use crate::kernel::load::{self, Plan};
 use crate::kernel::netns::{self, Interface};
@@ -188,7 +188,7 @@ fn install(options: &Options) -> Result<Installed> {
     warn_if_large(&settings);
     let plan = Plan {
         settings: &settings,
-        loopback: load::LOOPBACK,
+        loopback: LOOPBACK,
         epoch: 1,
         state: None,
         exported: None,
@@ -240,7 +240,7 @@ fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
     let current = pins::epoch(dir, installed.epoch);
     let plan = Plan {
         settings: &settings,
-        loopback: load::LOOPBACK,
+        loopback: LOOPBACK,
         epoch: number,
         state: Some(dir),
         exported: same_maps.then_some(current.as_path()),
@@ -383,7 +383,7 @@ fn attach_to(
             // redirected there comes by this one alone. Beside a proxy the other one tells whose the
             // connections are.
             let has_proxy = installed.info.proxy_user != 0;
-            if interface.index == load::LOOPBACK && hook == Hook::Egress && !has_proxy {
+            if interface.index == LOOPBACK && hook == Hook::Egress && !has_proxy {
                 continue;
             }
             let line = match hooks.find(interface.index, hook) {

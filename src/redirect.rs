@@ -22,9 +22,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::kernel::attach::{Hooks, Running};
-use crate::kernel::hook::Hook;
-use crate::kernel::hook::Owner;
-use crate::kernel::load::LOOPBACK;
+use crate::kernel::hook::{Hook, LOOPBACK, Owner};
 use crate::kernel::netns::{self, Interface};
 use crate::kernel::options::{Options, Way};
 use crate::kernel::pin_dir;

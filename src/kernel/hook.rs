@@ -1,6 +1,7 @@
 //! Where programs are attached, and whose they are.
 
-use crate::kernel::load::LOOPBACK;
+/// The loopback's index in every network namespace (LOOPBACK_IFINDEX of linux/net_namespace.h).
+pub const LOOPBACK: u32 = 1;
 
 /// Which of a device's two hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

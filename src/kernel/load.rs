@@ -28,9 +28,6 @@ const EARLY_PIECES: u32 = constants::EARLY_PIECES as u32;
 /// Pieces for early bytes in all.
 pub const EARLY_ENTRIES: u32 = EARLY * EARLY_PIECES;
 
-/// The loopback's index in every network namespace (LOOPBACK_IFINDEX of linux/net_namespace.h).
-pub const LOOPBACK: u32 = 1;
-
 /// Sends what libbpf prints to the log.
 pub fn log_libbpf() {
     static ONCE: Once = Once::new();
@@ -131,7 +128,7 @@ fn highest(list: &str) -> Option<u32> {
 pub struct Plan<'a> {
     pub settings: &'a Settings,
     /// The index of the interface on which both ends of every connection are local, or 0; outside
-    /// of tests it is [`LOOPBACK`].
+    /// of tests it is [`crate::kernel::hook::LOOPBACK`].
     pub loopback: u32,
     /// The epoch of the maps that the programs fill.
     pub epoch: u32,

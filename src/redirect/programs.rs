@@ -8,8 +8,7 @@ use libbpf_rs::{MapCore, MapFlags, Program};
 
 use super::config::{Kernel, RedirectConfig, Subnet};
 use crate::abi::Layout;
-use crate::kernel::hook::Hook;
-use crate::kernel::load::LOOPBACK;
+use crate::kernel::hook::{Hook, LOOPBACK};
 use crate::kernel::pinned;
 use crate::kernel::pins;
 

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::cluster::check::report::{Outcome, Problem, Report, error, warning};
-use crate::kernel::hook::Hook;
+use crate::kernel::hook::{Hook, LOOPBACK};
 use crate::kernel::load::{self, Plan};
 use crate::kernel::netns;
 use crate::kernel::options::{self, Options, PIN_DIR, ReadBy};
@@ -226,7 +226,7 @@ fn load(_: &Path) -> Result<()> {
         .context("make a network namespace (it takes CAP_SYS_ADMIN, and a seccomp profile that allows unshare())")?;
     let plan = Plan {
         settings: &Settings::default(),
-        loopback: load::LOOPBACK,
+        loopback: LOOPBACK,
         epoch: 1,
         state: None,
         exported: None,
