@@ -6,7 +6,6 @@ use std::{
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
     process::{Child, Command},
     thread,
     time::{Duration, Instant},
@@ -18,9 +17,9 @@ use metricd::abi::{
     LatencyKey, LatencyValue, Layout, MetricKey, MetricValue, RequestKey, RequestValue, direction,
     protocol,
 };
-use metricd::kernel::maps::{self, INFO, iter_path};
+use metricd::kernel::maps;
 use metricd::kernel::options::ReadBy;
-use metricd::kernel::pins;
+use metricd::kernel::pin_dir::PinDir;
 
 /// Each has ten lines.
 const PEERS: [u32; 3] = [100, 1000, 10_000];
@@ -40,7 +39,7 @@ const MAX_SCRAPE_AS_TEXT: Duration = Duration::from_millis(60);
 fn main() {
     for peers in PEERS {
         let filled = fill(peers);
-        if iter_path(&filled.epoch(), INFO).exists() {
+        if filled.epoch().has_iterators() {
             measure("iterators", &filled.pin_dir, "iterator", MAX_SCRAPE);
         } else {
             let files = Files::create(peers);
@@ -52,7 +51,7 @@ fn main() {
 }
 
 /// Prints what scrapes cost, and whether that is what is promised.
-fn measure(name: &str, pin_dir: &Path, read: &str, most: Duration) {
+fn measure(name: &str, pin_dir: &PinDir, read: &str, most: Duration) {
     let metricd = Metricd::start(pin_dir, read);
     let idle = metricd.memory("VmRSS");
     let (lines, bytes) = {
@@ -123,14 +122,14 @@ struct Metricd {
 }
 
 impl Metricd {
-    fn start(pin_dir: &Path, read: &str) -> Self {
+    fn start(pin_dir: &PinDir, read: &str) -> Self {
         // Free a moment ago.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
         let child = Command::new(env!("CARGO_BIN_EXE_metricd"))
             .arg("--pin-dir")
-            .arg(pin_dir)
+            .arg(pin_dir.path())
             .args(["--read", read, "--listen"])
             .arg(address.to_string())
             .env("METRICD_LOG", "error")
@@ -196,13 +195,13 @@ impl Drop for Metricd {
 }
 
 /// A directory of its own with files in place of the pinned iterators, removed in the end.
-struct Files(PathBuf);
+struct Files(PinDir);
 
 impl Files {
     fn create(peers: u32) -> Self {
         let name = format!("metricd-scrape-{}-{peers}", std::process::id());
-        let dir = Self(std::env::temp_dir().join(name));
-        fs::create_dir_all(pins::epoch(&dir.0, 1)).unwrap();
+        let dir = Self(PinDir::new(std::env::temp_dir().join(name)));
+        fs::create_dir_all(dir.0.epoch(1).path()).unwrap();
         let mut info = Info {
             bounds: 3,
             bounds_ns: [u64::MAX; BUCKETS],
@@ -219,7 +218,7 @@ impl Files {
         dir.write::<HandshakeKey, HandshakeValue>(maps::HANDSHAKE, &[]);
         dir.write::<DnsKey, DnsValue>(maps::DNS, &[]);
         for more in [maps::METRICS_MORE, maps::REQUESTS_MORE, maps::LATENCY_MORE] {
-            fs::write(iter_path(&pins::epoch(&dir.0, 1), more), []).unwrap();
+            fs::write(dir.0.epoch(1).iterator_path(more), []).unwrap();
         }
         dir
     }
@@ -230,13 +229,13 @@ impl Files {
             key.write(&mut bytes);
             value.write(&mut bytes);
         }
-        fs::write(maps::iter_path(&pins::epoch(&self.0, 1), map), bytes).unwrap();
+        fs::write(self.0.epoch(1).iterator_path(map), bytes).unwrap();
     }
 }
 
 impl Drop for Files {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(self.0.path());
     }
 }
 

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Parser;
 use metricd::kernel::options::{PIN_DIR, ReadBy};
+use metricd::kernel::pin_dir::PinDir;
 use metricd::logging;
 use metricd::sidecar::{self, SidecarConfig};
 use metricd::web;
@@ -18,7 +19,7 @@ use metricd::web;
 struct Args {
     /// The directory with the pinned maps
     #[arg(long, env = "METRICD_PIN_DIR", default_value = PIN_DIR)]
-    pin_dir: PathBuf,
+    pin_dir: PinDir,
 
     /// How the maps are read: by iterators where metricd-init has pinned them, else as text
     #[arg(long, env = "METRICD_READ", value_enum, default_value_t = ReadBy::Auto)]

@@ -1,6 +1,6 @@
 //! What is done to a kernel: programs are loaded, attached to the interfaces of a network
 //! namespace, replaced and taken away, and maps are pinned. An attach goes through [`load`],
-//! [`pins`], [`epoch`] and [`attach`], in this order; [`crate::lifecycle`] has the steps.
+//! [`pin_dir`], [`epoch`] and [`attach`], in this order; [`crate::lifecycle`] has the steps.
 
 pub mod attach;
 pub mod epoch;
@@ -13,7 +13,6 @@ pub mod netns;
 pub mod options;
 pub mod pin_dir;
 pub mod pinned;
-pub mod pins;
 pub mod release;
 pub mod settings;
 #[allow(unsafe_code)]

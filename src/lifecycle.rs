@@ -15,7 +15,6 @@
 use std::fmt::Display;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -28,9 +27,8 @@ use crate::kernel::iterators::Iterators;
 use crate::kernel::load::{self, Plan};
 use crate::kernel::netns::{self, Interface};
 use crate::kernel::options::{Options, READER_GID, ReadBy};
-use crate::kernel::pin_dir::{self, Lock};
-use crate::kernel::pinned::{self, Installed};
-use crate::kernel::pins;
+use crate::kernel::pin_dir::{LockedPinDir, PATIENCE, PinDir};
+use crate::kernel::pinned::Installed;
 use crate::kernel::release;
 use crate::kernel::settings::{LARGE_MAP, Settings};
 use crate::redirect;
@@ -48,11 +46,11 @@ const EPOCHS: u32 = 255;
 /// goes on.
 pub fn attach(options: &Options) -> Result<Vec<String>> {
     let interfaces = netns::interfaces(&options.interfaces, options.loopback)?;
-    let lock = prepare(options)?;
-    pins::clear_failure(&options.pin_dir);
-    gc::collect_beside(&options.pin_dir);
+    let dir = prepare(options)?;
+    dir.clear_failure();
+    gc::collect_beside(&dir);
     let mut lines = Vec::new();
-    let found = Installed::open(&options.pin_dir)?;
+    let found = Installed::open(&dir)?;
     // Pins of a sandbox that is gone, whose state can't be taken over, are nothing to keep.
     let found = match found {
         Some(old) if old.info.state != STATE_VERSION && old.hooks()?.all().is_empty() => None,
@@ -64,14 +62,14 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
             if installed.is_current(&keep_state(settings, &installed.info))? {
                 (installed, false)
             } else {
-                lines = replace(&installed, options)?;
-                (reopen(options)?, false)
+                lines = replace(&dir, &installed, options)?;
+                (reopen(&dir)?, false)
             }
         }
-        None => (install(options)?, true),
+        None => (install(&dir, options)?, true),
     };
-    let attached = epoch::settle(&options.pin_dir, options.read, options.reader_gid)
-        .and_then(|read| Ok((attach_to(&installed, options, &interfaces)?, read)));
+    let attached = epoch::settle(&dir, options.read, options.reader_gid)
+        .and_then(|read| Ok((attach_to(&dir, &installed, options, &interfaces)?, read)));
     match attached {
         Ok((attached, read)) => {
             lines.extend(attached);
@@ -80,7 +78,7 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
         Err(error) => {
             if fresh {
                 // What failed is worth more than what fails in cleaning up behind it.
-                let _ = detach_locked(&options.pin_dir, &lock);
+                let _ = detach_locked(&dir);
             }
             return Err(error);
         }
@@ -93,9 +91,9 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
 /// # Errors
 /// If no word can be left there.
 pub fn say_failure(options: &Options, reason: &str) -> Result<()> {
-    let dir = &options.pin_dir;
-    let _lock = pin_dir::prepare(dir, options.reader_gid.unwrap_or(READER_GID))?;
-    pins::say_failure(dir, reason).with_context(|| format!("leave word in {}", dir.display()))
+    let dir = options.pin_dir.prepare(reader(options))?;
+    dir.say_failure(reason)
+        .with_context(|| format!("leave word in {dir}"))
 }
 
 /// Puts the programs of this build, and maps of the size that is wanted, in the place of what runs,
@@ -104,20 +102,13 @@ pub fn say_failure(options: &Options, reason: &str) -> Result<()> {
 /// # Errors
 /// With what was tried on what; then the old programs go on.
 pub fn upgrade(options: &Options) -> Result<Vec<String>> {
-    let _lock = prepare(options)?;
-    let Some(installed) = Installed::open(&options.pin_dir)? else {
-        bail!(
-            "nothing of ours is pinned in {}: attach first, by metricd-init",
-            options.pin_dir.display()
-        );
+    let dir = prepare(options)?;
+    let Some(installed) = Installed::open(&dir)? else {
+        bail!("nothing of ours is pinned in {dir}: attach first, by metricd-init");
     };
-    let mut lines = replace(&installed, options)?;
-    lines.push(epoch::settle(
-        &options.pin_dir,
-        options.read,
-        options.reader_gid,
-    )?);
-    lines.extend(redirect::upgrade(&installed)?);
+    let mut lines = replace(&dir, &installed, options)?;
+    lines.push(epoch::settle(&dir, options.read, options.reader_gid)?);
+    lines.extend(redirect::upgrade(&dir, &installed)?);
     Ok(lines)
 }
 
@@ -145,45 +136,50 @@ pub fn check_resize(options: &Options) -> Result<()> {
 ///
 /// # Errors
 /// If a hook could not be cleaned; then the pins stay, for another try.
-pub fn detach(pin_dir: &Path) -> Result<Vec<String>> {
+pub fn detach(dir: &PinDir) -> Result<Vec<String>> {
     load::log_libbpf();
-    match pin_dir::lock(pin_dir, pin_dir::PATIENCE)? {
-        Some(lock) => detach_locked(pin_dir, &lock),
-        None => Ok(vec![format!("nothing of ours in {}", pin_dir.display())]),
+    match dir.lock(PATIENCE)? {
+        Some(dir) => detach_locked(&dir),
+        None => Ok(vec![format!("nothing of ours in {dir}")]),
     }
 }
 
-fn detach_locked(pin_dir: &Path, _lock: &Lock) -> Result<Vec<String>> {
-    let installed = Installed::open(pin_dir)?;
-    let mut lines = redirect::detach_locked(pin_dir, installed.as_ref())?;
+fn detach_locked(dir: &LockedPinDir) -> Result<Vec<String>> {
+    let installed = Installed::open(dir)?;
+    let mut lines = redirect::detach_locked(dir, installed.as_ref())?;
     if let Some(installed) = installed {
         lines.extend(installed.hooks()?.detach_all()?);
     }
-    let pins = pins::remove_all(pin_dir)?;
+    let pins = dir.remove_all()?;
     lines.push(match pins {
-        0 => format!("nothing of ours in {}", pin_dir.display()),
-        _ => format!("{}: {pins} pins removed", pin_dir.display()),
+        0 => format!("nothing of ours in {dir}"),
+        _ => format!("{dir}: {pins} pins removed"),
     });
     Ok(lines)
 }
 
-fn prepare(options: &Options) -> Result<Lock> {
+/// Probes what can be probed before anything is changed, and makes and locks the pin directory.
+fn prepare(options: &Options) -> Result<LockedPinDir> {
     load::log_libbpf();
     release::check_kernel()?;
     if options.read == ReadBy::Iterator {
         // Iterators are tried before anything is changed that would have to be taken back.
         Iterators::load(&mut MaybeUninit::uninit())?;
     }
-    pin_dir::prepare(&options.pin_dir, options.reader_gid.unwrap_or(READER_GID))
+    options.pin_dir.prepare(reader(options))
 }
 
-fn reopen(options: &Options) -> Result<Installed> {
-    Installed::open(&options.pin_dir)?.context("the pins just made are gone")
+/// The group that is to read what is pinned.
+fn reader(options: &Options) -> u32 {
+    options.reader_gid.unwrap_or(READER_GID)
+}
+
+fn reopen(dir: &PinDir) -> Result<Installed> {
+    Installed::open(dir)?.context("the pins just made are gone")
 }
 
 /// Loads and pins everything, attached to nothing.
-fn install(options: &Options) -> Result<Installed> {
-    let dir = &options.pin_dir;
+fn install(dir: &LockedPinDir, options: &Options) -> Result<Installed> {
     let settings = options.wanted.settle(None)?;
     warn_if_large(&settings);
     let plan = Plan {
@@ -196,81 +192,75 @@ fn install(options: &Options) -> Result<Installed> {
     let mut object = MaybeUninit::uninit();
     let skel = load::load(&mut object, &plan)?;
     // Pins without programs are what an interrupted start has left.
-    pinned::check_maps(dir)?;
-    pins::remove_pins(dir)?;
-    let reader = options.reader_gid.unwrap_or(READER_GID);
-    let pinned = epoch::pin_state(&skel, dir)
-        .and_then(|()| epoch::publish(&skel, dir, plan.epoch, options.read, reader))
-        .and_then(|()| {
-            for (hook, program) in programs(&skel) {
-                pins::pin(program, &dir.join(pins::program(hook)))?;
-            }
-            pins::point(dir, &pins::epoch(dir, plan.epoch))?;
-            let installed = reopen(options)?;
-            installed.say_current(&settings)?;
-            Ok(installed)
-        });
+    dir.check_maps()?;
+    dir.remove_pins()?;
+    let pinned = (|| {
+        dir.pin_state(&skel)?;
+        let epoch = epoch::publish(&skel, dir, plan.epoch, options.read, reader(options))?;
+        dir.pin_programs(programs(&skel))?;
+        dir.point(&epoch)?;
+        let installed = reopen(dir)?;
+        installed.say_current(&settings)?;
+        Ok(installed)
+    })();
     if pinned.is_err() {
-        let _ = pins::remove_pins(dir);
+        let _ = dir.remove_pins();
     }
     pinned
 }
 
 /// Puts new programs, and if need be new maps, in the place of what is installed.
-fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
-    let dir = &options.pin_dir;
+fn replace(dir: &LockedPinDir, installed: &Installed, options: &Options) -> Result<Vec<String>> {
     let info = &installed.info;
     if info.state != STATE_VERSION {
         bail!(
-            "the connections' state in {} is of version {}, this one has {STATE_VERSION}: detach \
+            "the connections' state in {dir} is of version {}, this one has {STATE_VERSION}: detach \
              first (--detach)",
-            dir.display(),
             info.state
         );
     }
     let settings = keep_state(options.wanted.settle(Some(info))?, info);
     let same_maps = info.layout == LAYOUT_VERSION && settings.same_maps(&Settings::of(info));
-    let number = installed.epoch + u32::from(!same_maps);
+    let number = installed.epoch.number + u32::from(!same_maps);
     if number > EPOCHS {
         bail!("the maps have been replaced {EPOCHS} times, detach first (--detach)");
     }
     if !same_maps {
         warn_if_large(&settings);
     }
-    let current = pins::epoch(dir, installed.epoch);
     let plan = Plan {
         settings: &settings,
         loopback: LOOPBACK,
         epoch: number,
         state: Some(dir),
-        exported: same_maps.then_some(current.as_path()),
+        exported: same_maps.then_some(&installed.epoch),
     };
     let mut object = MaybeUninit::uninit();
     let skel = load::load(&mut object, &plan)?;
-    epoch::pin_added(&skel, dir)?;
-    if !same_maps {
-        let reader = options.reader_gid.or_else(|| pin_dir::reader(&current));
+    dir.pin_added(&skel)?;
+    let epoch = if same_maps {
+        installed.epoch.clone()
+    } else {
+        let reader = options.reader_gid.or_else(|| installed.epoch.reader());
         let reader = reader.unwrap_or(READER_GID);
-        epoch::publish(&skel, dir, number, options.read, reader)?;
-    }
-    let next = pin_next(&skel, dir)?;
+        epoch::publish(&skel, dir, number, options.read, reader)?
+    };
+    let next = dir.pin_next(programs(&skel))?;
     // A new epoch does not say yet that anything runs.
     if same_maps {
         installed.say_changing()?;
     }
-    let switched = switch(installed, &skel);
+    let switched = switch(dir, installed, &skel);
     if switched.is_err() && same_maps {
         installed.say_unchanged()?;
     }
     // What has been counted in a new epoch meanwhile stays.
     let hooks = switched.context("the programs that were there go on")?;
-    for (hook, next) in Hook::BOTH.into_iter().zip(&next) {
-        pins::rename(dir, next, &pins::program(hook))?;
-    }
+    dir.rename_next(next)?;
     // Now no program of an interrupted run runs.
-    pins::remove_next(dir)?;
-    pins::point(dir, &pins::epoch(dir, number))?;
-    reopen(options)?.say_current(&settings)?;
+    dir.remove_next()?;
+    dir.point(&epoch)?;
+    reopen(dir)?.say_current(&settings)?;
     let what = match same_maps {
         true => "programs replaced".into(),
         false => format!("programs and maps replaced, epoch {number}"),
@@ -284,19 +274,8 @@ fn replace(installed: &Installed, options: &Options) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Pins the programs beside those that run. Returns the pins' names.
-fn pin_next(skel: &MetricdSkel, dir: &Path) -> Result<[String; 2]> {
-    let names = |number| Hook::BOTH.map(|hook| pins::next_program(hook, number));
-    let is_free = |names: &[String; 2]| !names.iter().any(|name| dir.join(name).exists());
-    let names = (0..).map(names).find(is_free).context("no name is free")?;
-    for ((_, program), name) in programs(skel).into_iter().zip(&names) {
-        pins::pin(program, &dir.join(name))?;
-    }
-    Ok(names)
-}
-
 /// Lets new programs run at every hook that has one of ours, or, if one refuses, at none.
-fn switch(installed: &Installed, skel: &MetricdSkel) -> Result<Vec<Running>> {
+fn switch(dir: &LockedPinDir, installed: &Installed, skel: &MetricdSkel) -> Result<Vec<Running>> {
     let hooks = installed.hooks()?;
     let running = hooks.all();
     for (done, place) in running.iter().enumerate() {
@@ -307,7 +286,7 @@ fn switch(installed: &Installed, skel: &MetricdSkel) -> Result<Vec<Running>> {
             }
             // The pins go if no program of them runs.
             if running.iter().all(|at| installed.is_pinned(at.program)) {
-                pins::remove_next(installed.pin_dir())?;
+                dir.remove_next()?;
             }
             return Err(error);
         }
@@ -371,6 +350,7 @@ fn programs<'a>(skel: &'a MetricdSkel) -> [(Hook, BorrowedFd<'a>); 2] {
 
 /// Attaches to the hooks of the interfaces that have no program of ours yet.
 fn attach_to(
+    dir: &LockedPinDir,
     installed: &Installed,
     options: &Options,
     interfaces: &[Interface],
@@ -390,7 +370,7 @@ fn attach_to(
                 Some(running) => format!("already attached ({})", running.attached),
                 None => {
                     let program = installed.program(hook);
-                    let attached = hooks.attach(interface, hook, program, options.attach)?;
+                    let attached = hooks.attach(dir, interface, hook, program, options.attach)?;
                     format!("attached ({attached})")
                 }
             };

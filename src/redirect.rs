@@ -16,20 +16,17 @@ mod programs;
 mod routing;
 mod status;
 
-use std::os::unix::fs::symlink;
-use std::path::Path;
-
 use anyhow::{Context, Result, bail};
 
-use crate::kernel::attach::{Hooks, Running};
-use crate::kernel::hook::{Hook, LOOPBACK, Owner};
+use crate::kernel::attach::Running;
+use crate::kernel::hook::{Hook, LOOPBACK};
+use crate::kernel::load;
 use crate::kernel::netns::{self, Interface};
 use crate::kernel::options::{Options, Way};
-use crate::kernel::pin_dir;
+use crate::kernel::pin_dir::{LockedPinDir, PATIENCE, PinDir};
 use crate::kernel::pinned::Installed;
-use crate::kernel::pins;
 use config::RedirectConfig;
-use programs::Programs;
+use programs::{Programs, hooks};
 pub use status::status;
 
 /// Redirects on the interfaces of the network namespace that the thread is in, where the observers
@@ -39,10 +36,9 @@ pub use status::status;
 /// # Errors
 /// With what was tried on what; what was redirected before goes on being redirected.
 pub fn attach(options: &Options, config: &RedirectConfig) -> Result<Vec<String>> {
-    let dir = &options.pin_dir;
     let interfaces = netns::interfaces(&options.interfaces, false)?;
-    let (_lock, observers) = open(dir)?;
-    let before = Programs::newest(dir)?;
+    let (dir, observers) = open(&options.pin_dir)?;
+    let before = Programs::newest(&dir)?;
     let is_new = before.is_none();
     let attached = (|| {
         let (programs, mut lines) = match before {
@@ -52,16 +48,17 @@ pub fn attach(options: &Options, config: &RedirectConfig) -> Result<Vec<String>>
             {
                 (programs, Vec::new())
             }
-            before => replace(&observers, before.as_ref(), config)?,
+            before => replace(&dir, &observers, before.as_ref(), config)?,
         };
         lines.extend(attach_to(
+            &dir,
             &observers,
             &programs,
             &interfaces,
             options.attach,
         )?);
         if let (Some(cgroup), Some(program)) = (&config.cgroup, programs.original()) {
-            original::attach(dir, cgroup, program)?;
+            original::attach(&dir, cgroup, program)?;
             lines.push(format!(
                 "cgroup {}: SO_ORIGINAL_DST is answered",
                 cgroup.display()
@@ -71,7 +68,7 @@ pub fn attach(options: &Options, config: &RedirectConfig) -> Result<Vec<String>>
     })();
     if attached.is_err() && is_new {
         // What failed is worth more than what fails in cleaning up behind it.
-        let _ = detach_locked(dir, Some(&observers));
+        let _ = detach_locked(&dir, Some(&observers));
     }
     attached
 }
@@ -81,37 +78,39 @@ pub fn attach(options: &Options, config: &RedirectConfig) -> Result<Vec<String>>
 ///
 /// # Errors
 /// With what was tried on what; then the old programs go on.
-pub fn upgrade(observers: &Installed) -> Result<Vec<String>> {
-    let Some(before) = Programs::newest(observers.pin_dir())? else {
+pub fn upgrade(dir: &LockedPinDir, observers: &Installed) -> Result<Vec<String>> {
+    let Some(before) = Programs::newest(dir)? else {
         return Ok(Vec::new());
     };
     let config = before.config()?;
-    Ok(replace(observers, Some(&before), &config)?.1)
+    Ok(replace(dir, observers, Some(&before), &config)?.1)
 }
 
 /// Takes redirection away, and leaves the observers. Returns a line for each hook.
 ///
 /// # Errors
 /// If something could not be taken away; what is left stays known, for another try.
-pub fn detach(dir: &Path) -> Result<Vec<String>> {
-    let (_lock, observers) = open(dir)?;
-    detach_locked(dir, Some(&observers))
+pub fn detach(dir: &PinDir) -> Result<Vec<String>> {
+    let (dir, observers) = open(dir)?;
+    detach_locked(&dir, Some(&observers))
 }
 
 /// [`detach`] for a caller that holds the lock, whether there are observers or not.
-pub(crate) fn detach_locked(dir: &Path, observers: Option<&Installed>) -> Result<Vec<String>> {
-    if pins::redirects(dir)?.is_empty() {
+pub(crate) fn detach_locked(
+    dir: &LockedPinDir,
+    observers: Option<&Installed>,
+) -> Result<Vec<String>> {
+    if dir.redirects()?.is_empty() {
         // Before the folder is there, nothing is attached; what there is then goes unsaid.
-        pins::remove_redirect(dir)?;
+        dir.remove_redirect()?;
         return Ok(Vec::new());
     }
     let mut lines = match observers {
         Some(observers) => hooks(observers)?.detach_all()?,
         None => Vec::new(),
     };
-    let note = pins::redirect_note(dir);
-    routing::remove(!note.is_symlink())?;
-    pins::remove_redirect(dir)?;
+    routing::remove(!dir.has_redirect_note())?;
+    dir.remove_redirect()?;
     lines.push(
         "no longer redirected: connections from outside go on in the proxy, those to outside that \
          it has are reset, new ones go straight"
@@ -120,36 +119,24 @@ pub(crate) fn detach_locked(dir: &Path, observers: Option<&Installed>) -> Result
     Ok(lines)
 }
 
-fn open(dir: &Path) -> Result<(pin_dir::Lock, Installed)> {
-    crate::kernel::load::log_libbpf();
-    let lock = pin_dir::lock(dir, pin_dir::PATIENCE)?;
-    match (lock, Installed::open(dir)?) {
-        (Some(lock), Some(observers)) => Ok((lock, observers)),
-        _ => bail!(
-            "nothing of ours is pinned in {}: attach first",
-            dir.display()
-        ),
+fn open(dir: &PinDir) -> Result<(LockedPinDir, Installed)> {
+    load::log_libbpf();
+    let locked = dir.lock(PATIENCE)?;
+    match (locked, Installed::open(dir)?) {
+        (Some(dir), Some(observers)) => Ok((dir, observers)),
+        _ => bail!("nothing of ours is pinned in {dir}: attach first"),
     }
-}
-
-/// The hooks, as far as programs that redirect have them.
-fn hooks(observers: &Installed) -> Result<Hooks<'_>> {
-    Ok(Hooks {
-        owner: Owner::Redirect,
-        ours: programs::ids(observers.pin_dir())?,
-        ..observers.hooks()?
-    })
 }
 
 /// Loads programs for a configuration and lets them run in the place of those before. Returns them
 /// and a line for each hook.
 fn replace(
+    dir: &LockedPinDir,
     observers: &Installed,
     before: Option<&Programs>,
     config: &RedirectConfig,
 ) -> Result<(Programs, Vec<String>)> {
-    let dir = observers.pin_dir();
-    let number = before.map_or(1, |before| before.number + 1);
+    let number = before.map_or(1, |before| before.folder.number + 1);
     let answers = original::exists(dir);
     loader::publish(dir, number, config, answers || config.cgroup.is_some())?;
     let programs = Programs::newest(dir)?.context("the programs that were just pinned are gone")?;
@@ -161,7 +148,7 @@ fn replace(
                 for place in &running[..done] {
                     hooks.switch(place, before.at(place.hook, place.ifindex))?;
                 }
-                pins::remove_folder(&pins::redirect(dir, number))?;
+                dir.remove_redirect_folder(number)?;
             }
             return Err(error.context("the programs that were there go on"));
         }
@@ -169,9 +156,9 @@ fn replace(
     if let (true, Some(program)) = (answers, programs.original()) {
         original::switch(dir, program)?;
     }
-    for (old, folder) in pins::redirects(dir)? {
-        if old != number {
-            pins::remove_folder(&folder)?;
+    for old in dir.redirects()? {
+        if old.number != number {
+            dir.remove_redirect_folder(old.number)?;
         }
     }
     let line = |at: &Running| {
@@ -187,12 +174,12 @@ fn replace(
 /// Attaches at hooks that have no program yet: at the loopback first, so that what is led there is
 /// expected.
 fn attach_to(
+    dir: &LockedPinDir,
     observers: &Installed,
     programs: &Programs,
     interfaces: &[Interface],
     way: Way,
 ) -> Result<Vec<String>> {
-    let dir = observers.pin_dir();
     let config = programs.config()?.kernel;
     let hooks = hooks(observers)?;
     let mut lines = Vec::new();
@@ -201,7 +188,7 @@ fn attach_to(
             Some(running) => format!("already redirects {what} ({})", running.attached),
             None => {
                 let program = programs.at(hook, interface.index);
-                let attached = hooks.attach(interface, hook, program, way)?;
+                let attached = hooks.attach(dir, interface, hook, program, way)?;
                 format!("redirects {what} ({attached})")
             }
         };
@@ -210,9 +197,8 @@ fn attach_to(
     };
     let (inbound, outbound) = (config.inbound_port, config.outbound_port);
     if outbound != 0 {
-        let note = pins::redirect_note(dir);
-        if !routing::accepts_local()? && !note.is_symlink() {
-            symlink("0", &note).with_context(|| format!("leave a note in {}", dir.display()))?;
+        if !routing::accepts_local()? && !dir.has_redirect_note() {
+            dir.leave_redirect_note()?;
         }
         routing::add()?;
     }

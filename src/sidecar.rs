@@ -27,6 +27,7 @@ use hyper::{
 use tokio::{net::TcpListener, task::coop, time};
 
 use crate::kernel::options::{self, ReadBy};
+use crate::kernel::pin_dir::PinDir;
 use crate::read::diagnose::{BETWEEN, Tally, diagnose};
 use crate::read::prometheus::{self, Exposition, Walk};
 use crate::web::{http, listen};
@@ -43,7 +44,7 @@ const CONNECTIONS: u32 = 64;
 #[derive(Clone, Debug)]
 pub struct SidecarConfig {
     /// The directory with the pinned maps. It may be empty as yet.
-    pub pin_dir: PathBuf,
+    pub pin_dir: PinDir,
     /// How the maps are read.
     pub read: ReadBy,
     /// What a proxy of this pod records into, if there is one.
@@ -101,7 +102,7 @@ impl Server {
 ///
 /// When the address cannot be had.
 pub async fn serve(config: SidecarConfig, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let pin_dir = config.pin_dir.display().to_string();
+    let pin_dir = config.pin_dir.to_string();
     let server = Server::bind(config)?;
     tracing::info!(listen = %server.local_addr()?, pin_dir, "serving metrics");
     server.serve(shutdown).await;

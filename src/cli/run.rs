@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::abi::direction;
 use crate::kernel::options::{Options, ReadBy};
+use crate::kernel::pin_dir::PinDir;
 use crate::lifecycle;
 use crate::read::snapshot::Snapshot;
 use crate::sidecar::{Server, SidecarConfig};
@@ -62,7 +63,7 @@ fn reachable(mut listen: SocketAddr) -> SocketAddr {
 }
 
 /// Makes a request and waits for the programs to have counted it. Returns what they measured.
-fn first_request(address: SocketAddr, pin_dir: &Path, read: ReadBy) -> Result<String> {
+fn first_request(address: SocketAddr, pin_dir: &PinDir, read: ReadBy) -> Result<String> {
     let count = || -> Result<(u64, u64)> {
         let snapshot = Snapshot::read(pin_dir, read).map_err(|e| anyhow::anyhow!("{e}"))?;
         let ours = |port, way| port == address.port() && way == direction::INBOUND;

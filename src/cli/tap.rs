@@ -14,15 +14,14 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use clap::Args;
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use clap::{Args, ValueHint};
+use libbpf_rs::{MapCore, MapFlags};
 
 use crate::abi::{Counters, Layout, RouteEntry};
 use crate::cluster::check::duration;
@@ -30,6 +29,7 @@ use crate::cluster::remote::RemoteArgs;
 use crate::kernel::load;
 use crate::kernel::maps;
 use crate::kernel::options::PIN_DIR;
+use crate::kernel::pin_dir::PinDir;
 use crate::kernel::target;
 use crate::web;
 use events::{Events, Request};
@@ -63,9 +63,10 @@ pub struct TapArgs {
         long,
         env = "METRICD_PIN_DIR",
         value_name = "DIR",
+        value_hint = ValueHint::AnyPath,
         default_value = PIN_DIR
     )]
-    pin_dir: PathBuf,
+    pin_dir: PinDir,
 
     #[command(flatten)]
     filter: Filter,
@@ -136,7 +137,7 @@ fn listen_to(
     epoch: &Epoch,
     tap: &RefCell<Tap>,
     is_over: &impl Fn() -> bool,
-    pin_dir: &Path,
+    pin_dir: &PinDir,
 ) -> Result<Counters> {
     // What somebody has not come to.
     epoch.ring(|_| true)?.consume()?;
@@ -156,7 +157,7 @@ fn listen_to(
         if let Some(deaf) = listening.go_on()? {
             tracing::warn!("nothing was heard for {deaf:.1?}: this process did not run meanwhile");
         }
-        if listen::newest(pin_dir)?.0 != epoch.number {
+        if listen::newest(pin_dir)?.number != epoch.number {
             break;
         }
     }
@@ -201,7 +202,7 @@ struct Tap<'a> {
 }
 
 impl<'a> Tap<'a> {
-    fn new(args: &'a TapArgs, pin_dir: &Path) -> Result<Self> {
+    fn new(args: &'a TapArgs, pin_dir: &PinDir) -> Result<Self> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
         Ok(Self {
             args,
@@ -254,14 +255,14 @@ impl<'a> Tap<'a> {
 
 /// The texts of routes, by number.
 struct Routes {
-    map: PathBuf,
+    pin_dir: PinDir,
     known: HashMap<u16, Option<String>>,
 }
 
 impl Routes {
-    fn new(pin_dir: &Path) -> Self {
+    fn new(pin_dir: &PinDir) -> Self {
         Self {
-            map: pin_dir.join(maps::ROUTES),
+            pin_dir: pin_dir.clone(),
             known: HashMap::new(),
         }
     }
@@ -274,7 +275,7 @@ impl Routes {
             return Some(text);
         }
         let read = || {
-            let map = MapHandle::from_pinned_path(&self.map).ok()?;
+            let map = self.pin_dir.map(maps::ROUTES).ok()?;
             let key = u32::from(number).to_ne_bytes();
             let bytes = map.lookup(&key, MapFlags::ANY).ok()??;
             Some(RouteEntry::read(&mut bytes.as_slice())?.path())

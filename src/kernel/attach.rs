@@ -5,9 +5,7 @@
 //! device but not the namespace.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::query::LinkTypeInfo;
@@ -18,11 +16,10 @@ use libbpf_rs::{
 use nix::errno::Errno;
 
 use crate::abi::{AttachmentKey, AttachmentValue, Layout};
-use crate::kernel::hook::Hook;
-use crate::kernel::hook::Owner;
+use crate::kernel::hook::{Hook, Owner, Place};
 use crate::kernel::netns::Interface;
 use crate::kernel::options::Way;
-use crate::kernel::pins;
+use crate::kernel::pin_dir::{LinkPin, LockedPinDir, PinDir};
 use crate::kernel::sys;
 
 /// How many priorities are tried, from the first on: before all others where that is possible,
@@ -94,7 +91,7 @@ impl Records<'_> {
 /// The hooks of a network namespace's devices, as one pin directory knows them.
 pub struct Hooks<'a> {
     pub owner: Owner,
-    pub pin_dir: &'a Path,
+    pub dir: &'a PinDir,
     /// `linkerd_attachment_map`
     pub records: &'a MapHandle,
     /// The namespace, by [`crate::kernel::netns::inode`].
@@ -139,7 +136,7 @@ impl Hooks<'_> {
             let mut filter = filter(owner, self.records.as_fd(), ifindex, hook, priority);
             return Some(running(Attached::Clsact { priority }, filter.query().ok()?));
         }
-        let path = self.pin_dir.join(pins::link(owner, hook, ifindex));
+        let path = self.dir.link_path(link(owner, ifindex, hook));
         if !path.exists() {
             return None;
         }
@@ -176,12 +173,9 @@ impl Hooks<'_> {
     pub fn switch(&self, running: &Running, program: BorrowedFd) -> Result<()> {
         let Running { ifindex, hook, .. } = *running;
         let switched = match running.attached {
-            Attached::Tcx => {
-                let path = self.pin_dir.join(pins::link(self.owner, hook, ifindex));
-                Link::open(&path)
-                    .map_err(anyhow::Error::from)
-                    .and_then(|link| Ok(sys::link_update(link.as_fd(), program)?))
-            }
+            Attached::Tcx => Link::open(self.dir.link_path(link(self.owner, ifindex, hook)))
+                .map_err(anyhow::Error::from)
+                .and_then(|link| Ok(sys::link_update(link.as_fd(), program)?)),
             Attached::Clsact { priority } => filter(self.owner, program, ifindex, hook, priority)
                 .replace(true)
                 .attach()
@@ -194,9 +188,11 @@ impl Hooks<'_> {
         })
     }
 
-    /// Attaches a program to the hook, without touching what others have there.
+    /// Attaches a program to the hook, without touching what others have there. The link, if it takes
+    /// one, is pinned in `dir`, whose hooks these are.
     pub fn attach(
         &self,
+        dir: &LockedPinDir,
         interface: &Interface,
         hook: Hook,
         program: BorrowedFd,
@@ -204,7 +200,7 @@ impl Hooks<'_> {
     ) -> Result<Attached> {
         let context = || format!("attach tc {} to {}", hook.name(), interface.name);
         if way != Way::Clsact {
-            match self.attach_tcx(interface, hook, program) {
+            match self.attach_tcx(dir, interface, hook, program) {
                 // Older kernels don't know the attach type.
                 Err(e) if way == Way::Auto && is(&e, Errno::EINVAL) => {}
                 result => return result.with_context(|| format!("{} by tcx", context())),
@@ -222,16 +218,15 @@ impl Hooks<'_> {
 
     fn attach_tcx(
         &self,
+        dir: &LockedPinDir,
         interface: &Interface,
         hook: Hook,
         program: BorrowedFd,
     ) -> Result<Attached> {
         let records = Records(self.records);
-        let path = self
-            .pin_dir
-            .join(pins::link(self.owner, hook, interface.index));
+        let pin = link(self.owner, interface.index, hook);
         // This removes the pin of a device that is gone, or of an earlier sandbox of this pod.
-        let _ = fs::remove_file(&path);
+        dir.remove_link(pin);
         let record = AttachmentValue {
             netns: self.netns,
             priority: 0,
@@ -242,21 +237,16 @@ impl Hooks<'_> {
         records.put(self.owner, interface.index, hook, record)?;
         let before = match self.before(interface.index, hook) {
             Some(Attached::Tcx) => {
-                let name = pins::link(Owner::first(interface.index, hook), hook, interface.index);
-                Some(
-                    Link::open(self.pin_dir.join(name))
-                        .context("open the link of what comes before")?,
-                )
+                let first = Owner::first(interface.index, hook);
+                let path = self.dir.link_path(link(first, interface.index, hook));
+                Some(Link::open(path).context("open the link of what comes before")?)
             }
             _ => None,
         };
         let before = before.as_ref().map(AsFd::as_fd);
         let attached = sys::tcx_attach(program, interface.index, hook, before)
             .map_err(anyhow::Error::from)
-            .and_then(|link| {
-                sys::pin(link.as_fd(), &path)
-                    .with_context(|| format!("pin the link as {}", path.display()))
-            });
+            .and_then(|link| dir.pin_link(pin, link.as_fd()));
         if attached.is_err() {
             records.remove(self.owner, interface.index, hook);
         }
@@ -312,7 +302,7 @@ impl Hooks<'_> {
     /// qdisc.
     pub fn detach_all(&self) -> Result<Vec<String>> {
         let mut done = Vec::new();
-        for (name, path) in pins::links(self.pin_dir, self.owner)? {
+        for (name, path) in self.dir.links(self.owner)? {
             let link = Link::open(&path).with_context(|| format!("open {}", path.display()))?;
             // A link whose device is gone can't be detached any more, and need not be.
             if link.detach().is_ok() {
@@ -362,6 +352,14 @@ impl Hooks<'_> {
         }
         Ok(goes)
     }
+}
+
+fn link(owner: Owner, ifindex: u32, hook: Hook) -> LinkPin {
+    LinkPin::Tcx(Place {
+        owner,
+        ifindex,
+        hook,
+    })
 }
 
 fn filter(owner: Owner, program: BorrowedFd, ifindex: u32, hook: Hook, priority: u32) -> TcHook {

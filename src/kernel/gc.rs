@@ -6,16 +6,18 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use libbpf_rs::Link;
+use libbpf_rs::query::LinkTypeInfo;
 
+use crate::kernel::hook::Owner;
 use crate::kernel::netns;
-use crate::kernel::pin_dir;
-use crate::kernel::pinned::{self, Installed};
-use crate::kernel::pins;
+use crate::kernel::pin_dir::{LockedPinDir, PinDir};
+use crate::kernel::pinned::Installed;
 use crate::kernel::target::PODS;
 
 /// What a folder of pins is good for.
@@ -34,29 +36,28 @@ pub fn collect(root: &Path, dry_run: bool) -> Result<Vec<String>> {
     let mut kept = 0;
     let mut removed = 0;
     for dir in folders(root)? {
-        let name = dir.display();
-        let state = match pin_dir::lock(&dir, Duration::ZERO) {
+        let state = match dir.lock(Duration::ZERO) {
             Ok(None) => continue,
-            Ok(Some(lock)) => state(&dir).map(|state| (state, lock)),
+            Ok(Some(locked)) => state(&locked).map(|state| (state, locked)),
             Err(error) => Err(error),
         };
         match state {
-            Ok((State::Gone, _lock)) => {
+            Ok((State::Gone, locked)) => {
                 removed += 1;
                 if dry_run {
-                    lines.push(format!("{name}: would be removed"));
+                    lines.push(format!("{dir}: would be removed"));
                 } else {
-                    let pins = pins::remove_all(&dir)?;
-                    lines.push(format!("{name}: {pins} pins removed"));
+                    let pins = locked.remove_all()?;
+                    lines.push(format!("{dir}: {pins} pins removed"));
                 }
             }
             Ok((State::InUse(by), _)) => {
                 kept += 1;
-                tracing::debug!("{name}: {by}");
+                tracing::debug!("{dir}: {by}");
             }
             Err(error) => {
                 kept += 1;
-                lines.push(format!("{name}: kept: {error:#}"));
+                lines.push(format!("{dir}: kept: {error:#}"));
             }
         }
     }
@@ -70,29 +71,29 @@ pub fn collect(root: &Path, dry_run: bool) -> Result<Vec<String>> {
 
 /// Removes what lies beside a pod's pin directory and belongs to pods whose devices are gone. Needs
 /// no rights but those to attach. What can't be removed is left for [`collect`].
-pub fn collect_beside(pin_dir: &Path) {
-    let Some(root) = pin_dir.parent().filter(|root| root.ends_with(PODS)) else {
+pub fn collect_beside(pin_dir: &PinDir) {
+    let Some(root) = pin_dir.path().parent().filter(|root| root.ends_with(PODS)) else {
         return;
     };
     for dir in folders(root).unwrap_or_default() {
-        if dir == pin_dir {
+        if dir == *pin_dir {
             continue;
         }
-        let Ok(Some(_lock)) = pin_dir::lock(&dir, Duration::ZERO) else {
+        let Ok(Some(locked)) = dir.lock(Duration::ZERO) else {
             continue;
         };
-        let links = pinned::links(&dir).unwrap_or_default();
+        let links = links(&locked).unwrap_or_default();
         if links.is_empty() || links.iter().any(|(_, is_alive)| *is_alive) {
             continue;
         }
-        match pins::remove_all(&dir) {
-            Ok(pins) => tracing::info!("{}: its pod is gone, {pins} pins removed", dir.display()),
+        match locked.remove_all() {
+            Ok(pins) => tracing::info!("{dir}: its pod is gone, {pins} pins removed"),
             Err(error) => tracing::debug!("{error:#}"),
         }
     }
 }
 
-fn folders(root: &Path) -> Result<Vec<PathBuf>> {
+fn folders(root: &Path) -> Result<Vec<PinDir>> {
     let list = || format!("list the pin directories in {}", root.display());
     let entries = match fs::read_dir(root) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -106,12 +107,25 @@ fn folders(root: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     folders.sort();
-    Ok(folders)
+    Ok(folders.into_iter().map(PinDir::new).collect())
 }
 
-/// Whether a folder's pins are in use. The folder must be locked.
-fn state(dir: &Path) -> Result<State> {
-    for (pin, is_alive) in pinned::links(dir)? {
+/// The pinned TCX links, and whether their devices are still there.
+fn links(dir: &PinDir) -> Result<Vec<(String, bool)>> {
+    let mut links = Vec::new();
+    for (name, path) in dir.links(Owner::Observer)? {
+        let info = Link::open(&path)
+            .and_then(|link| link.info())
+            .with_context(|| format!("open the pinned link {}", path.display()))?;
+        let is_alive = matches!(info.info, LinkTypeInfo::Tcx(tcx) if tcx.ifindex != 0);
+        links.push((name, is_alive));
+    }
+    Ok(links)
+}
+
+/// Whether a folder's pins are in use.
+fn state(dir: &LockedPinDir) -> Result<State> {
+    for (pin, is_alive) in links(dir)? {
         if is_alive {
             return Ok(State::InUse(format!("{pin} is attached")));
         }

@@ -50,3 +50,11 @@ impl Owner {
         }
     }
 }
+
+/// Where a program is attached, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub owner: Owner,
+    pub ifindex: u32,
+    pub hook: Hook,
+}

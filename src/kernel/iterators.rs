@@ -1,19 +1,15 @@
 //! Iterators over the exported maps: programs of the type TRACING, which some kernels refuse.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{OpenObject, ProgramMut};
+use libbpf_rs::{Link, OpenObject, ProgramMut};
 
 use crate::iterators_skel::{IteratorsSkel, IteratorsSkelBuilder};
 use crate::kernel::load::log_libbpf;
-use crate::kernel::maps::{self, EXPORTED, INFO, iter_path};
-use crate::kernel::pin_dir::{self, ITERATOR_MODE};
+use crate::kernel::maps;
 
 /// The iterator programs, loaded.
 pub struct Iterators<'a>(IteratorsSkel<'a>);
@@ -36,21 +32,17 @@ impl<'a> Iterators<'a> {
         Ok(Self(skel))
     }
 
-    /// Pins an iterator over a map at `path`, for a group to read.
+    /// Makes an iterator over a map of that name.
     ///
     /// # Errors
-    /// With the path, also if something is pinned there already.
-    pub fn pin(&self, name: &str, map: BorrowedFd, path: &Path, reader_gid: u32) -> Result<()> {
-        let mut link = self
-            .program(name)
+    /// If the kernel refuses.
+    pub fn attach(&self, name: &str, map: BorrowedFd) -> Result<Link> {
+        self.program(name)
             .attach_iter(map)
-            .with_context(|| format!("attach an iterator to {name}"))?;
-        link.pin(path)
-            .with_context(|| format!("pin the iterator of {name} as {}", path.display()))?;
-        pin_dir::let_read(path, reader_gid, ITERATOR_MODE)
+            .with_context(|| format!("attach an iterator to {name}"))
     }
 
-    /// The iterator for a map of that name.
+    /// The program for a map of that name.
     fn program(&self, map: &str) -> &ProgramMut<'a> {
         let programs = &self.0.progs;
         match map {
@@ -65,21 +57,4 @@ impl<'a> Iterators<'a> {
             _ => unreachable!("{map} is not exported"),
         }
     }
-}
-
-/// Removes the iterators of an epoch, which is read as text from then on.
-///
-/// # Errors
-/// With the path of an iterator that stays.
-pub fn remove(epoch: &Path) -> Result<()> {
-    // The iterator of INFO goes first: readers go by it.
-    debug_assert_eq!(EXPORTED[0], INFO);
-    for map in EXPORTED {
-        let path = iter_path(epoch, map);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            result => result.with_context(|| format!("remove {}", path.display()))?,
-        }
-    }
-    Ok(())
 }

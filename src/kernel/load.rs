@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::mem::MaybeUninit;
-use std::path::Path;
 use std::sync::Once;
 
 use anyhow::{Context, Result};
@@ -15,6 +14,7 @@ use crate::abi::{
     RequestEntry, STATUS_OTHER, STATUS_REQUESTS, constants, key_check, series_kind,
 };
 use crate::kernel::maps::{EPOCH_MAPS, STATE_MAPS, pin_name};
+use crate::kernel::pin_dir::{EpochDir, PinDir};
 use crate::kernel::settings::{DNS_SERVERS, IDLE_OTHER, IDLE_TCP, Settings};
 use crate::skel::{MetricdSkel, MetricdSkelBuilder};
 
@@ -132,10 +132,10 @@ pub struct Plan<'a> {
     pub loopback: u32,
     /// The epoch of the maps that the programs fill.
     pub epoch: u32,
-    /// The folder where [`STATE_MAPS`] are pinned, to be used rather than made.
-    pub state: Option<&'a Path>,
-    /// The folder where [`EPOCH_MAPS`] are pinned, to be used rather than made.
-    pub exported: Option<&'a Path>,
+    /// Where [`STATE_MAPS`] are pinned, to be used rather than made.
+    pub state: Option<&'a PinDir>,
+    /// Where [`EPOCH_MAPS`] are pinned, to be used rather than made.
+    pub exported: Option<&'a EpochDir>,
 }
 
 /// Loads programs, and the maps that the plan does not have.
@@ -174,14 +174,13 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
     for mut map in open.open_object_mut().maps_mut() {
         let name = pin_name(&map.name().to_string_lossy()).to_owned();
         let pinned = if STATE_MAPS.contains(&name.as_str()) {
-            plan.state
+            plan.state.map(|dir| dir.map_path(&name))
         } else if EPOCH_MAPS.contains(&name.as_str()) {
-            plan.exported
+            plan.exported.map(|epoch| epoch.map_path(&name))
         } else {
             None
         };
-        if let Some(folder) = pinned {
-            let path = folder.join(&name);
+        if let Some(path) = pinned {
             map.reuse_pinned_map(&path)
                 .with_context(|| format!("take over the pinned map {}", path.display()))?;
         } else if let Some(entries) = entries(&name, settings) {

@@ -1,6 +1,4 @@
-//! The maps: what they are called, which of them belong together, and where they are pinned.
-
-use std::path::{Path, PathBuf};
+//! The maps: what they are called, and which of them belong together.
 
 /// Counters per series.
 pub const METRICS: &str = "linkerd_metrics_map";
@@ -25,7 +23,10 @@ pub const COUNTERS: &str = "linkerd_counters_map";
 /// An array of one: what a reader must know.
 pub const INFO: &str = "linkerd_info_map";
 
-/// The maps that are read. [`has_iterators`] goes by the first one.
+/// What is attached where.
+pub const ATTACHMENTS: &str = "linkerd_attachment_map";
+
+/// The maps that are read. Whether they have iterators is told by the first one.
 pub const EXPORTED: [&str; 11] = [
     INFO,
     COUNTERS,
@@ -95,24 +96,4 @@ pub fn pin_name(map: &str) -> &str {
         ".data.tap" => TAP,
         name => name,
     }
-}
-
-/// Where the iterator over `map` is pinned, in the folder of an epoch.
-pub fn iter_path(epoch: &Path, map: &str) -> PathBuf {
-    epoch.join(format!("{map}_iter"))
-}
-
-/// Whether an epoch has iterators. The one over the info map is there only while all are.
-pub fn has_iterators(epoch: &Path) -> bool {
-    iter_path(epoch, INFO).exists()
-}
-
-/// Where `map` itself is pinned, for an epoch in the folder `epoch`. The map of routes is that of
-/// all epochs, and lies above.
-pub fn text_path(epoch: &Path, map: &str) -> PathBuf {
-    let folder = match map {
-        ROUTES => epoch.parent().unwrap_or(epoch),
-        _ => epoch,
-    };
-    folder.join(map)
 }

@@ -1,9 +1,11 @@
 //! The flags that say how to observe, shared by `metricd-init` and `linkerd-metricd run`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::builder::{MapValueParser, PathBufValueParser, TypedValueParser, ValueParserFactory};
+use clap::{Args, ValueEnum, ValueHint};
 
+use crate::kernel::pin_dir::PinDir;
 use crate::kernel::settings::Wanted;
 
 /// How the programs are attached.
@@ -55,9 +57,10 @@ pub struct Options {
         long,
         env = "METRICD_PIN_DIR",
         value_name = "DIR",
+        value_hint = ValueHint::AnyPath,
         default_value = PIN_DIR
     )]
-    pub pin_dir: PathBuf,
+    pub pin_dir: PinDir,
 
     #[command(flatten)]
     pub wanted: Wanted,
@@ -82,10 +85,10 @@ impl Options {
         let number = |n: u32| n.to_string();
         let some = |texts: Vec<String>| (!texts.is_empty()).then(|| texts.join(","));
         let buckets = wanted.buckets.iter().flatten();
-        let pin_dir = (self.pin_dir != Path::new(PIN_DIR)).then(|| self.pin_dir.display());
+        let pin_dir = (self.pin_dir != PinDir::new(PIN_DIR)).then(|| self.pin_dir.to_string());
         let flags = [
             ("interface", some(self.interfaces.clone())),
-            ("pin-dir", pin_dir.map(|dir| dir.to_string())),
+            ("pin-dir", pin_dir),
             ("map-size", wanted.map_size.map(number)),
             ("connections", wanted.connections.map(|n| n.to_string())),
             (
@@ -110,6 +113,15 @@ impl Options {
             .filter_map(|(flag, value)| Some(format!("--{flag}={}", value?)));
         let loopback = self.loopback.then(|| "--loopback".to_owned());
         given.chain(loopback).collect()
+    }
+}
+
+/// A pin directory is named on the command line by its path.
+impl ValueParserFactory for PinDir {
+    type Parser = MapValueParser<PathBufValueParser, fn(PathBuf) -> PinDir>;
+
+    fn value_parser() -> Self::Parser {
+        PathBufValueParser::new().map(PinDir::new)
     }
 }
 

@@ -1,28 +1,22 @@
 //! What an earlier run has pinned, and what of it runs.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use libbpf_rs::query::LinkTypeInfo;
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Program};
+use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, Program};
 
-use crate::abi::{AttachmentValue, Info, Layout, read_grown};
+use crate::abi::{AttachmentValue, Info, Layout};
 use crate::kernel::attach::Hooks;
-use crate::kernel::hook::Hook;
-use crate::kernel::hook::Owner;
-use crate::kernel::maps::INFO;
+use crate::kernel::hook::{Hook, Owner};
+use crate::kernel::maps::ATTACHMENTS;
 use crate::kernel::netns;
-use crate::kernel::pins;
+use crate::kernel::pin_dir::{EpochDir, PinDir};
 use crate::kernel::settings::Settings;
-
-const ATTACHMENTS: &str = "linkerd_attachment_map";
 
 /// A pin directory with programs in it.
 pub struct Installed {
-    pin_dir: PathBuf,
+    dir: PinDir,
     /// The pinned programs, indexed by [`Hook`].
     programs: [OwnedFd; 2],
     /// The ids of the pinned programs, and of programs that an interrupted run has pinned to take
@@ -31,47 +25,42 @@ pub struct Installed {
     /// Whether a run was interrupted.
     interrupted: bool,
     records: MapHandle,
-    /// The number of the newest epoch.
-    pub epoch: u32,
+    /// The newest epoch.
+    pub epoch: EpochDir,
     /// What the maps of the newest epoch say of themselves.
     pub info: Info,
 }
 
 impl Installed {
-    /// Opens what is pinned in `pin_dir`. `None` if no programs are pinned there, so that nothing
+    /// Opens what is pinned in a directory. `None` if no programs are pinned there, so that nothing
     /// can be attached.
-    pub fn open(pin_dir: &Path) -> Result<Option<Self>> {
-        let look = || format!("look into pin directory {}", pin_dir.display());
-        let is_there = |name: String| fs::exists(pin_dir.join(name)).with_context(look);
-        if !is_there(pins::program(Hook::Egress))? {
+    ///
+    /// # Errors
+    /// If what is pinned can't be opened, or is not ours.
+    pub fn open(dir: &PinDir) -> Result<Option<Self>> {
+        if !dir.has_programs()? {
             return Ok(None);
         }
-        let programs = [
-            program(&pin_dir.join(pins::program(Hook::Ingress)))?,
-            program(&pin_dir.join(pins::program(Hook::Egress)))?,
-        ];
+        let programs = [dir.program(Hook::Ingress)?, dir.program(Hook::Egress)?];
         let mut ours = Vec::new();
         for program in &programs {
             ours.push(Program::id_from_fd(program.as_fd())?);
         }
-        let left = pins::next(pin_dir)?;
-        for (name, path) in &left {
-            if pins::is_program(name) {
-                ours.push(Program::id_from_fd(program(path)?.as_fd())?);
-            }
-        }
-        let (epoch, folder) = pins::epochs(pin_dir)
-            .with_context(look)?
+        let left = dir.left()?;
+        ours.extend(left.iter().flatten());
+        let epoch = dir
+            .epochs()
+            .with_context(|| format!("look into pin directory {dir}"))?
             .pop()
-            .with_context(|| format!("{} has programs and no maps", pin_dir.display()))?;
+            .with_context(|| format!("{dir} has programs and no maps"))?;
         Ok(Some(Self {
-            pin_dir: pin_dir.to_owned(),
+            dir: dir.clone(),
             programs,
             ours,
-            interrupted: !left.is_empty(),
-            records: map(&pin_dir.join(ATTACHMENTS))?,
+            interrupted: left.is_some(),
+            records: dir.map(ATTACHMENTS)?,
+            info: epoch.info()?,
             epoch,
-            info: info(&folder)?,
         }))
     }
 
@@ -79,7 +68,7 @@ impl Installed {
     pub fn hooks(&self) -> Result<Hooks<'_>> {
         Ok(Hooks {
             owner: Owner::Observer,
-            pin_dir: &self.pin_dir,
+            dir: &self.dir,
             records: &self.records,
             netns: netns::inode()?,
             ours: self.ours.clone(),
@@ -102,8 +91,8 @@ impl Installed {
         self.programs[hook as usize].as_fd()
     }
 
-    pub fn pin_dir(&self) -> &Path {
-        &self.pin_dir
+    pub fn dir(&self) -> &PinDir {
+        &self.dir
     }
 
     /// Whether a program is one of the pinned programs, and not of an interrupted run.
@@ -144,77 +133,14 @@ impl Installed {
     }
 
     fn say(&self, info: Info) -> Result<()> {
-        map(&pins::epoch(&self.pin_dir, self.epoch).join(INFO))?
+        self.epoch
+            .info_map()?
             .update(&0u32.to_ne_bytes(), &info.to_bytes(), MapFlags::ANY)
             .context("write the pinned info map")
     }
 }
 
-/// What the maps of an epoch say of themselves.
-///
-/// # Errors
-/// If the info map can't be opened, or is not ours.
-pub fn info(epoch: &Path) -> Result<Info> {
-    let bytes = map(&epoch.join(INFO))?
-        .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
-        .context("read the pinned info map")?;
-    Ok(read_grown(&bytes.unwrap_or_default()))
-}
-
-/// The pinned TCX links, and whether their devices are still there.
-pub fn links(pin_dir: &Path) -> Result<Vec<(String, bool)>> {
-    let mut links = Vec::new();
-    for (name, path) in pins::links(pin_dir, Owner::Observer)? {
-        let info = Link::open(&path)
-            .and_then(|link| link.info())
-            .with_context(|| format!("open the pinned link {}", path.display()))?;
-        let is_alive = matches!(info.info, LinkTypeInfo::Tcx(tcx) if tcx.ifindex != 0);
-        links.push((name, is_alive));
-    }
-    Ok(links)
-}
-
 /// A hash of this build's BPF object.
 fn object() -> u64 {
     env!("METRICD_OBJECT").parse().expect("build.rs makes it")
-}
-
-/// Opens a pinned program.
-pub fn program(path: &Path) -> Result<OwnedFd> {
-    Program::fd_from_pinned_path(path)
-        .with_context(|| format!("open the pinned program {}", path.display()))
-}
-
-fn map(path: &Path) -> Result<MapHandle> {
-    let map = open_map(path)?;
-    let called = map.name().to_string_lossy();
-    if !is_ours(path, &called) {
-        bail!(
-            "{} is not ours but a map called {called}: remove it, or name another --pin-dir",
-            path.display()
-        );
-    }
-    Ok(map)
-}
-
-/// Opens a pinned map, whatever it is called.
-pub fn open_map(path: &Path) -> Result<MapHandle> {
-    MapHandle::from_pinned_path(path)
-        .with_context(|| format!("open the pinned map {}", path.display()))
-}
-
-/// Whether a pinned object has the name that its pin says, of which the kernel keeps 15 bytes.
-fn is_ours(path: &Path, called: &str) -> bool {
-    let pin = path.file_name().unwrap_or_default().to_string_lossy();
-    called.len() >= 15 && pin.starts_with(&called[..15])
-}
-
-/// Makes sure that maps with names of ours are ours, before they are removed.
-///
-/// # Errors
-/// If a map is not ours.
-pub fn check_maps(pin_dir: &Path) -> Result<()> {
-    pins::maps(pin_dir)?
-        .iter()
-        .try_for_each(|path| map(path).map(drop))
 }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::kernel::netns;
 use crate::kernel::options::{Options, PIN_DIR};
+use crate::kernel::pin_dir::PinDir;
 
 /// Where kubelet has a folder for each pod of the node: `<namespace>_<name>_<uid>`.
 pub const LOGS: &str = "/var/log/pods";
@@ -65,7 +66,7 @@ impl NodeTarget {
         };
         let uid = uid_of(pod, Path::new(LOGS))?;
         netns::enter(&netns::of_pid(process_of(pod, &uid, Path::new("/proc"))?))?;
-        if options.pin_dir == Path::new(PIN_DIR) {
+        if options.pin_dir == PinDir::new(PIN_DIR) {
             options.pin_dir = pins_by_uid(&uid);
         }
         Ok(options)
@@ -76,12 +77,12 @@ impl NodeTarget {
 ///
 /// # Errors
 /// If the pod is not on this node.
-pub fn pins_of(pod: &str) -> Result<PathBuf> {
+pub fn pins_of(pod: &str) -> Result<PinDir> {
     Ok(pins_by_uid(&uid_of(pod, Path::new(LOGS))?))
 }
 
-fn pins_by_uid(uid: &str) -> PathBuf {
-    Path::new(PIN_DIR).join(PODS).join(uid)
+fn pins_by_uid(uid: &str) -> PinDir {
+    PinDir::new(Path::new(PIN_DIR).join(PODS).join(uid))
 }
 
 /// The uid of a pod `[namespace/]name`.

@@ -24,9 +24,10 @@ use crate::abi::{
 };
 use crate::kernel::maps::{
     COUNTERS, DNS, EXPORTED, HANDSHAKE, INFO, LATENCY, LATENCY_MORE, METRICS, METRICS_MORE,
-    REQUESTS, REQUESTS_MORE, ROUTES, has_iterators, text_path,
+    REQUESTS, REQUESTS_MORE, ROUTES,
 };
 use crate::kernel::options::ReadBy;
+use crate::kernel::pin_dir::EpochDir;
 use crate::read::text::{self, Shape};
 use crate::read::unreadable::Unreadable;
 use table::{LATENCY_ENTRY, METRIC_ENTRY, REQUEST_ENTRY, Table, open};
@@ -35,7 +36,7 @@ pub use way::Way;
 
 /// Reads the maps of an epoch, one after the other through one buffer.
 pub struct Reader<'a> {
-    epoch: &'a Path,
+    epoch: &'a EpochDir,
     way: Way,
     buffer: Vec<u8>,
 }
@@ -51,7 +52,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Unreadable`], if `read` fails.
     pub fn each_way<T>(
-        epoch: &'a Path,
+        epoch: &'a EpochDir,
         by: ReadBy,
         read: impl Fn(&mut Self) -> Result<T, Unreadable>,
     ) -> Result<T, Unreadable> {
@@ -75,9 +76,9 @@ impl<'a> Reader<'a> {
             }
             // The epoch is of an earlier version, whose maps can't be read as text: it always has
             // iterators.
-            Err(Unreadable::NoText { .. }) if has_iterators(epoch) => with(Way::Iterator),
+            Err(Unreadable::NoText { .. }) if epoch.has_iterators() => with(Way::Iterator),
             Err(Unreadable::Waiting { path })
-                if by == ReadBy::Iterator && text_path(epoch, INFO).exists() =>
+                if by == ReadBy::Iterator && epoch.map_path(INFO).exists() =>
             {
                 Err(Unreadable::NoIterators { path })
             }

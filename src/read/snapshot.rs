@@ -1,13 +1,12 @@
 //! What the pinned maps hold, made of the records that [`crate::read::records`] reads.
 //!
-//! Each set of maps, an epoch, has a folder of its own ([`pins::epochs`]). Connections go on in the
+//! Each set of maps, an epoch, has a folder of its own ([`EpochDir`]). Connections go on in the
 //! newest; what they counted before stays in those before it. So what is exported is the sum.
 
 #![forbid(unsafe_code)]
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -16,9 +15,9 @@ use crate::abi::{
     LatencyValue, Merge, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER,
     STATUS_REQUESTS, route, series_kind,
 };
-use crate::kernel::maps::{INFO, text_path};
+use crate::kernel::maps::INFO;
 use crate::kernel::options::ReadBy;
-use crate::kernel::pins;
+use crate::kernel::pin_dir::{EpochDir, PinDir};
 use crate::read::records::{Reader, Way};
 use crate::read::unreadable::Unreadable;
 
@@ -64,11 +63,11 @@ impl Snapshot {
     /// # Errors
     ///
     /// [`Unreadable`], when one of the maps can't be read: there is no half a snapshot.
-    pub fn read(pin_dir: &Path, by: ReadBy) -> Result<Self, Unreadable> {
+    pub fn read(pin_dir: &PinDir, by: ReadBy) -> Result<Self, Unreadable> {
         let start = Instant::now();
         // The epochs are read in the order in which the programs fill them.
         let mut snapshots = Vec::new();
-        for (_, epoch) in epochs(pin_dir)? {
+        for epoch in epochs(pin_dir)? {
             snapshots.push(Reader::each_way(&epoch, by, Self::of_epoch)?);
         }
         let mut snapshot = snapshots.pop().unwrap_or_default();
@@ -176,14 +175,16 @@ impl Snapshot {
 }
 
 /// The folders of the epochs, the newest last.
-fn epochs(pin_dir: &Path) -> Result<Vec<(u32, PathBuf)>, Unreadable> {
-    let epochs = pins::epochs(pin_dir).map_err(|e| Unreadable::new("listing", pin_dir, e))?;
+fn epochs(pin_dir: &PinDir) -> Result<Vec<EpochDir>, Unreadable> {
+    let epochs = pin_dir
+        .epochs()
+        .map_err(|e| Unreadable::new("listing", pin_dir.path(), e))?;
     if epochs.is_empty() {
-        if let Some(reason) = pins::failure(pin_dir) {
+        if let Some(reason) = pin_dir.failure() {
             return Err(Unreadable::Failed { reason });
         }
         return Err(Unreadable::Waiting {
-            path: text_path(&pins::epoch(pin_dir, 1), INFO),
+            path: pin_dir.epoch(1).map_path(INFO),
         });
     }
     Ok(epochs)
@@ -214,8 +215,8 @@ fn moved<T: Merge + Copy + Default>(
 /// # Errors
 ///
 /// [`Unreadable`], when [`Snapshot::read`] would find one of the maps missing or closed to it.
-pub fn probe(pin_dir: &Path, by: ReadBy) -> Result<(), Unreadable> {
-    for (_, epoch) in epochs(pin_dir)? {
+pub fn probe(pin_dir: &PinDir, by: ReadBy) -> Result<(), Unreadable> {
+    for epoch in epochs(pin_dir)? {
         Reader::each_way(&epoch, by, Reader::probe)?;
     }
     Ok(())

@@ -1,30 +1,30 @@
 //! Loading the programs, and pinning them.
 
-use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, ProgramAttachType};
 
 use super::config::RedirectConfig;
-use super::programs::{self, CONFIG, ORIGINAL, PROGRAMS, SUBNETS};
+use super::programs;
 use crate::abi::Layout;
-use crate::kernel::pins;
+use crate::kernel::pin_dir::LockedPinDir;
+use crate::kernel::pin_dir::redirect::{CONFIG, ORIGINAL, PROGRAMS, SUBNETS};
 use crate::redirect_skel::RedirectSkelBuilder;
-
-/// The map that knows which sockets' connections the proxy has taken: programs take the map over
-/// from each other.
-const SOCKETS: &str = "linkerd_redirect_map";
 
 /// Loads programs for a configuration, with the one for cgroups or not, and pins them in a folder of
 /// their own, which appears as a whole.
 ///
 /// # Errors
 /// If the kernel refuses: with what to do about it.
-pub fn publish(dir: &Path, number: u32, config: &RedirectConfig, original: bool) -> Result<()> {
+pub fn publish(
+    dir: &LockedPinDir,
+    number: u32,
+    config: &RedirectConfig,
+    original: bool,
+) -> Result<()> {
     let mut object = MaybeUninit::uninit();
     let mut open = RedirectSkelBuilder::default()
         .open(&mut object)
@@ -38,7 +38,7 @@ pub fn publish(dir: &Path, number: u32, config: &RedirectConfig, original: bool)
     to.fallback = config.kernel.fallback;
     to.inbound = config.kernel.inbound;
     to.outbound = config.kernel.outbound;
-    let sockets = dir.join(SOCKETS);
+    let sockets = dir.sockets_path();
     let known = sockets.exists();
     if known {
         open.maps
@@ -70,25 +70,17 @@ pub fn publish(dir: &Path, number: u32, config: &RedirectConfig, original: bool)
             .context("write the subnets that are skipped")?;
     }
     if !known {
-        pins::pin(maps.linkerd_redirect_map.as_fd(), &sockets)?;
+        dir.pin_sockets(maps.linkerd_redirect_map.as_fd())?;
     }
-    let next = pins::next_redirect(dir);
-    if next.exists() {
-        pins::remove_folder(&next)?;
-    }
-    fs::create_dir(&next).with_context(|| format!("make {}", next.display()))?;
-    for program in skel.object().progs() {
-        let name = program.name().to_string_lossy();
-        if PROGRAMS.contains(&name.as_ref()) || (original && name == ORIGINAL) {
-            pins::pin(program.as_fd(), &next.join(name.as_ref()))?;
+    let programs: Vec<_> = skel.object().progs().collect();
+    let mut objects = Vec::new();
+    for program in &programs {
+        let name = program.name().to_str().unwrap_or_default();
+        if PROGRAMS.contains(&name) || (original && name == ORIGINAL) {
+            objects.push((name, program.as_fd()));
         }
     }
-    pins::pin(maps.rodata.as_fd(), &next.join(CONFIG))?;
-    pins::pin(
-        maps.linkerd_redirect_subnets_map.as_fd(),
-        &next.join(SUBNETS),
-    )?;
-    let folder = pins::redirect(dir, number);
-    fs::rename(&next, &folder)
-        .with_context(|| format!("rename {} to {}", next.display(), folder.display()))
+    objects.push((CONFIG, maps.rodata.as_fd()));
+    objects.push((SUBNETS, maps.linkerd_redirect_subnets_map.as_fd()));
+    dir.publish_redirect(number, &objects)
 }

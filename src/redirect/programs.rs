@@ -1,33 +1,21 @@
 //! The programs that a run has pinned, and what they are configured by.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, Program};
 
 use super::config::{Kernel, RedirectConfig, Subnet};
 use crate::abi::Layout;
-use crate::kernel::hook::{Hook, LOOPBACK};
-use crate::kernel::pinned;
-use crate::kernel::pins;
-
-/// The pins, which are called as the programs and maps are; of the configuration it is where the
-/// compiler puts it that has another name.
-pub const PROGRAMS: [&str; 3] = [
-    "linkerd_redirect_inbound",
-    "linkerd_redirect_outbound",
-    "linkerd_redirect_loopback",
-];
-/// The program for cgroups, where it is asked for.
-pub const ORIGINAL: &str = "linkerd_redirect_original";
-pub const CONFIG: &str = "linkerd_redirect_config_map";
-pub const SUBNETS: &str = "linkerd_redirect_subnets_map";
+use crate::kernel::attach::Hooks;
+use crate::kernel::hook::{Hook, LOOPBACK, Owner};
+use crate::kernel::pin_dir::PinDir;
+use crate::kernel::pin_dir::redirect::{CONFIG, PROGRAMS, RedirectDir, SUBNETS};
+use crate::kernel::pinned::Installed;
 
 /// A folder of pinned programs.
 pub struct Programs {
-    pub number: u32,
-    folder: PathBuf,
+    pub folder: RedirectDir,
     /// The pinned programs, in the order of [`PROGRAMS`].
     programs: [OwnedFd; 3],
     original: Option<OwnedFd>,
@@ -40,21 +28,17 @@ impl Programs {
     ///
     /// # Errors
     /// If what is pinned can't be opened.
-    pub fn newest(dir: &Path) -> Result<Option<Self>> {
-        let mut folders = pins::redirects(dir)
-            .with_context(|| format!("look into pin directory {}", dir.display()))?;
-        let Some((number, folder)) = folders.pop() else {
+    pub fn newest(dir: &PinDir) -> Result<Option<Self>> {
+        let mut folders = dir
+            .redirects()
+            .with_context(|| format!("look into pin directory {dir}"))?;
+        let Some(folder) = folders.pop() else {
             return Ok(None);
         };
-        let [inbound, outbound, loopback] =
-            PROGRAMS.map(|name| pinned::program(&folder.join(name)));
+        let [inbound, outbound, loopback] = PROGRAMS.map(|name| folder.program(name));
         Ok(Some(Self {
-            number,
             programs: [inbound?, outbound?, loopback?],
-            original: match folder.join(ORIGINAL) {
-                path if path.exists() => Some(pinned::program(&path)?),
-                _ => None,
-            },
+            original: folder.original()?,
             folder,
             interrupted: !folders.is_empty(),
         }))
@@ -80,8 +64,10 @@ impl Programs {
     /// # Errors
     /// If the configuration can't be read.
     pub fn config(&self) -> Result<RedirectConfig> {
-        let path = self.folder.join(CONFIG);
-        let bytes = pinned::open_map(&path)?
+        let path = self.folder.map_path(CONFIG);
+        let bytes = self
+            .folder
+            .map(CONFIG)?
             .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
             .with_context(|| format!("read {}", path.display()))?
             .unwrap_or_default();
@@ -92,7 +78,7 @@ impl Programs {
                 path.display()
             )
         })?;
-        let map = pinned::open_map(&self.folder.join(SUBNETS))?;
+        let map = self.folder.map(SUBNETS)?;
         let mut subnets = Vec::new();
         for key in map.keys() {
             let value = map
@@ -125,15 +111,25 @@ impl Programs {
     }
 }
 
-/// The ids of all programs of redirection, of interrupted runs too.
+/// The hooks of the network namespace that the thread is in, as far as programs that redirect have
+/// them.
 ///
 /// # Errors
 /// If what is pinned can't be opened.
-pub fn ids(dir: &Path) -> Result<Vec<u32>> {
+pub fn hooks(observers: &Installed) -> Result<Hooks<'_>> {
+    Ok(Hooks {
+        owner: Owner::Redirect,
+        ours: ids(observers.dir())?,
+        ..observers.hooks()?
+    })
+}
+
+/// The ids of all programs of redirection, of interrupted runs too.
+fn ids(dir: &PinDir) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
-    for (_, folder) in pins::redirects(dir)? {
+    for folder in dir.redirects()? {
         for name in PROGRAMS {
-            let program = pinned::program(&folder.join(name))?;
+            let program = folder.program(name)?;
             ids.push(Program::id_from_fd(program.as_fd())?);
         }
     }

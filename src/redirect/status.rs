@@ -1,12 +1,11 @@
 //! What redirects connections in a network namespace.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 
 use super::config::Kernel;
-use super::programs::Programs;
-use super::{hooks, iptables};
+use super::iptables;
+use super::programs::{Programs, hooks};
+use crate::kernel::pin_dir::PinDir;
 use crate::kernel::pinned::Installed;
 
 /// Says what redirects in the network namespace that the thread is in. Ours is told by what is
@@ -15,7 +14,7 @@ use crate::kernel::pinned::Installed;
 ///
 /// # Errors
 /// If that can't be found out.
-pub fn status(dir: &Path) -> Result<Vec<String>> {
+pub fn status(dir: &PinDir) -> Result<Vec<String>> {
     let mut lines = vec![String::new()];
     let mut active = Vec::new();
     if let (Some(observers), Some(programs)) = (Installed::open(dir)?, Programs::newest(dir)?) {

@@ -11,6 +11,7 @@ use tokio::{sync::Mutex, task};
 use crate::abi::{Counters, Info};
 use crate::kernel::maps;
 use crate::kernel::options::ReadBy;
+use crate::kernel::pin_dir::PinDir;
 use crate::read::prometheus::Reading;
 use crate::read::records::Way;
 use crate::read::snapshot::{self, Snapshot};
@@ -23,7 +24,7 @@ const STALE: Duration = Duration::from_secs(1);
 
 /// Reads the pins off the reactor, one reading at a time.
 pub struct Pins {
-    dir: PathBuf,
+    dir: PinDir,
     read: ReadBy,
     state: Mutex<State>,
 }
@@ -37,7 +38,7 @@ struct State {
 }
 
 impl Pins {
-    pub fn new(dir: PathBuf, read: ReadBy) -> Self {
+    pub fn new(dir: PinDir, read: ReadBy) -> Self {
         Self {
             dir,
             read,

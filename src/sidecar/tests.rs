@@ -13,7 +13,7 @@ use super::{
     listen::STOP_TIMEOUT,
     *,
 };
-use crate::read::snapshot::fixture::{PinDir, peers};
+use crate::read::snapshot::fixture::{PlainDir, peers};
 use crate::web::runtime;
 
 /// A server on a thread of its own, stopped in the end.
@@ -24,13 +24,13 @@ struct Running {
 }
 
 impl Running {
-    fn start(pins: &PinDir) -> Self {
+    fn start(pins: &PlainDir) -> Self {
         Self::listen(pins, "127.0.0.1:0")
     }
 
-    fn listen(pins: &PinDir, listen: &str) -> Self {
+    fn listen(pins: &PlainDir, listen: &str) -> Self {
         let config = SidecarConfig {
-            pin_dir: pins.to_path_buf(),
+            pin_dir: (**pins).clone(),
             read: ReadBy::Auto,
             l7_file: None,
             listen: listen.parse().unwrap(),
@@ -129,8 +129,8 @@ impl Answer {
     }
 }
 
-fn pins() -> PinDir {
-    let dir = PinDir::create();
+fn pins() -> PlainDir {
+    let dir = PlainDir::create();
     dir.write(&peers(1000));
     dir
 }
@@ -193,7 +193,7 @@ fn gzip_where_accepted() {
 
 #[test]
 fn pins_that_come_later() {
-    let pins = PinDir::create();
+    let pins = PlainDir::create();
     let server = Running::start(&pins);
     let metrics = server.get("/metrics");
     assert_eq!(metrics.status, 200);
@@ -234,7 +234,7 @@ fn a_connection_serves_many_requests() {
 
 #[test]
 fn many_scrapes_at_once() {
-    let pins = PinDir::create();
+    let pins = PlainDir::create();
     pins.write(&peers(100));
     let server = Running::start(&pins);
     thread::scope(|scope| {
@@ -309,7 +309,7 @@ fn stopping_finishes_what_is_under_way() {
 
 #[test]
 fn the_unspecified_ipv6_address_takes_ipv4_too() {
-    let pins = PinDir::create();
+    let pins = PlainDir::create();
     let server = Running::listen(&pins, "[::]:0");
     let ipv4 = ("127.0.0.1", server.address.port());
     assert!(TcpStream::connect(ipv4).is_ok());
@@ -317,10 +317,10 @@ fn the_unspecified_ipv6_address_takes_ipv4_too() {
 
 #[test]
 fn an_address_that_is_taken() {
-    let pins = PinDir::create();
+    let pins = PlainDir::create();
     let server = Running::start(&pins);
     let config = SidecarConfig {
-        pin_dir: pins.to_path_buf(),
+        pin_dir: (*pins).clone(),
         read: ReadBy::Auto,
         l7_file: None,
         listen: server.address,
@@ -337,7 +337,7 @@ fn an_address_that_is_taken() {
 #[test]
 #[ignore = "takes as long as HEAD_TIMEOUT"]
 fn a_head_that_never_ends_is_cut_off() {
-    let pins = PinDir::create();
+    let pins = PlainDir::create();
     let server = Running::start(&pins);
     let mut stream = server.connect();
     write!(stream, "GET /live HTTP/1.1\r\nhost:").unwrap();

@@ -5,7 +5,6 @@ use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use metricd::abi::{
 };
 use metricd::kernel::maps;
 use metricd::kernel::options::ReadBy;
-use metricd::kernel::pins;
+use metricd::kernel::pin_dir::PinDir;
 use metricd::read::prometheus::Exposition;
 use metricd::read::snapshot::Snapshot;
 use metricd::read::unreadable::Unreadable;
@@ -257,14 +256,15 @@ fn check_shown(text: &[u8], snapshot: &Snapshot) {
 
 /// A server, with files where the iterators would be.
 pub struct Decoders {
-    dir: PathBuf,
+    dir: PinDir,
     address: SocketAddr,
 }
 
 impl Decoders {
     pub fn start() -> Self {
         let dir = std::env::temp_dir().join(format!("metricd-fuzz-{}", std::process::id()));
-        fs::create_dir_all(pins::epoch(&dir, 1)).expect("make a folder");
+        let dir = PinDir::new(dir);
+        fs::create_dir_all(dir.epoch(1).path()).expect("make a folder");
         let config = SidecarConfig {
             pin_dir: dir.clone(),
             listen: "127.0.0.1:0".parse().expect("an address"),
@@ -288,8 +288,7 @@ impl Decoders {
         match text {
             Text::Files(files) => {
                 for ((map, _), bytes) in FILES.iter().zip(files) {
-                    fs::write(maps::iter_path(&pins::epoch(&self.dir, 1), map), bytes)
-                        .expect("write a file");
+                    fs::write(self.dir.epoch(1).iterator_path(map), bytes).expect("write a file");
                 }
                 // Routes are only read where there are any, and of DNS the size is anything.
                 let whole = FILES.iter().zip(files).all(|(f, bytes)| {
@@ -307,11 +306,11 @@ impl Decoders {
                 }
             }
             Text::Shown(files) => {
-                let epoch = pins::epoch(&self.dir, 1);
+                let epoch = self.dir.epoch(1);
                 for map in maps::EXPORTED {
                     let at = FILES.iter().position(|(name, _)| *name == map);
                     let text = at.map_or(&[][..], |at| &files[at]);
-                    fs::write(maps::text_path(&epoch, map), text).expect("write a file");
+                    fs::write(epoch.map_path(map), text).expect("write a file");
                 }
                 let snapshot = Snapshot::read(&self.dir, ReadBy::Text);
                 // Of a value that is shorter, the rest is 0.
@@ -365,7 +364,7 @@ impl Decoders {
 
 impl Drop for Decoders {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
+        let _ = fs::remove_dir_all(self.dir.path());
     }
 }
 

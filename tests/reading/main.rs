@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use kit::filled::{Filled, Size, metric, pin_dir, put, series};
 use libbpf_rs::MapCore;
 use metricd::abi::{Info, Layout, MetricEntry, MetricValue, PROOF};
-use metricd::kernel::maps::{self, INFO, iter_path};
+use metricd::kernel::maps::{self, INFO};
 use metricd::kernel::options::ReadBy;
+use metricd::kernel::pin_dir::EpochDir;
 use metricd::read::proxy;
 use metricd::read::records::Way;
 use metricd::read::snapshot::Snapshot;
@@ -47,8 +48,8 @@ impl Drop for Stop<'_> {
 
 /// Whether iterators were pinned; says so where the kernel refuses them, since this is not the whole
 /// test then.
-fn has_iterators(epoch: &Path) -> bool {
-    let has = iter_path(epoch, INFO).exists();
+fn has_iterators(epoch: &EpochDir) -> bool {
+    let has = epoch.has_iterators();
     if !has {
         println!("this kernel refuses iterators: text alone is compared, see tests/kernels");
     }
@@ -129,12 +130,12 @@ fn the_way_changes(filled: &Filled) -> [u32; 2] {
     assert!(!ways.contains(&0), "{ways:?}");
     filled.attach(ReadBy::Auto);
     // As a run leaves it that is killed while it pins them: the last one is missing.
-    fs::remove_file(iter_path(&filled.epoch(), INFO)).unwrap();
+    fs::remove_file(filled.epoch().iterator_path(INFO)).unwrap();
     let snapshot = Snapshot::read(&filled.pin_dir, ReadBy::Auto).unwrap();
     assert_eq!(snapshot.way, Way::Text);
     filled.attach(ReadBy::Auto);
     let is_iterator = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with("_iter");
-    let pins = fs::read_dir(filled.epoch()).unwrap().flatten();
+    let pins = fs::read_dir(filled.epoch().path()).unwrap().flatten();
     assert_eq!(pins.filter(is_iterator).count(), maps::EXPORTED.len());
     ways
 }
@@ -142,8 +143,9 @@ fn the_way_changes(filled: &Filled) -> [u32; 2] {
 #[test]
 fn both_ways_read_a_proxys_map() {
     let dir = pin_dir("proxy");
-    fs::create_dir(&dir).unwrap();
-    let _gone = Gone(&dir);
+    let dir = dir.path();
+    fs::create_dir(dir).unwrap();
+    let _gone = Gone(dir);
     let path = dir.join("linkerd_l7_map");
     let recorder = Recorder::open(&path, 100).unwrap();
     for number in 0..60u16 {
@@ -183,7 +185,7 @@ impl Drop for Gone<'_> {
 fn what_is_asked_for_is_what_is_pinned() {
     let dir = pin_dir("asked");
     let filled = Filled::new(&dir, &SMALL, ReadBy::Text);
-    assert!(!iter_path(&filled.epoch(), INFO).exists());
+    assert!(!filled.epoch().has_iterators());
     assert_eq!(Snapshot::read(&dir, ReadBy::Auto).unwrap().way, Way::Text);
     let error = Snapshot::read(&dir, ReadBy::Iterator).unwrap_err();
     assert_eq!(error.reason(), "no iterators are pinned");

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,7 +14,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::abi::{Counters, read_grown};
 use crate::kernel::maps::{self, PERF, TAP};
-use crate::kernel::pins;
+use crate::kernel::pin_dir::{EpochDir, PinDir};
 
 /// How long the programs go on writing events once the listener has been killed.
 const AHEAD: Duration = Duration::from_secs(5);
@@ -36,10 +36,10 @@ impl Epoch {
     /// # Errors
     /// If nothing is attached, or an earlier version is; if the right to listen is missing; if
     /// somebody else listens.
-    pub fn open(pin_dir: &Path) -> Result<Self> {
-        let (number, folder) = newest(pin_dir)?;
+    pub fn open(pin_dir: &PinDir) -> Result<Self> {
+        let epoch = newest(pin_dir)?;
         let open = |map: &str| {
-            let path = folder.join(map);
+            let path = epoch.map_path(map);
             if !path.exists() {
                 bail!(
                     "{} is not there: the programs are of an earlier version, see linkerd-metricd \
@@ -51,8 +51,8 @@ impl Epoch {
                 .with_context(|| format!("open the pinned map {} (as root)", path.display()))
         };
         Ok(Self {
-            number,
-            _lock: lock(&folder)?,
+            number: epoch.number,
+            _lock: lock(epoch.path())?,
             perf: open(PERF)?,
             switch: open(TAP)?,
             counters: open(maps::COUNTERS)?,
@@ -137,18 +137,18 @@ impl Drop for Listening<'_> {
     }
 }
 
-/// The newest epoch's number and folder.
+/// The newest epoch.
 ///
 /// # Errors
 /// If there is no epoch.
-pub fn newest(pin_dir: &Path) -> Result<(u32, PathBuf)> {
-    let epochs = pins::epochs(pin_dir)
-        .with_context(|| format!("look into pin directory {}", pin_dir.display()))?;
+pub fn newest(pin_dir: &PinDir) -> Result<EpochDir> {
+    let epochs = pin_dir
+        .epochs()
+        .with_context(|| format!("look into pin directory {pin_dir}"))?;
     epochs.into_iter().next_back().with_context(|| {
         format!(
-            "nothing of ours is pinned in {}: attach first, by metricd-init, or name another \
-             --pin-dir or --pod",
-            pin_dir.display()
+            "nothing of ours is pinned in {pin_dir}: attach first, by metricd-init, or name another \
+             --pin-dir or --pod"
         )
     })
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::Args;
+use clap::{Args, ValueHint};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, Config, ResourceExt};
 
 use crate::cluster::client::{ClusterArgs, explain};
 use crate::cluster::sidecars::{self, SIDECAR};
 use crate::kernel::options::ReadBy;
+use crate::kernel::pin_dir::PinDir;
 use crate::read::prometheus::Exposition;
 use crate::read::proxy;
 use crate::read::snapshot::Snapshot;
@@ -38,8 +39,8 @@ pub struct SourceArgs {
     url: Option<String>,
 
     /// Folder with the pinned maps, read as the sidecar does
-    #[arg(long, value_name = "DIR")]
-    pin_dir: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::AnyPath)]
+    pin_dir: Option<PinDir>,
 
     /// With --pin-dir, the file that a proxy records its requests in
     #[arg(long, value_name = "FILE", requires = "pin_dir")]
@@ -58,7 +59,7 @@ pub struct Source {
 
 enum Place {
     /// Pinned maps, and what a proxy records into, if there is one.
-    Pins(PathBuf, Option<PathBuf>),
+    Pins(PinDir, Option<PathBuf>),
     Web(Client, String),
 }
 
@@ -71,7 +72,7 @@ impl SourceArgs {
         match (&self.pod, &self.pin_dir, &self.url) {
             (Some(pod), _, _) => self.of_pod(pod).await,
             (_, Some(dir), _) => Ok(Source {
-                name: dir.display().to_string(),
+                name: dir.to_string(),
                 place: Place::Pins(dir.clone(), self.l7_file.clone()),
             }),
             (_, _, url) => at(url.as_deref().unwrap_or(LOCAL)),
@@ -149,7 +150,7 @@ fn why(error: kube::Error) -> String {
     }
 }
 
-fn of_pins(dir: &Path, l7_file: Option<&Path>) -> String {
+fn of_pins(dir: &PinDir, l7_file: Option<&Path>) -> String {
     let read = ReadBy::Auto;
     let reading = Snapshot::read(dir, read)
         .map(Arc::new)

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::mem::MaybeUninit;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::kernel::hook::{Hook, LOOPBACK};
 use crate::kernel::load::{self, Plan};
 use crate::kernel::netns;
 use crate::kernel::options::{self, Options, PIN_DIR, ReadBy};
-use crate::kernel::pin_dir;
+use crate::kernel::pin_dir::{self, PATIENCE, PinDir};
 use crate::kernel::pinned::Installed;
 use crate::kernel::release;
 use crate::kernel::settings::{Settings, Wanted};
@@ -84,8 +84,12 @@ pub fn check(report: &mut Report) {
         return;
     }
     sweep(dir);
-    let trial = dir.join(format!("{TRIAL}{}", std::process::id()));
-    report.add("bpffs is writable", "bpffs-writable", writable(&trial));
+    let trial = PinDir::new(dir.join(format!("{TRIAL}{}", std::process::id())));
+    report.add(
+        "bpffs is writable",
+        "bpffs-writable",
+        writable(trial.path()),
+    );
     if !report.success() {
         return;
     }
@@ -179,7 +183,7 @@ fn sweep(dir: &Path) {
         let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
         if entry.file_name().to_string_lossy().starts_with(TRIAL)
             && age().is_some_and(|age| age > STALE)
-            && let Err(e) = lifecycle::detach(&entry.path())
+            && let Err(e) = lifecycle::detach(&PinDir::new(entry.path()))
         {
             tracing::debug!("{}: {e:#}", entry.path().display());
         }
@@ -187,11 +191,11 @@ fn sweep(dir: &Path) {
 }
 
 type Row = (&'static str, &'static str, Outcome);
-type Step = fn(&Path) -> Result<()>;
+type Step = fn(&PinDir) -> Result<()>;
 
 /// Loads, attaches and reads, as in a pod. What was made goes, whatever comes of it; the namespace
 /// goes with its only thread.
-fn in_throwaway_netns(trial: &Path) -> Vec<Row> {
+fn in_throwaway_netns(trial: &PinDir) -> Vec<Row> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let mut rows: Vec<Row> = Vec::new();
@@ -221,7 +225,7 @@ fn in_throwaway_netns(trial: &Path) -> Vec<Row> {
     })
 }
 
-fn load(_: &Path) -> Result<()> {
+fn load(_: &PinDir) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET)
         .context("make a network namespace (it takes CAP_SYS_ADMIN, and a seccomp profile that allows unshare())")?;
     let plan = Plan {
@@ -234,11 +238,11 @@ fn load(_: &Path) -> Result<()> {
     load::load(&mut MaybeUninit::uninit(), &plan).map(drop)
 }
 
-fn attach(trial: &Path) -> Result<()> {
+fn attach(trial: &PinDir) -> Result<()> {
     lifecycle::attach(&Options {
         interfaces: vec!["lo".into()],
         loopback: false,
-        pin_dir: PathBuf::from(trial),
+        pin_dir: trial.clone(),
         wanted: Wanted::default(),
         attach: options::Way::Auto,
         read: ReadBy::Auto,
@@ -246,9 +250,12 @@ fn attach(trial: &Path) -> Result<()> {
     })?;
     // The loopback gets one hook: the other is tried here.
     let lo = netns::interfaces(&["lo".into()], false)?.remove(0);
-    let installed = Installed::open(trial)?.context("the pins just made are gone")?;
+    let gone = "the pins just made are gone";
+    let trial = trial.lock(PATIENCE)?.context(gone)?;
+    let installed = Installed::open(&trial)?.context(gone)?;
     let hooks = installed.hooks()?;
     hooks.attach(
+        &trial,
         &lo,
         Hook::Egress,
         installed.program(Hook::Egress),
@@ -261,7 +268,7 @@ fn attach(trial: &Path) -> Result<()> {
 }
 
 /// In the way in which the sidecars of this machine do.
-fn read(trial: &Path) -> Row {
+fn read(trial: &PinDir) -> Row {
     let description = match Snapshot::read(trial, ReadBy::Auto) {
         Ok(Snapshot { way, .. }) => match way {
             Way::Iterator => "counters can be read, by iterators",

@@ -1,9 +1,9 @@
 //! The two ways in which a map can be read.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::kernel::maps::{has_iterators, iter_path, text_path};
 use crate::kernel::options::ReadBy;
+use crate::kernel::pin_dir::EpochDir;
 
 /// How a map is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,11 +18,11 @@ pub enum Way {
 impl Way {
     /// The way in which an epoch is to be read: by iterators if it has them, unless another way is
     /// asked for.
-    pub fn of(epoch: &Path, by: ReadBy) -> Self {
+    pub fn of(epoch: &EpochDir, by: ReadBy) -> Self {
         match by {
             ReadBy::Iterator => Self::Iterator,
             ReadBy::Text => Self::Text,
-            ReadBy::Auto if has_iterators(epoch) => Self::Iterator,
+            ReadBy::Auto if epoch.has_iterators() => Self::Iterator,
             ReadBy::Auto => Self::Text,
         }
     }
@@ -35,11 +35,11 @@ impl Way {
         }
     }
 
-    /// The file that has a map's records, in the folder of an epoch.
-    pub fn path(self, epoch: &Path, map: &str) -> PathBuf {
+    /// The file that has the records of an epoch's map.
+    pub fn path(self, epoch: &EpochDir, map: &str) -> PathBuf {
         match self {
-            Self::Iterator => iter_path(epoch, map),
-            Self::Text => text_path(epoch, map),
+            Self::Iterator => epoch.iterator_path(map),
+            Self::Text => epoch.map_path(map),
         }
     }
 }

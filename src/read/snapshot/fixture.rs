@@ -3,7 +3,6 @@
 use std::{
     fs,
     ops::Deref,
-    path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -15,17 +14,17 @@ use crate::abi::{
 use crate::kernel::maps::*;
 use crate::read::text::fixture::{HEAD, entry, plain};
 
-/// A directory of its own, removed in the end.
-pub struct PinDir(PathBuf);
+/// A pin directory made of plain files, removed in the end.
+pub struct PlainDir(PinDir);
 
-impl PinDir {
+impl PlainDir {
     pub fn create() -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("metricd-pins-{}-{number}", process::id());
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).unwrap();
-        Self(path)
+        Self(PinDir::new(path))
     }
 
     /// What iterators over maps of this content write.
@@ -33,19 +32,14 @@ impl PinDir {
         self.write_epoch(1, snapshot);
     }
 
-    pub fn epoch(&self) -> PathBuf {
-        pins::epoch(&self.0, 1)
-    }
-
     pub fn write_epoch(&self, epoch: u32, snapshot: &Snapshot) {
-        let epoch = pins::epoch(&self.0, epoch);
-        fs::create_dir_all(&epoch).unwrap();
-        let epoch = &epoch;
+        let epoch = &self.epoch(epoch);
+        fs::create_dir_all(epoch.path()).unwrap();
         Self::write_map(epoch, INFO, &[(0u32, snapshot.info)]);
         Self::write_map(epoch, COUNTERS, &[(0u32, snapshot.counters)]);
         Self::write_map(epoch, METRICS, &snapshot.metrics);
         for more in [METRICS_MORE, REQUESTS_MORE, LATENCY_MORE] {
-            fs::write(iter_path(epoch, more), []).unwrap();
+            fs::write(epoch.iterator_path(more), []).unwrap();
         }
         let requests = [&snapshot.requests[..], &snapshot.asked].concat();
         Self::write_map(epoch, REQUESTS, &requests);
@@ -60,10 +54,10 @@ impl PinDir {
 
     /// The text of maps with this content, without iterators.
     pub fn write_text(&self, snapshot: &Snapshot) {
-        let epoch = &self.epoch();
-        fs::create_dir_all(epoch).unwrap();
+        let epoch = &self.epoch(1);
+        fs::create_dir_all(epoch.path()).unwrap();
         let write = |map: &str, lines: Vec<String>| {
-            fs::write(text_path(epoch, map), HEAD.to_owned() + &lines.concat()).unwrap();
+            fs::write(epoch.map_path(map), HEAD.to_owned() + &lines.concat()).unwrap();
         };
         write(INFO, vec![plain(&0u32, &snapshot.info)]);
         write(COUNTERS, vec![plain(&0u32, &snapshot.counters)]);
@@ -122,27 +116,27 @@ impl PinDir {
         (lines.by_ref().take(4).collect(), lines.collect())
     }
 
-    fn write_map<K: Layout, V: Layout>(epoch: &Path, map: &str, records: &[(K, V)]) {
+    fn write_map<K: Layout, V: Layout>(epoch: &EpochDir, map: &str, records: &[(K, V)]) {
         let mut bytes = Vec::new();
         for (key, value) in records {
             key.write(&mut bytes);
             value.write(&mut bytes);
         }
-        fs::write(iter_path(epoch, map), bytes).unwrap();
+        fs::write(epoch.iterator_path(map), bytes).unwrap();
     }
 }
 
-impl Deref for PinDir {
-    type Target = Path;
+impl Deref for PlainDir {
+    type Target = PinDir;
 
-    fn deref(&self) -> &Path {
+    fn deref(&self) -> &PinDir {
         &self.0
     }
 }
 
-impl Drop for PinDir {
+impl Drop for PlainDir {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(self.0.path());
     }
 }
 

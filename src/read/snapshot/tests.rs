@@ -1,18 +1,19 @@
 use std::{
     fs,
     io::{self, ErrorKind},
+    path::Path,
 };
 
 use super::{fixture::*, *};
 use crate::abi::{FIRST_LAYOUT, LAYOUT_VERSION, LatencyPair, Layout};
 use crate::kernel::maps::*;
 
-type Write = fn(&PinDir, &Snapshot);
+type Write = fn(&PlainDir, &Snapshot);
 
 /// The ways in which maps are read, with what writes them so.
 const WAYS: [(ReadBy, Write); 2] = [
-    (ReadBy::Iterator, PinDir::write),
-    (ReadBy::Text, PinDir::write_text),
+    (ReadBy::Iterator, PlainDir::write),
+    (ReadBy::Text, PlainDir::write_text),
 ];
 
 #[test]
@@ -30,7 +31,7 @@ fn what_was_written_is_read() {
     };
     written.dns.push((DnsKey::default(), value));
     for ((by, write), way) in WAYS.into_iter().zip([Way::Iterator, Way::Text]) {
-        let dir = PinDir::create();
+        let dir = PlainDir::create();
         write(&dir, &written);
         for by in [by, ReadBy::Auto] {
             assert!(probe(&dir, by).is_ok());
@@ -84,7 +85,7 @@ fn both_ways_are_one_snapshot() {
         written.latency.push((key, value));
     }
     let [of_iterators, of_text] = WAYS.map(|(by, write)| {
-        let dir = PinDir::create();
+        let dir = PlainDir::create();
         write(&dir, &written);
         let mut snapshot = Snapshot::read(&dir, by).unwrap();
         snapshot.took = Duration::ZERO;
@@ -98,11 +99,11 @@ fn both_ways_are_one_snapshot() {
 
 #[test]
 fn a_form_that_is_unknown_is_no_snapshot() {
-    let dir = PinDir::create();
+    let dir = PlainDir::create();
     let snapshot = peers(5);
     let refused = |map: &str, from: &str, to: &str| {
         dir.write_text(&snapshot);
-        let path = text_path(&dir.epoch(), map);
+        let path = dir.epoch(1).map_path(map);
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "{map} {from}");
         fs::write(&path, text.replacen(from, to, 1)).unwrap();
@@ -136,7 +137,7 @@ fn a_form_that_is_unknown_is_no_snapshot() {
 
 #[test]
 fn what_was_asked_for_is_not_there() {
-    let dir = PinDir::create();
+    let dir = PlainDir::create();
     dir.write_text(&peers(1));
     let error = Snapshot::read(&dir, ReadBy::Iterator).unwrap_err();
     assert_eq!(error.reason(), "no iterators are pinned");
@@ -159,12 +160,12 @@ fn what_was_asked_for_is_not_there() {
 
 #[test]
 fn an_epoch_from_before_there_was_dns_is_read() {
-    let dir = PinDir::create();
+    let dir = PlainDir::create();
     let mut snapshot = peers(1);
     snapshot.info.layout = FIRST_LAYOUT;
     snapshot.info.dns_size = 0;
     dir.write(&snapshot);
-    fs::remove_file(iter_path(&dir.epoch(), DNS)).unwrap();
+    fs::remove_file(dir.epoch(1).iterator_path(DNS)).unwrap();
     assert!(probe(&dir, ReadBy::Auto).is_ok());
     assert_eq!(Snapshot::read(&dir, ReadBy::Auto).unwrap().dns, []);
 }
@@ -175,7 +176,7 @@ fn an_entry_shown_twice_is_one() {
     snapshot.metrics.push(snapshot.metrics[1]);
     snapshot.metrics.swap(0, 2);
     for (by, write) in WAYS {
-        let dir = PinDir::create();
+        let dir = PlainDir::create();
         write(&dir, &snapshot);
         let read = Snapshot::read(&dir, by).unwrap();
         assert_eq!(read.metrics, peers(3).metrics);
@@ -196,7 +197,7 @@ fn what_did_not_fit_is_one_entry_and_the_last() {
             .insert(0, (key, RequestValue { responses }));
     }
     for (by, write) in WAYS {
-        let dir = PinDir::create();
+        let dir = PlainDir::create();
         write(&dir, &snapshot);
         let read = Snapshot::read(&dir, by).unwrap();
         let other = (RequestKey::other(), RequestValue { responses: 9 });
@@ -208,7 +209,7 @@ fn what_did_not_fit_is_one_entry_and_the_last() {
 
 #[test]
 fn pins_that_are_not_there_yet() {
-    let dir = PinDir::create();
+    let dir = PlainDir::create();
     let error = Snapshot::read(&dir, ReadBy::Auto).unwrap_err();
     assert_eq!(error.reason(), "waiting for metricd-init");
     assert!(error.to_string().contains("linkerd_info_map "));
@@ -219,7 +220,7 @@ fn pins_that_are_not_there_yet() {
     assert_eq!(error.reason(), "waiting for metricd-init", "layout 0");
 
     dir.write(&peers(1));
-    fs::remove_file(iter_path(&dir.epoch(), HANDSHAKE)).unwrap();
+    fs::remove_file(dir.epoch(1).iterator_path(HANDSHAKE)).unwrap();
     for error in [
         Snapshot::read(&dir, ReadBy::Auto).map(drop).unwrap_err(),
         probe(&dir, ReadBy::Auto).unwrap_err(),
@@ -230,21 +231,23 @@ fn pins_that_are_not_there_yet() {
 
 #[test]
 fn why_init_failed() {
-    let dir = PinDir::create();
-    pins::say_failure(&dir, "load: \"no\"\nsecond line").unwrap();
-    pins::say_failure(&dir, &format!("load: no right {}", "ü".repeat(3000))).unwrap();
+    let dir = PlainDir::create();
+    let locked = dir.lock(Duration::ZERO).unwrap().unwrap();
+    locked.say_failure("load: \"no\"\nsecond line").unwrap();
+    let long = format!("load: no right {}", "ü".repeat(3000));
+    locked.say_failure(&long).unwrap();
     let reason = Snapshot::read(&dir, ReadBy::Auto).unwrap_err().reason();
     assert!(reason.starts_with("metricd-init failed: load: no right üü"));
     // It attached later.
     dir.write(&peers(1));
     assert!(Snapshot::read(&dir, ReadBy::Auto).is_ok());
-    pins::clear_failure(&dir);
-    assert_eq!(pins::failure(&dir), None);
+    locked.clear_failure();
+    assert_eq!(dir.failure(), None);
 }
 
 #[test]
 fn pins_that_do_not_tell_their_sizes() {
-    let dir = PinDir::create();
+    let dir = PlainDir::create();
     let mut snapshot = peers(1);
     snapshot.info.layout = FIRST_LAYOUT - 1;
     dir.write(&snapshot);
@@ -260,7 +263,7 @@ fn pins_that_do_not_tell_their_sizes() {
 #[test]
 fn what_is_known_of_another_layout_is_read() {
     for longer in [true, false] {
-        let dir = PinDir::create();
+        let dir = PlainDir::create();
         let mut snapshot = peers(3);
         let change = if longer { 8 } else { -8 };
         let info = &mut snapshot.info;
@@ -271,7 +274,7 @@ fn what_is_known_of_another_layout_is_read() {
         };
         info.metrics_size = info.metrics_size.checked_add_signed(change).unwrap();
         dir.write(&snapshot);
-        let path = iter_path(&dir.epoch(), METRICS);
+        let path = dir.epoch(1).iterator_path(METRICS);
         let size = MetricKey::SIZE + MetricValue::SIZE;
         let records: Vec<u8> = fs::read(&path)
             .unwrap()
@@ -297,7 +300,7 @@ fn what_is_known_of_another_layout_is_read() {
 
 #[test]
 fn epochs_add_up() {
-    let dir = PinDir::create();
+    let dir = PlainDir::create();
     let mut first = peers(3);
     first
         .requests
@@ -338,7 +341,7 @@ fn epochs_add_up() {
 
 #[test]
 fn buckets_of_other_bounds_move_up() {
-    let dir = PinDir::create();
+    let dir = PlainDir::create();
     let mut first = peers(0);
     let key = LatencyKey {
         port: 80,
@@ -366,7 +369,7 @@ fn buckets_of_other_bounds_move_up() {
 
 #[test]
 fn routes_of_other_numbers_are_the_same() {
-    let dir = PinDir::create();
+    let dir = PlainDir::create();
     let with = |routes: &[(u16, &str)], number| {
         let mut snapshot = peers(1);
         snapshot.info.routes = 5;
@@ -386,9 +389,9 @@ fn routes_of_other_numbers_are_the_same() {
 
 #[test]
 fn a_part_of_a_record() {
-    let dir = PinDir::create();
+    let dir = PlainDir::create();
     dir.write(&peers(400));
-    let path = iter_path(&dir.epoch(), METRICS);
+    let path = dir.epoch(1).iterator_path(METRICS);
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     let error = Snapshot::read(&dir, ReadBy::Auto).unwrap_err();
@@ -399,14 +402,14 @@ fn a_part_of_a_record() {
         "{error}"
     );
 
-    fs::write(iter_path(&dir.epoch(), COUNTERS), []).unwrap();
+    fs::write(dir.epoch(1).iterator_path(COUNTERS), []).unwrap();
     let error = Snapshot::read(&dir, ReadBy::Auto).unwrap_err();
     assert!(error.to_string().contains("84 bytes"), "{error}");
 }
 
 #[test]
 fn other_errors_say_what_was_tried_on_what() {
-    let error = Snapshot::read(Path::new("/dev/null"), ReadBy::Auto).unwrap_err();
+    let error = Snapshot::read(&PinDir::new("/dev/null"), ReadBy::Auto).unwrap_err();
     assert!(
         error.to_string().starts_with("listing /dev/null: "),
         "{error}"

@@ -1,7 +1,6 @@
 //! Pinned maps that are full of known entries, as metricd-init makes them, without any traffic.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::thread;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -11,9 +10,8 @@ use metricd::abi::{
     RequestValue, RouteEntry, STATUS_OTHER, STATUS_REQUESTS, key_check, series_kind,
 };
 use metricd::kernel::maps;
-use metricd::kernel::maps::text_path;
 use metricd::kernel::options::{Options, ReadBy, Way};
-use metricd::kernel::pins;
+use metricd::kernel::pin_dir::{EpochDir, PinDir};
 use metricd::kernel::settings::Wanted;
 use metricd::lifecycle;
 use metricd::read::snapshot::Snapshot;
@@ -21,7 +19,7 @@ use nix::sched::{CloneFlags, unshare};
 
 /// Attached to the loopback of a network namespace that nobody else is in; all goes when this goes.
 pub struct Filled {
-    pub pin_dir: PathBuf,
+    pub pin_dir: PinDir,
     wanted: Wanted,
     /// What is in the maps.
     pub written: Snapshot,
@@ -70,9 +68,9 @@ impl Numbers {
 
 impl Filled {
     /// Makes the maps, lets them be read in the way that `read` says, and fills them.
-    pub fn new(pin_dir: &Path, size: &Size, read: ReadBy) -> Self {
+    pub fn new(pin_dir: &PinDir, size: &Size, read: ReadBy) -> Self {
         let mut filled = Self {
-            pin_dir: pin_dir.to_owned(),
+            pin_dir: pin_dir.clone(),
             wanted: Wanted {
                 map_size: Some(size.series + size.routes + size.room),
                 routes: Some(size.routes),
@@ -105,13 +103,13 @@ impl Filled {
         });
     }
 
-    pub fn epoch(&self) -> PathBuf {
-        pins::epoch(&self.pin_dir, 1)
+    pub fn epoch(&self) -> EpochDir {
+        self.pin_dir.epoch(1)
     }
 
     /// Opens a map to write to it.
     pub fn map(&self, name: &str) -> MapHandle {
-        MapHandle::from_pinned_path(text_path(&self.epoch(), name)).expect("a pinned map")
+        MapHandle::from_pinned_path(self.epoch().map_path(name)).expect("a pinned map")
     }
 
     /// Series, from the first element that is in nobody's use: 0 is what does not fit.
@@ -250,7 +248,7 @@ impl Filled {
 
 impl Drop for Filled {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.pin_dir);
+        let _ = fs::remove_dir_all(self.pin_dir.path());
     }
 }
 
@@ -329,8 +327,8 @@ impl Elements {
 }
 
 /// A folder for pins that no other process uses.
-pub fn pin_dir(name: &str) -> PathBuf {
-    PathBuf::from(format!(
+pub fn pin_dir(name: &str) -> PinDir {
+    PinDir::new(format!(
         "/sys/fs/bpf/metricd-test-{}-{name}",
         std::process::id()
     ))
