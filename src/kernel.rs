@@ -3,6 +3,10 @@
 //! [`pin_dir`], [`epoch`] and [`attach`], in this order; [`crate::lifecycle`] has the steps.
 
 pub mod attach;
+pub mod attached;
+pub mod attachments;
+pub mod clsact;
+pub mod detach;
 pub mod epoch;
 pub mod gc;
 pub mod hook;

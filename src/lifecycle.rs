@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::{Context, Result, bail};
 
 use crate::abi::{Info, LAYOUT_VERSION, Layout, MetricEntry, RequestEntry, STATE_VERSION};
-use crate::kernel::attach::Running;
+use crate::kernel::attached::Running;
 use crate::kernel::epoch;
 use crate::kernel::gc;
 use crate::kernel::hook::{Hook, LOOPBACK};
@@ -49,40 +49,21 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
     let dir = prepare(options)?;
     dir.clear_failure();
     gc::collect_beside(&dir);
-    let mut lines = Vec::new();
-    let found = Installed::open(&dir)?;
-    // Pins of a sandbox that is gone, whose state can't be taken over, are nothing to keep.
-    let found = match found {
-        Some(old) if old.info.state != STATE_VERSION && old.hooks()?.all().is_empty() => None,
-        found => found,
-    };
-    let (installed, fresh) = match found {
-        Some(installed) => {
-            let settings = options.wanted.settle(Some(&installed.info))?;
-            if installed.is_current(&keep_state(settings, &installed.info))? {
-                (installed, false)
-            } else {
-                lines = replace(&dir, &installed, options)?;
-                (reopen(&dir)?, false)
-            }
-        }
-        None => (install(&dir, options)?, true),
+    let found = find(&dir)?;
+    let is_new = found.is_none();
+    let (installed, mut lines) = match found {
+        Some(installed) => renew(&dir, installed, options)?,
+        None => (install(&dir, options)?, Vec::new()),
     };
     let attached = epoch::settle(&dir, options.read, options.reader_gid)
         .and_then(|read| Ok((attach_to(&dir, &installed, options, &interfaces)?, read)));
-    match attached {
-        Ok((attached, read)) => {
-            lines.extend(attached);
-            lines.push(read);
-        }
-        Err(error) => {
-            if fresh {
-                // What failed is worth more than what fails in cleaning up behind it.
-                let _ = detach_locked(&dir);
-            }
-            return Err(error);
-        }
+    if attached.is_err() && is_new {
+        // What failed is worth more than what fails in cleaning up behind it.
+        let _ = detach_locked(&dir);
     }
+    let (attached, read) = attached?;
+    lines.extend(attached);
+    lines.push(read);
     Ok(lines)
 }
 
@@ -178,6 +159,15 @@ fn reopen(dir: &PinDir) -> Result<Installed> {
     Installed::open(dir)?.context("the pins just made are gone")
 }
 
+/// What is installed, if that is to be kept.
+fn find(dir: &PinDir) -> Result<Option<Installed>> {
+    Ok(match Installed::open(dir)? {
+        // Pins of a sandbox that is gone, whose state can't be taken over, are nothing to keep.
+        Some(old) if old.info.state != STATE_VERSION && old.hooks()?.all().is_empty() => None,
+        found => found,
+    })
+}
+
 /// Loads and pins everything, attached to nothing.
 fn install(dir: &LockedPinDir, options: &Options) -> Result<Installed> {
     let settings = options.wanted.settle(None)?;
@@ -207,6 +197,21 @@ fn install(dir: &LockedPinDir, options: &Options) -> Result<Installed> {
         let _ = dir.remove_pins();
     }
     pinned
+}
+
+/// Replaces what is installed, unless it is of this build and with the settings that are wanted.
+/// Returns a line for each hook where programs were replaced.
+fn renew(
+    dir: &LockedPinDir,
+    installed: Installed,
+    options: &Options,
+) -> Result<(Installed, Vec<String>)> {
+    let settings = options.wanted.settle(Some(&installed.info))?;
+    if installed.is_current(&keep_state(settings, &installed.info))? {
+        return Ok((installed, Vec::new()));
+    }
+    let lines = replace(dir, &installed, options)?;
+    Ok((reopen(dir)?, lines))
 }
 
 /// Puts new programs, and if need be new maps, in the place of what is installed.

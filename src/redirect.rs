@@ -18,7 +18,7 @@ mod status;
 
 use anyhow::{Context, Result, bail};
 
-use crate::kernel::attach::Running;
+use crate::kernel::attached::Running;
 use crate::kernel::hook::{Hook, LOOPBACK};
 use crate::kernel::load;
 use crate::kernel::netns::{self, Interface};

@@ -137,7 +137,7 @@ fn state(dir: &LockedPinDir) -> Result<State> {
     // The namespaces are listed under the lock: one that is not there now will not attach under
     // these pins either.
     let namespaces = netns::all();
-    for inode in installed.filtered_namespaces() {
+    for inode in installed.records.filtered_namespaces() {
         if let Some(path) = namespaces.find(inode)?
             && runs_in(&installed, path)?
         {

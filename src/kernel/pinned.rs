@@ -1,15 +1,14 @@
 //! What an earlier run has pinned, and what of it runs.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Program};
+use libbpf_rs::{MapCore, MapFlags, Program};
 
-use crate::abi::{AttachmentValue, Info, Layout};
-use crate::kernel::attach::Hooks;
+use crate::abi::{Info, Layout};
+use crate::kernel::attached::Hooks;
+use crate::kernel::attachments::Attachments;
 use crate::kernel::hook::{Hook, Owner};
-use crate::kernel::maps::ATTACHMENTS;
 use crate::kernel::netns;
 use crate::kernel::pin_dir::{EpochDir, PinDir};
 use crate::kernel::settings::Settings;
@@ -24,7 +23,7 @@ pub struct Installed {
     ours: Vec<u32>,
     /// Whether a run was interrupted.
     interrupted: bool,
-    records: MapHandle,
+    pub records: Attachments,
     /// The newest epoch.
     pub epoch: EpochDir,
     /// What the maps of the newest epoch say of themselves.
@@ -58,7 +57,7 @@ impl Installed {
             programs,
             ours,
             interrupted: left.is_some(),
-            records: dir.map(ATTACHMENTS)?,
+            records: Attachments::open(dir)?,
             info: epoch.info()?,
             epoch,
         }))
@@ -73,17 +72,6 @@ impl Installed {
             netns: netns::inode()?,
             ours: self.ours.clone(),
         })
-    }
-
-    /// The inodes of the network namespaces where filters were attached.
-    pub fn filtered_namespaces(&self) -> BTreeSet<u64> {
-        self.records
-            .keys()
-            .filter_map(|key| self.records.lookup(&key, MapFlags::ANY).ok()?)
-            .filter_map(|value| AttachmentValue::read(&mut value.as_slice()))
-            .filter(|record| record.priority != 0)
-            .map(|record| record.netns)
-            .collect()
     }
 
     /// The program that is pinned for a hook.

@@ -7,7 +7,7 @@ use libbpf_rs::{MapCore, MapFlags, Program};
 
 use super::config::{Kernel, RedirectConfig, Subnet};
 use crate::abi::Layout;
-use crate::kernel::attach::Hooks;
+use crate::kernel::attached::Hooks;
 use crate::kernel::hook::{Hook, LOOPBACK, Owner};
 use crate::kernel::pin_dir::PinDir;
 use crate::kernel::pin_dir::redirect::{CONFIG, PROGRAMS, RedirectDir, SUBNETS};
