@@ -138,20 +138,21 @@ fn state(dir: &LockedPinDir) -> Result<State> {
     // these pins either.
     let namespaces = netns::all();
     for inode in installed.records.filtered_namespaces() {
-        if let Some(path) = namespaces.find(inode)?
-            && runs_in(&installed, path)?
+        if let Some(namespace) = namespaces.find(inode)?
+            && runs_in(&installed, &namespace)?
         {
-            return Ok(State::InUse(format!("attached in {}", path.display())));
+            let path = namespace.path.display();
+            return Ok(State::InUse(format!("attached in {path}")));
         }
     }
     Ok(State::Gone)
 }
 
 /// Whether a program of ours is attached in that namespace.
-fn runs_in(installed: &Installed, path: &Path) -> Result<bool> {
+fn runs_in(installed: &Installed, namespace: &netns::Found) -> Result<bool> {
     thread::scope(|scope| {
         let look = || -> Result<bool> {
-            netns::enter(path)?;
+            namespace.enter()?;
             Ok(!installed.hooks()?.all().is_empty())
         };
         scope.spawn(look).join().expect("it does not panic")

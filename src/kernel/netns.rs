@@ -23,6 +23,10 @@ pub fn of_pid(pid: u32) -> PathBuf {
 pub fn enter(path: &Path) -> Result<()> {
     let file =
         File::open(path).with_context(|| format!("open network namespace {}", path.display()))?;
+    enter_opened(&file, path)
+}
+
+fn enter_opened(file: &File, path: &Path) -> Result<()> {
     setns(file, CloneFlags::CLONE_NEWNET).with_context(|| {
         format!(
             "enter network namespace {} (it takes CAP_SYS_ADMIN)",
@@ -43,7 +47,8 @@ pub fn inode() -> Result<u64> {
 
 /// The network namespaces of this machine, as far as they can be seen from here.
 pub struct All {
-    by_inode: BTreeMap<u64, PathBuf>,
+    /// All the paths at which a namespace was seen.
+    by_inode: BTreeMap<u64, Vec<PathBuf>>,
     /// Why there may be namespaces that were not found.
     hidden: Option<String>,
 }
@@ -54,7 +59,7 @@ const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// All network namespaces that a process is in, or that are mounted somewhere, as container
 /// runtimes and ip(8) do.
 pub fn all() -> All {
-    let mut by_inode = BTreeMap::new();
+    let mut by_inode: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
     let mut hidden = None;
     if !fs::metadata("/proc/self/ns/pid").is_ok_and(|ns| ns.ino() == FIRST_PID_NAMESPACE) {
         hidden = Some("this is not the host's PID namespace".to_owned());
@@ -67,7 +72,7 @@ pub fn all() -> All {
         let path = entry.path().join("ns/net");
         match fs::metadata(&path) {
             Ok(metadata) => {
-                by_inode.insert(metadata.ino(), path);
+                by_inode.entry(metadata.ino()).or_default().push(path);
             }
             Err(e) if e.kind() == ErrorKind::PermissionDenied => {
                 hidden = Some(format!("{} can't be read", path.display()));
@@ -88,22 +93,51 @@ pub fn all() -> All {
                 && let Ok(inode) = inode.trim_end_matches(']').parse()
             {
                 let path = Path::new(root).join(at.trim_start_matches('/'));
-                by_inode.entry(inode).or_insert(path);
+                by_inode.entry(inode).or_default().push(path);
             }
         }
     }
     All { by_inode, hidden }
 }
 
-impl All {
-    /// Where the namespace of this inode is; `None` if there is none any more.
+/// A network namespace, which stays while this lives.
+pub struct Found {
+    /// Where it was seen.
+    pub path: PathBuf,
+    file: File,
+}
+
+impl Found {
+    /// Enters the namespace, with the thread that calls this.
     ///
     /// # Errors
-    /// If the namespace was not found, and may be where it can't be seen.
-    pub fn find(&self, inode: u64) -> Result<Option<&Path>> {
-        match (self.by_inode.get(&inode), &self.hidden) {
-            (Some(path), _) => Ok(Some(path)),
-            (None, None) => Ok(None),
+    /// If the right to enter it (CAP_SYS_ADMIN) is missing.
+    pub fn enter(&self) -> Result<()> {
+        enter_opened(&self.file, &self.path)
+    }
+}
+
+impl All {
+    /// The namespace of this inode; `None` if there is none any more.
+    ///
+    /// # Errors
+    /// If the namespace was not found, and may be where it can't be seen; if it can't be opened.
+    pub fn find(&self, inode: u64) -> Result<Option<Found>> {
+        let paths = self.by_inode.get(&inode);
+        for path in paths.into_iter().flatten() {
+            let context = || format!("open network namespace {}", path.display());
+            let file = match File::open(path) {
+                // The process that was seen in it has ended, or it is mounted there no more.
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                file => file.with_context(context)?,
+            };
+            if file.metadata().with_context(context)?.ino() == inode {
+                let path = path.clone();
+                return Ok(Some(Found { path, file }));
+            }
+        }
+        match (paths, &self.hidden) {
+            (Some(_), _) | (None, None) => Ok(None),
             (None, Some(why)) => bail!(
                 "its network namespace ({inode}) may be one that can't be seen: {why}; run it as \
                  root in the host's PID namespace"

@@ -28,6 +28,7 @@ pub struct Scrape {
     pub piece: Instant,
 }
 
+/// A metric, and where its lines come from.
 pub struct Family {
     pub name: &'static str,
     pub help: &'static str,

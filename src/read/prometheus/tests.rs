@@ -7,7 +7,9 @@ use crate::abi::{
     LatencyKey, LatencyPair, LatencyValue, MetricKey, MetricValue, RequestKey, RequestValue,
     STATUS_OTHER, direction, protocol, series_kind,
 };
+use crate::read::diagnose::Tally;
 use crate::read::records::Way;
+use crate::read::samples;
 use crate::read::snapshot::{
     Entries, Snapshot,
     fixture::{info, peer, peers, v4},
@@ -243,6 +245,19 @@ fn golden() {
         assert_eq!(*line, golden);
     }
     assert_eq!(lines.len(), golden.lines().count());
+}
+
+/// A sidecar counts the lines, the command line counts what it reads of the text.
+#[test]
+fn lines_say_what_their_text_says() {
+    let reading = || Ok(Arc::new(snapshot()));
+    let proxied = || Some(Ok(proxied::tests::snapshot()));
+    let mut counted = Tally::default();
+    let mut walk = Walk::new(reading(), proxied());
+    while walk.step(&mut counted) {}
+    let mut read = Tally::default();
+    samples::each(&text_with(reading(), proxied()), |sample| read.add(sample)).unwrap();
+    assert_eq!(format!("{counted:?}"), format!("{read:?}"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::way::Way;
 use crate::abi::{self, Declared, Truncated};
+use crate::kernel::pin_dir::EpochDir;
 use crate::read::text::{self, Form, Shape};
 use crate::read::unreadable::Unreadable;
 
@@ -37,7 +38,7 @@ impl<'a> Table<'a> {
     /// [`Unreadable`], if the map can't be read, or is not whole.
     pub fn records<K: Declared, V: Declared>(
         &self,
-        epoch: &Path,
+        epoch: &EpochDir,
         way: Way,
         known: bool,
         buffer: &mut [u8],
