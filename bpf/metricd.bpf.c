@@ -35,13 +35,8 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 		goto count;
 	}
 	p->jiffies = bpf_jiffies64();
-	if (config.mesh && egress && mesh_is_loopback(&p->key)) {
-		if (mesh_is_for(p))
-			mesh_loopback(skb, p);
-		return PASS;
-	}
 	if (mesh_is_for(p)) {
-		c = mesh_conn(skb, p);
+		c = mesh_conn(skb) ? NULL : conn_slot(p->slot);
 	} else {
 		c = conn_find(p);
 		if (unlikely(!c) && packet_opens(p) && !conn_open(skb, conn_flags(p)))
@@ -69,5 +64,9 @@ int linkerd_ingress(struct __sk_buff *skb)
 SEC("tc")
 int linkerd_egress(struct __sk_buff *skb)
 {
+	if (config.mesh && unlikely(skb->ifindex == config.loopback_ifindex)) {
+		mesh_loopback(skb);
+		return PASS;
+	}
 	return observe(skb, true);
 }

@@ -45,7 +45,9 @@ const EPOCHS: u32 = 255;
 /// With what was tried on what; nothing stays attached that was not before, and what was attached
 /// goes on.
 pub fn attach(options: &Options) -> Result<Vec<String>> {
-    let interfaces = netns::interfaces(&options.interfaces, options.loopback)?;
+    // Beside a proxy requests are followed on the loopback.
+    let loopback = options.loopback || options.wanted.proxy_uid.is_some();
+    let interfaces = netns::interfaces(&options.interfaces, loopback)?;
     let dir = prepare(options)?;
     dir.clear_failure();
     gc::collect_beside(&dir);

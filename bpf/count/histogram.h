@@ -64,16 +64,19 @@ static __always_inline void histogram_handshake(__u32 series, const struct conn_
 						__u8 flags, enum histogram_what what, __u64 ns)
 {
 	struct handshake_key key = {};
+	struct scratch *s = scratch();
 	struct handshake_value *v;
 	struct histogram *histogram;
-	struct metric_key whose;
 	__u32 i;
 
+	if (!s)
+		return;
 	if (likely(series != ELEMENT_OTHER)) {
-		series_key(&whose, conn, flags);
-		series_peer(key.peer, &whose);
-		key.port = whose.dst_port;
-		key.direction_and_origin = whose.direction | whose.origin << HANDSHAKE_ORIGIN;
+		series_key(&s->series, conn, flags);
+		series_peer(key.peer, &s->series);
+		key.port = s->series.dst_port;
+		key.direction_and_origin = s->series.direction | s->series.origin
+								     << HANDSHAKE_ORIGIN;
 	} else {
 		key.kind = SERIES_OTHER;
 	}

@@ -19,7 +19,7 @@
 
 /* The version of what the kernel side keeps to itself, net/state.h. Programs with equal versions
  * take the state of connections over from each other. */
-#define STATE_VERSION 6
+#define STATE_VERSION 5
 
 /* Histogram slots: the configured bounds, then +Inf, then unused. A power of
  * two for the search. */

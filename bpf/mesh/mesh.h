@@ -70,6 +70,7 @@ __noinline int mesh_settle(struct __sk_buff *skb, __u32 lost)
 		c->brief.flags = p->flags;
 		if (lost)
 			c->brief.l7 = L7_OPAQUE;
+		c->ends = 0;
 		held_take(c, s->held);
 		c->series = SERIES_UNSETTLED;
 	}
@@ -132,29 +133,20 @@ static __always_inline bool mesh_again(const struct packet *p, const struct conn
  */
 static __always_inline int mesh_end(struct __sk_buff *skb, __u32 slot)
 {
-	if (conn_retire(skb, slot, CLOSE_IDLE))
+	if (conn_retire(skb, slot, CLOSE_IDLE, ANY_GENERATION))
 		return -1;
 	conn_free_slot(slot);
 	return 0;
 }
 
-/* Opens the connection of a packet that leaves by the loopback, and lets it be found by the key of
- * the client's packets as well. */
-static __always_inline void mesh_open(struct __sk_buff *skb, struct packet *p, __u8 flags)
-{
-	struct scratch *s = scratch();
-	union conn_ref ref;
+/* What the functions below return: the packet's slot has the connection, there is none to be had,
+ * or it is to be opened with the flags in the lower byte. They don't open it themselves, because
+ * that takes as much of the stack as there is. */
+#define MESH_FOUND 0
+#define MESH_NONE 0x100
+#define MESH_OPENS 0x200
 
-	if (!s || conn_open(skb, flags) || !(flags & CONN_TRANSLATED))
-		return;
-	ref.slot = p->slot;
-	ref.generation = p->generation;
-	if (bpf_map_update_elem(&linkerd_connection_index_map, &s->as_sent, &ref, BPF_ANY) &&
-	    !mesh_end(skb, p->slot))
-		counters_add(untracked);
-}
-
-/* Opens the connection of a SYN that leaves by the loopback. */
+/* Looks whose connection a SYN that leaves by the loopback begins. */
 __noinline int mesh_loopback_syn(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
@@ -165,7 +157,7 @@ __noinline int mesh_loopback_syn(struct __sk_buff *skb)
 	__u32 slot;
 
 	if (!s || !skb->len)
-		return 0;
+		return MESH_NONE;
 	p = &s->packet;
 	if (translated_find(skb) == TRANSLATED_CLIENT) {
 		flags |= CONN_TRANSLATED;
@@ -174,43 +166,40 @@ __noinline int mesh_loopback_syn(struct __sk_buff *skb)
 		slot = found ? found->slot : NO_SLOT;
 		c = conn_slot(slot);
 		if (c && !conn_key_equal(&c->key, &p->key) && mesh_end(skb, slot))
-			return 0;
+			return MESH_NONE;
 	}
 	c = conn_find(p);
-	if (c) {
-		if (mesh_again(p, c) || mesh_end(skb, p->slot))
-			return 0;
-	}
+	if (c && (mesh_again(p, c) || mesh_end(skb, p->slot)))
+		return MESH_FOUND;
 	if (!p->to_local)
 		flags |= CONN_CLIENT_LOCAL;
 	p->ends = mesh_ends(skb, p, ROLE_CLIENT);
-	mesh_open(skb, p, flags);
-	return 0;
+	return MESH_OPENS | flags;
 }
 
-/* Opens or settles the connection of another packet that leaves by the loopback. `found` says
- * whether the packet's slot has it. */
+/* Looks whose connection another packet that leaves by the loopback belongs to, and settles it.
+ * `found` says whether the packet's slot has it. */
 __noinline int mesh_loopback_goes_on(struct __sk_buff *skb, __u32 found)
 {
 	struct scratch *s = scratch();
-	int translated;
 	struct packet *p;
 	struct conn *c;
+	int translated;
 	__u8 flags;
 
 	if (!s || !skb->len)
-		return 0;
+		return MESH_NONE;
 	p = &s->packet;
 	if (found) {
 		c = conn_slot(p->slot);
 		if (!c)
-			return 0;
+			return MESH_NONE;
 		translated_settle(p, c);
 		mesh_tell(skb, p, c, mesh_ends(skb, p, tcp_role(p, c->brief.flags)));
-		return 0;
+		return MESH_FOUND;
 	}
 	if (!packet_opens(p))
-		return 0;
+		return MESH_NONE;
 	translated = translated_find(skb);
 	flags = conn_flags(p) | CONN_UNSETTLED;
 	if (translated != TRANSLATED_NOT) {
@@ -220,26 +209,69 @@ __noinline int mesh_loopback_goes_on(struct __sk_buff *skb, __u32 found)
 			(client_local ? CONN_CLIENT_LOCAL : 0);
 	}
 	p->ends = mesh_ends(skb, p, tcp_role(p, flags));
-	mesh_open(skb, p, flags);
+	return MESH_OPENS | flags;
+}
+
+/* Lets the packet's connection be found by the key of the client's packets as well. */
+__noinline int mesh_index(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	union conn_ref ref;
+
+	if (!s || !skb->len)
+		return 0;
+	ref.slot = s->packet.slot;
+	ref.generation = s->packet.generation;
+	if (bpf_map_update_elem(&linkerd_connection_index_map, &s->as_sent, &ref, BPF_ANY) &&
+	    !mesh_end(skb, s->packet.slot))
+		counters_add(untracked);
 	return 0;
 }
 
-/* A packet that leaves by the loopback: nothing is counted here. */
-static __always_inline void mesh_loopback(struct __sk_buff *skb, struct packet *p)
+/* Reads a packet that leaves by the loopback. Returns 0 if it is one of TCP. */
+__noinline int mesh_loopback_read(struct __sk_buff *skb)
 {
-	struct conn *c;
+	struct scratch *s = scratch();
+	struct packet *p;
 
-	if (mesh_is_syn(p)) {
-		mesh_loopback_syn(skb);
-		return;
-	}
-	c = conn_find(p);
-	if (unlikely(!c || (READ_ONCE(c->brief.flags) & CONN_UNSETTLED)))
-		mesh_loopback_goes_on(skb, !!c);
+	if (!s || !skb->len)
+		return -1;
+	p = &s->packet;
+	p->egress = true;
+	p->now = 0;
+	p->ends = 0;
+	__builtin_memset(&p->delta, 0, sizeof(p->delta));
+	if (!packet_direct(skb, p))
+		packet_any(skb);
+	p->jiffies = bpf_jiffies64();
+	return p->kind == SERIES_IP && mesh_is_for(p) ? 0 : -1;
 }
 
-/* Opens the packet's connection with what the packet tells of it. Returns 0 if the packet's slot
- * has it. */
+/* A packet that leaves by the loopback: nothing is counted here. */
+__noinline int mesh_loopback(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct packet *p;
+	struct conn *c;
+	int what;
+
+	if (!s || !skb->len || mesh_loopback_read(skb))
+		return 0;
+	p = &s->packet;
+	if (mesh_is_syn(p)) {
+		what = mesh_loopback_syn(skb);
+	} else {
+		c = conn_find(p);
+		if (likely(c && !(READ_ONCE(c->brief.flags) & CONN_UNSETTLED)))
+			return 0;
+		what = mesh_loopback_goes_on(skb, !!c);
+	}
+	if ((what & MESH_OPENS) && !conn_open(skb, what & 0xff) && (what & CONN_TRANSLATED))
+		mesh_index(skb);
+	return 0;
+}
+
+/* With which flags the packet's connection is to be opened. */
 static __always_inline int mesh_begin(struct __sk_buff *skb, struct packet *p)
 {
 	__u8 flags = conn_flags(p);
@@ -247,22 +279,21 @@ static __always_inline int mesh_begin(struct __sk_buff *skb, struct packet *p)
 	if (mesh_is_loopback(&p->key)) {
 		/* What has not passed the egress hook has been led here by redirection. */
 		if (skb->mark != REDIRECT_MARK)
-			return -1;
+			return MESH_NONE;
 		flags = (p->to_local ? 0 : CONN_CLIENT_LOCAL) | (flags & CONN_ADOPTED);
-		p->ends = END_REDIRECTED;
-		flags = mesh_settled(flags, p->ends, true);
+		flags = mesh_settled(flags, END_REDIRECTED, true);
 	} else if (p->egress) {
 		flags = mesh_settled(flags, mesh_ends(skb, p, tcp_role(p, flags)), false);
 	} else {
 		flags |= CONN_UNSETTLED;
 	}
-	return conn_open(skb, flags);
+	return MESH_OPENS | flags;
 }
 
 /*
- * For the packets that begin a connection, and those of a connection that is unsettled: finds or
- * opens the connection, and settles it as far as the packet tells. `found` says whether the
- * packet's slot has it already. Returns 0 if the packet's slot has it now.
+ * For the packets that begin a connection, and those of a connection that is unsettled: finds the
+ * connection, and settles it as far as the packet tells. `found` says whether the packet's slot has
+ * it already.
  */
 __noinline int mesh_packet(struct __sk_buff *skb, __u32 found)
 {
@@ -273,45 +304,55 @@ __noinline int mesh_packet(struct __sk_buff *skb, __u32 found)
 	__u16 ends;
 
 	if (!s || !skb->len)
-		return -1;
+		return MESH_NONE;
 	p = &s->packet;
 	p->ends = 0;
 	redirected = mesh_is_loopback(&p->key) && skb->mark == REDIRECT_MARK;
 	if (!found)
-		return packet_opens(p) ? mesh_begin(skb, p) : -1;
+		return packet_opens(p) ? mesh_begin(skb, p) : MESH_NONE;
 	c = conn_slot(p->slot);
 	if (!c)
-		return -1;
+		return MESH_NONE;
 	if (mesh_is_syn(p)) {
 		if ((mesh_is_loopback(&p->key) && !redirected) || mesh_again(p, c) ||
 		    mesh_end(skb, p->slot))
-			return 0;
+			return MESH_FOUND;
 		return mesh_begin(skb, p);
 	}
 	if (!(c->brief.flags & CONN_UNSETTLED))
-		return 0;
+		return MESH_FOUND;
 	if (redirected) {
 		ends = END_REDIRECTED;
 	} else {
 		/* The egress hook has told already. */
 		if (mesh_is_loopback(&p->key))
-			return 0;
+			return MESH_FOUND;
 		ends = mesh_ends(skb, p, tcp_role(p, c->brief.flags));
 	}
 	mesh_tell(skb, p, c, ends);
-	return 0;
+	return MESH_FOUND;
 }
 
-/* Finds or opens the connection of a packet of TCP. */
-static __always_inline struct conn *mesh_conn(struct __sk_buff *skb, struct packet *p)
+/* Finds or opens the connection of a packet of TCP. Returns 0 if the packet's slot has it. */
+__noinline int mesh_conn(struct __sk_buff *skb)
 {
-	struct conn *c = conn_find(p);
+	struct scratch *s = scratch();
+	struct packet *p;
+	struct conn *c;
+	int what;
 
+	if (!s || !skb->len)
+		return -1;
+	p = &s->packet;
+	c = conn_find(p);
 	if (c && unlikely(READ_ONCE(c->brief.flags) & CONN_TRANSLATED))
 		translated_settle(p, c);
 	if (likely(c && !(p->tcp_flags & TCP_SYN) && !(READ_ONCE(c->brief.flags) & CONN_UNSETTLED)))
-		return c;
-	return mesh_packet(skb, !!c) ? NULL : conn_slot(p->slot);
+		return 0;
+	what = mesh_packet(skb, !!c);
+	if (what & MESH_OPENS)
+		return conn_open(skb, what & 0xff);
+	return what == MESH_FOUND ? 0 : -1;
 }
 
 #endif

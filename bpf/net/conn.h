@@ -91,7 +91,7 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 {
 	c->closing = 0;
 	if (config.mesh) {
-		c->ends = p->ends;
+		c->ends = flags & CONN_UNSETTLED ? p->ends : 0;
 		__builtin_memset(c->held, 0, sizeof(c->held));
 	}
 	c->brief.flags = flags;
@@ -213,17 +213,19 @@ static __always_inline void conn_free(__u32 http2, __u32 early_client, __u32 ear
 	early_free(early_server);
 }
 
+#define ANY_GENERATION 0
+
 /*
- * Takes the slot's connection out of the table, and accounts for its end if
- * that has not been done. Returns 0 if the slot is now the caller's
+ * Takes the slot's connection out of the table, if it is still the one of this generation, and
+ * accounts for its end if that has not been done. Returns 0 if the slot is now the caller's
  * (SLOT_OWNED).
  */
-__noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
+__noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u32 generation)
 {
 	struct conn *c = conn_slot(slot);
 	struct scratch *s = scratch();
 	struct metric_value *v;
-	struct conn_key key;
+	struct conn_key *key;
 	__u64 opened = 0, now;
 	__u32 aborted = 0, series = ELEMENT_OTHER, http2 = NO_HTTP2, early[2] = {};
 	__u8 flags = 0, state;
@@ -231,17 +233,19 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 
 	if (!c || !s || !skb->len)
 		return -1;
+	key = &s->retired;
 	now = bpf_ktime_get_ns();
 	bpf_spin_lock(&c->lock);
 	state = c->brief.state;
-	if (state == SLOT_LIVE || state == SLOT_CLOSED) {
+	if ((state == SLOT_LIVE || state == SLOT_CLOSED) &&
+	    (generation == ANY_GENERATION || generation == c->brief.generation)) {
 		c->brief.state = SLOT_OWNED;
 		if (conn_is_busy(c)) {
 			c->brief.state = state;
 		} else {
 			taken = true;
 			c->brief.generation++;
-			conn_key_copy(&key, &c->key);
+			conn_key_copy(key, &c->key);
 			series = epoch_number(c->series);
 			http2 = c->http2;
 			c->http2 = NO_HTTP2;
@@ -253,12 +257,11 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 			opened = c->opened_ns;
 			flags = c->brief.flags;
 			if (config.mesh) {
-				conn_key_copy(&s->retired, &c->as_sent);
+				conn_key_copy(&s->retired_as_sent, &c->as_sent);
 				unsettled = flags & CONN_UNSETTLED;
 				if (unsettled) {
 					held_take(c, s->held);
-					flags =
-					    mesh_settled(flags, c->ends, mesh_is_loopback(&key));
+					flags = mesh_settled(flags, c->ends, mesh_is_loopback(key));
 				}
 			}
 			/* Both FINs, and only the last ACK was never seen: an end in order. */
@@ -272,20 +275,20 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 	if (!taken)
 		return -1;
 
-	bpf_map_delete_elem(&linkerd_connection_index_map, &key);
+	bpf_map_delete_elem(&linkerd_connection_index_map, key);
 	if (config.mesh && (flags & CONN_TRANSLATED))
-		bpf_map_delete_elem(&linkerd_connection_index_map, &s->retired);
+		bpf_map_delete_elem(&linkerd_connection_index_map, &s->retired_as_sent);
 	conn_free(http2, early[ROLE_CLIENT], early[ROLE_SERVER]);
 	if (state != SLOT_LIVE)
 		return 0;
 	if (unlikely(epoch_is_other(series) || unsettled)) {
-		series_key(&s->series, &key, flags);
+		series_key(&s->series, key, flags);
 		series = series_find(skb, true);
 	}
 	v = series_value(series);
 	if (v) {
 		if (unsettled)
-			held_settle(v, s->held, conn_client_sends(&key, flags), flags);
+			held_settle(v, s->held, conn_client_sends(key, flags), flags);
 		series_add_closed(v, reason);
 		if (aborted) {
 			series_add_aborted(v, abort_reason(reason), aborted);
@@ -293,8 +296,8 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason)
 				tap_aborted(skb, slot, abort_reason(reason), aborted);
 		}
 	}
-	if (key.proto == IPPROTO_TCP && !(flags & CONN_ADOPTED))
-		histogram_handshake(series, &key, flags, HANDSHAKE_DURATION, now - opened);
+	if (key->proto == IPPROTO_TCP && !(flags & CONN_ADOPTED))
+		histogram_handshake(series, key, flags, HANDSHAKE_DURATION, now - opened);
 	return 0;
 }
 
@@ -340,10 +343,16 @@ static __always_inline __u32 conn_silent(struct conn *c, __u32 role, __u64 jiffi
 }
 
 /*
- * Looks at one slot of the sweep. Returns 0 if the slot is now the caller's, 1 if it could be
- * evicted, with its time of silence in the scratch, else 2.
+ * Looks at one slot of the sweep. Returns enum sweep, with the slot's time of silence and its
+ * generation in the scratch.
  */
-__noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
+enum sweep {
+	SWEEP_NOTHING, /* there is no connection that could be given up */
+	SWEEP_IDLE,    /* it is to be given up */
+	SWEEP_EVICTS,  /* it could be given up for another one */
+};
+
+__noinline int conn_sweep(__u32 slot)
 {
 	struct scratch *s = scratch();
 	struct conn *c = conn_slot(slot);
@@ -352,7 +361,7 @@ __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 	__u8 state, seen, proto;
 
 	if (!s || !c)
-		return 2;
+		return SWEEP_NOTHING;
 	jiffies = bpf_jiffies64();
 	now = packet_now(&s->packet);
 	/* The length of a jiffy is known to no program before 5.11: measure it. */
@@ -363,34 +372,31 @@ __noinline int conn_sweep(struct __sk_buff *skb, __u32 slot)
 	/* Read without the lock, only to choose by: conn_retire looks again. */
 	state = c->brief.state;
 	seen = c->brief.seen;
+	s->swept = c->brief.generation;
 	proto = c->key.proto;
 	idle_jiffies = conn_silent(c, ROLE_CLIENT, jiffies);
 	other_jiffies = conn_silent(c, ROLE_SERVER, jiffies);
 	if (idle_jiffies > other_jiffies)
 		idle_jiffies = other_jiffies;
 	if (state != SLOT_LIVE && state != SLOT_CLOSED)
-		return 2;
+		return SWEEP_NOTHING;
 	if (jiffies - s->clock_jiffies >= 10)
 		idle = (__u64)idle_jiffies * ((now - s->clock_ns) / (jiffies - s->clock_jiffies));
 	if (state == SLOT_CLOSED) {
-		if (idle > CLOSED_KEPT_NS)
-			return conn_retire(skb, slot, CLOSE_IDLE) ? 2 : 0;
 		s->silent = CONN_IS_CLOSED;
-		return 1;
+		return idle > CLOSED_KEPT_NS ? SWEEP_IDLE : SWEEP_EVICTS;
 	}
 	limit =
 	    proto == IPPROTO_TCP && (seen & SEEN_ACK) ? config.idle_tcp_ns : config.idle_other_ns;
-	if (idle > limit)
-		return conn_retire(skb, slot, CLOSE_IDLE) ? 2 : 0;
 	s->silent = idle_jiffies;
-	return 1;
+	return idle > limit ? SWEEP_IDLE : SWEEP_EVICTS;
 }
 
 /* Takes a slot for a new connection. Returns the slot, which is the caller's then, or NO_SLOT. */
 __noinline __u32 conn_take(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
-	__u32 slot = NO_SLOT, candidate = NO_SLOT, silent = 0;
+	__u32 slot = NO_SLOT, candidate = NO_SLOT, silent = 0, generation = 0;
 
 	if (!s || !skb->len)
 		return NO_SLOT;
@@ -400,23 +406,34 @@ __noinline __u32 conn_take(struct __sk_buff *skb)
 		__u32 at = s->cursor;
 		int r;
 
-		if (i >= CONN_SWEEP && (slot != NO_SLOT || silent == CONN_IS_CLOSED))
+		if (i >= CONN_SWEEP && slot == NO_SLOT && silent == CONN_IS_CLOSED) {
+			if (!conn_retire(skb, candidate, CLOSE_EVICTED, generation))
+				slot = candidate;
+			/* Or another CPU has taken it meanwhile. */
+			candidate = NO_SLOT;
+			silent = 0;
+		}
+		if (i >= CONN_SWEEP && slot != NO_SLOT)
 			break;
 		if (at >= config.connections)
 			at = 0;
 		s->cursor = at + 1;
-		r = conn_sweep(skb, at);
-		if (r == 0) {
+		r = conn_sweep(at);
+		if (r == SWEEP_IDLE) {
+			if (conn_retire(skb, at, CLOSE_IDLE, s->swept))
+				continue;
 			if (slot == NO_SLOT)
 				slot = at;
 			else
 				conn_free_slot(at);
-		} else if (r == 1 && (candidate == NO_SLOT || s->silent > silent)) {
+		} else if (r == SWEEP_EVICTS && (candidate == NO_SLOT || s->silent > silent)) {
 			candidate = at;
 			silent = s->silent;
+			generation = s->swept;
 		}
 	}
-	if (slot == NO_SLOT && candidate != NO_SLOT && !conn_retire(skb, candidate, CLOSE_EVICTED))
+	if (slot == NO_SLOT && candidate != NO_SLOT &&
+	    !conn_retire(skb, candidate, CLOSE_EVICTED, generation))
 		slot = candidate;
 	return slot;
 }

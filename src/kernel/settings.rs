@@ -96,7 +96,7 @@ pub struct Wanted {
     pub buckets: Option<Vec<f64>>,
 
     /// The user that the pod's proxy runs as: requests that go through the proxy are counted once, as
-    /// the application has them
+    /// the application has them, on lo, which is attached to then
     #[arg(
         long,
         env = "METRICD_PROXY_UID",

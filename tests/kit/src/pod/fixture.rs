@@ -11,7 +11,7 @@ use crate::machine::netns::{Interface, Netns, veth};
 use crate::machine::pins::{PinDir, sweep};
 use crate::machine::process::{PATIENCE, Process, TempDir, eventually, output};
 use crate::machine::wire::{Faults, Wire};
-use crate::scrape::exposition::{Scrape, check_identities};
+use crate::scrape::exposition::{Sample, Scrape, check_identities};
 use crate::scrape::metrics::get;
 
 pub const METRICS: u16 = 4191;
@@ -283,9 +283,12 @@ impl Pod {
         self.settled(|scrape| {
             let active = |proto| {
                 let labels = [("proto", proto)];
-                scrape.sum("linkerd_ebpf_connections_active", &labels)
+                let lines = scrape.select("linkerd_ebpf_connections_active", &labels);
+                lines
+                    .filter(|line| !is_scrapes_own(line))
+                    .all(|line| line.value == 0.0)
             };
-            active("tcp") + active("other") == 0
+            active("tcp") && active("other")
         })
     }
 
@@ -306,12 +309,18 @@ impl Pod {
     }
 }
 
-/// The lines that traffic changes, without what metricd says about itself.
-fn traffic(scrape: &Scrape) -> impl Iterator<Item = &crate::scrape::exposition::Sample> {
+/// The lines that traffic changes, without what metricd says about itself, and what scrapes change where
+/// the loopback is observed.
+fn traffic(scrape: &Scrape) -> impl Iterator<Item = &Sample> {
     scrape
         .samples
         .iter()
-        .filter(|sample| sample.labels.contains_key("direction"))
+        .filter(|sample| sample.labels.contains_key("direction") && !is_scrapes_own(sample))
+}
+
+fn is_scrapes_own(line: &Sample) -> bool {
+    let port = line.labels.get("dst_port");
+    port.is_some_and(|port| *port == METRICS.to_string())
 }
 
 /// One of ours, whatever the environment of the tests says.
