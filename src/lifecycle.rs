@@ -45,9 +45,7 @@ const EPOCHS: u32 = 255;
 /// With what was tried on what; nothing stays attached that was not before, and what was attached
 /// goes on.
 pub fn attach(options: &Options) -> Result<Vec<String>> {
-    // Beside a proxy requests are followed on the loopback.
-    let loopback = options.loopback || options.wanted.proxy_uid.is_some();
-    let interfaces = netns::interfaces(&options.interfaces, loopback)?;
+    let mut interfaces = netns::interfaces(&options.interfaces, options.loopback)?;
     let dir = prepare(options)?;
     dir.clear_failure();
     gc::collect_beside(&dir);
@@ -57,8 +55,13 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
         Some(installed) => renew(&dir, installed, options)?,
         None => (install(&dir, options)?, Vec::new()),
     };
-    let attached = epoch::settle(&dir, options.read, options.reader_gid)
-        .and_then(|read| Ok((attach_to(&dir, &installed, options, &interfaces)?, read)));
+    let attached = epoch::settle(&dir, options.read, options.reader_gid).and_then(|read| {
+        if installed.info.proxy_user != 0 {
+            // Requests through the proxy are followed on the loopback.
+            interfaces = netns::interfaces(&options.interfaces, true)?;
+        }
+        Ok((attach_to(&dir, &installed, options, &interfaces)?, read))
+    });
     if attached.is_err() && is_new {
         // What failed is worth more than what fails in cleaning up behind it.
         let _ = detach_locked(&dir);

@@ -11,11 +11,10 @@ use crate::world::{FAMILIES, World, expected, outside};
 /// Connections that the client of [`command`] makes.
 const CONNECTIONS: u64 = 50;
 
-/// One way at a time, over either family. The proxy speaks plain HTTP on both sides: on eth0 it is
-/// counted as it comes or goes, and on the loopback once more, as it is between proxy and
-/// application.
-fn requests_are_counted_once(way: &str, on_eth0: &str, netns: fn(&Pod) -> [&Netns; 2]) {
-    let mut world = World::redirected(&["--loopback"]);
+/// One way at a time, over either family. The proxy speaks plain HTTP on both sides: requests are counted on
+/// the loopback, between proxy and application, and on eth0 there is the proxy's connection.
+fn requests_are_counted_once(way: &str, netns: fn(&Pod) -> [&Netns; 2]) {
+    let mut world = World::redirected(&[]);
     world.pod.start();
     let requests = requests() / 10;
     let mut at = Vec::new();
@@ -44,33 +43,44 @@ fn requests_are_counted_once(way: &str, on_eth0: &str, netns: fn(&Pod) -> [&Netn
         let dst = at.ip().to_string();
         let client = world.pod.client_ip(family).to_string();
         let pod = world.pod.server_ip(family).to_string();
-        let outside = if way == "inbound" { &client } else { &pod };
-        for (direction, src) in [(on_eth0, outside), ("inbound", &pod)] {
-            let labels = [
-                ("direction", direction),
-                ("src_ip", src.as_str()),
+        // The application's end, and then the proxy's connection with what is outside.
+        let [src, outside] = match way {
+            "inbound" => ["", client.as_str()],
+            _ => [pod.as_str(), pod.as_str()],
+        };
+        let of = |src| {
+            [
+                ("direction", way),
+                ("src_ip", src),
                 ("dst_ip", dst.as_str()),
                 ("dst_port", "80"),
-            ];
-            let sum = |name| scrape.sum(name, &labels);
-            assert_eq!(sum("linkerd_ebpf_requests_total"), requests, "{labels:?}");
-            assert_eq!(sum("linkerd_ebpf_responses_total"), requests, "{labels:?}");
-            let opened = sum("linkerd_ebpf_connections_opened_total");
-            assert_eq!(opened, CONNECTIONS, "{labels:?}");
-        }
+            ]
+        };
+        let labels = of(src);
+        let sum = |name| scrape.sum(name, &labels);
+        assert_eq!(sum("linkerd_ebpf_requests_total"), requests, "{labels:?}");
+        assert_eq!(sum("linkerd_ebpf_responses_total"), requests, "{labels:?}");
+        let proxys = [&of(outside)[..], &[("origin", "proxy")]].concat();
+        let opened = |labels| scrape.sum("linkerd_ebpf_connections_opened_total", labels);
+        assert_eq!(opened(&proxys), CONNECTIONS, "{proxys:?}");
+        let both = opened(&labels) + if src == outside { 0 } else { CONNECTIONS };
+        assert_eq!(both, 2 * CONNECTIONS, "{labels:?}");
     }
+    let all = [("direction", way)];
+    let all = scrape.sum("linkerd_ebpf_requests_total", &all);
+    assert_eq!(all, 2 * requests);
     let lost = scrape.sum("linkerd_ebpf_state_lost_total", &[("dst_port", "80")]);
     assert_eq!(lost, 0);
 }
 
 #[test]
 fn inbound_requests_are_counted_once() {
-    requests_are_counted_once("inbound", "inbound", |pod| [&pod.client, &pod.hook]);
+    requests_are_counted_once("inbound", |pod| [&pod.client, &pod.hook]);
 }
 
 #[test]
 fn outbound_requests_are_counted_once() {
-    requests_are_counted_once("outbound", "outbound", |pod| [&pod.hook, &pod.client]);
+    requests_are_counted_once("outbound", |pod| [&pod.hook, &pod.client]);
 }
 
 /// As many connections as wrk can make, each for one request.

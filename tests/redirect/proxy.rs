@@ -21,7 +21,6 @@ pub const OUTBOUND: u16 = 4140;
 const CONFIG: &str = "
 global
     noreuseport
-    user haproxy
     maxconn 4000
     log stdout format raw local0
     nbthread 1
@@ -62,8 +61,12 @@ impl Proxy {
 
     /// It listens when this returns.
     pub fn start(&mut self, netns: &Netns) {
-        let mut command = Command::new("haproxy");
-        command.arg("-f").arg(&self.config);
+        // From the start, so that its listening sockets are its user's. It takes one capability to be
+        // transparent.
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &uid(), "--clear-groups"]);
+        command.args(["--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw"]);
+        command.arg("haproxy").arg("-f").arg(&self.config);
         let process = Process::start(netns, command, self.log.clone());
         let up = eventually(PATIENCE, || {
             netns.inside(|| [INBOUND, OUTBOUND].into_iter().all(listens))
