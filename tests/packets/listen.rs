@@ -114,7 +114,7 @@ fn http1_with_all_that_is_known() {
         assert_eq!(first.end.protocol, protocol::HTTP1);
         assert_eq!(first.end.grpc_status, GRPC_STATUS_NONE);
         assert_eq!(first.end.src_port, flow.ends[0].port);
-        assert_eq!(first.source(), flow.ends[0].ip);
+        assert_eq!(first.source(), Some(flow.ends[0].ip));
         assert_eq!(first.destination(), flow.ends[1].ip);
         assert_eq!(first.end.dst_port, 80);
         assert!(first.end.ttfb_ns > 0 && first.end.ttfb_ns <= first.end.duration_ns);

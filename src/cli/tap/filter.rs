@@ -94,9 +94,9 @@ impl Filter {
             && self
                 .status
                 .is_none_or(|s| end.aborted == 0 && (s.0..=s.1).contains(&end.status))
-            && self
-                .peer
-                .is_none_or(|ip| [request.source(), request.destination()].contains(&ip))
+            && self.peer.is_none_or(|ip| {
+                [request.source(), Some(request.destination())].contains(&Some(ip))
+            })
             && protocol.is_none_or(|protocol| protocol == end.protocol)
     }
 }

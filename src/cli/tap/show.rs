@@ -59,8 +59,10 @@ pub fn is_request(line: &str) -> bool {
 }
 
 impl Request {
-    pub fn source(&self) -> IpAddr {
-        Ipv6Addr::from(self.end.src).to_canonical()
+    /// Who asks. None for a request from the pod's proxy, which does not say for whom it asks.
+    pub fn source(&self) -> Option<IpAddr> {
+        let is_known = self.end.src != [0; 16];
+        is_known.then(|| Ipv6Addr::from(self.end.src).to_canonical())
     }
 
     pub fn destination(&self) -> IpAddr {
@@ -100,7 +102,7 @@ impl Request {
 
     fn line(&self, is_wide: bool, ended_ns: u64, route: Option<&str>) -> String {
         let end = &self.end;
-        let (src, dst) = (self.source(), self.destination());
+        let src = self.source().map(|ip| socket(ip, end.src_port));
         let mut words = Vec::new();
         if is_wide {
             words.push(time(ended_ns));
@@ -108,8 +110,8 @@ impl Request {
         let number = self.number.map_or("-".into(), |number| number.to_string());
         words.push(format!("req id={}:{number}", self.connection));
         words.push(format!("proxy={:<3}", short(end.direction)));
-        words.push(format!("src={}", socket(src, end.src_port)));
-        words.push(format!("dst={}", socket(dst, end.dst_port)));
+        words.push(format!("src={}", src.unwrap_or("-".into())));
+        words.push(format!("dst={}", socket(self.destination(), end.dst_port)));
         words.push(format!("protocol={}", protocol::label(end.protocol)));
         words.push(format!(":method={}", clean(self.head.method.as_deref())));
         if is_wide {
@@ -135,10 +137,11 @@ impl Request {
 
     fn json(&self, ended_ns: u64, route: Option<&str>) -> Value {
         let end = &self.end;
+        let source = self.source();
         let id = json!({"base": self.connection, "stream": self.number});
         let nanoseconds = |ns: u64| (ns > 0).then_some(ns);
         json!({
-            "source": {"ip": self.source(), "port": end.src_port},
+            "source": {"ip": source, "port": source.map(|_| end.src_port)},
             "destination": {"ip": self.destination(), "port": end.dst_port},
             "proxyDirection": direction::label(end.direction).to_uppercase(),
             "protocol": protocol::label(end.protocol),
@@ -176,6 +179,7 @@ pub fn no_route(number: u16) -> Option<&'static str> {
 fn short(direction: u8) -> &'static str {
     match direction {
         direction::OUTBOUND => "out",
+        direction::LOCAL => "loc",
         _ => "in",
     }
 }
@@ -209,5 +213,72 @@ fn time(since_1970_ns: u64) -> String {
     match jiff::Timestamp::from_nanosecond(i128::from(since_1970_ns)) {
         Ok(time) => format!("{time:.6}"),
         Err(_) => "-".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::TapEnd;
+    use crate::cli::tap::events::Head;
+
+    fn request(direction: u8, src: &str, src_port: u16) -> Request {
+        let address = |ip: &str| ip.parse::<Ipv6Addr>().expect("an address").octets();
+        Request {
+            connection: 0,
+            number: Some(1),
+            head: Head::default(),
+            end: TapEnd {
+                src: address(src),
+                dst: address("::ffff:10.0.0.1"),
+                src_port,
+                dst_port: 80,
+                direction,
+                ..TapEnd::default()
+            },
+        }
+    }
+
+    #[test]
+    fn who_asks_whom() {
+        for (direction, src, port, line, json) in [
+            (
+                direction::INBOUND,
+                "::ffff:10.0.0.9",
+                7,
+                "proxy=in  src=10.0.0.9:7 dst=10.0.0.1:80",
+                json!(["INBOUND", "10.0.0.9", 7]),
+            ),
+            (
+                direction::INBOUND,
+                "::",
+                0,
+                "proxy=in  src=- dst=10.0.0.1:80",
+                json!(["INBOUND", null, null]),
+            ),
+            (
+                direction::OUTBOUND,
+                "fd00::1",
+                7,
+                "proxy=out src=[fd00::1]:7 dst=10.0.0.1:80",
+                json!(["OUTBOUND", "fd00::1", 7]),
+            ),
+            (
+                direction::LOCAL,
+                "::1",
+                7,
+                "proxy=loc src=[::1]:7 dst=10.0.0.1:80",
+                json!(["LOCAL", "::1", 7]),
+            ),
+        ] {
+            let request = request(direction, src, port);
+            let shown = request.show(Output::Default, 0, None);
+            assert!(shown.contains(line), "{shown}");
+            assert!(is_request(&shown), "{shown}");
+            let shown = request.json(0, None);
+            let source = &shown["source"];
+            let found = json!([shown["proxyDirection"], source["ip"], source["port"]]);
+            assert_eq!(found, json);
+        }
     }
 }
