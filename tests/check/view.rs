@@ -165,3 +165,43 @@ fn what_is_wrong_is_said() {
         "{said}"
     );
 }
+
+/// The proxy's connections with a peer have rows of their own, beside the requests that the application
+/// has of the proxy.
+#[test]
+fn stat_of_a_pod_with_a_proxy() {
+    let series = |labels: &str, origin: &str, bytes: u32| {
+        format!(
+            "linkerd_ebpf_bytes_total{{{labels},proto=\"tcp\",io=\"recv\"{origin}}} {bytes}\n\
+             linkerd_ebpf_connections_active{{{labels},proto=\"tcp\"{origin}}} 1\n"
+        )
+    };
+    let requests = |labels: &str, count: u32| {
+        format!(
+            "linkerd_ebpf_requests_total{{{labels},proto=\"tcp\",protocol=\"http1\"}} {count}\n\
+             linkerd_ebpf_responses_total{{{labels},proto=\"tcp\",protocol=\"http1\",status=\"200\"}} {count}\n"
+        )
+    };
+    let client = "direction=\"inbound\",src_ip=\"10.0.0.9\",dst_ip=\"10.0.0.1\",dst_port=\"80\"";
+    let unknown = "direction=\"inbound\",src_ip=\"\",dst_ip=\"10.0.0.1\",dst_port=\"80\"";
+    let local = "direction=\"local\",src_ip=\"127.0.0.1\",dst_ip=\"127.0.0.1\",dst_port=\"80\"";
+    let text = [
+        "linkerd_ebpf_up 1\n".into(),
+        series(client, ",origin=\"proxy\"", 5000),
+        series(unknown, "", 4000),
+        requests(unknown, 8),
+        series(local, "", 100),
+        requests(local, 1),
+    ];
+    let (_, output) = run(serving(&text.concat()), "stat web-7d4b9 --total");
+    let said = stdout(&output);
+    let peers = said.split("# latency").nth(1).expect("peers");
+    let peers: Vec<&str> = peers.lines().skip(1).collect();
+    let expected = [
+        "DIRECTION   PEER        PORT   PROTO   ORIGIN   SUCCESS   REQUESTS   ABORTED   TCP_CONN   READ_BYTES   WRITE_BYTES",
+        "inbound     -           80     tcp     -        100.00%          8         0          1        4.0kB            0B",
+        "local       127.0.0.1   80     tcp     -        100.00%          1         0          1         100B            0B",
+        "inbound     10.0.0.9    80     tcp     proxy          -          -         0          1        5.0kB            0B",
+    ];
+    assert_eq!(peers, expected, "{said}");
+}

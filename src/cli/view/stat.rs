@@ -124,8 +124,13 @@ pub fn peers(traffic: &Traffic, sort: Sort) -> Table {
         Some(window) => bytes_or_total / window.as_secs_f64(),
         None => bytes_or_total,
     };
-    let mut headings = vec!["DIRECTION", "PEER", "PORT", "PROTO", "SUCCESS"];
-    headings.extend([requests_heading(traffic), "ABORTED", "TCP_CONN"]);
+    let origins = traffic.peers.keys().any(|key| !key.origin.is_empty());
+    let mut headings = vec!["DIRECTION", "PEER", "PORT", "PROTO"];
+    if origins {
+        headings.push("ORIGIN");
+    }
+    let left = headings.len();
+    headings.extend(["SUCCESS", requests_heading(traffic), "ABORTED", "TCP_CONN"]);
     headings.extend(match traffic.window {
         Some(_) => ["READ_BYTES/SEC", "WRITE_BYTES/SEC"],
         None => ["READ_BYTES", "WRITE_BYTES"],
@@ -136,8 +141,11 @@ pub fn peers(traffic: &Traffic, sort: Sort) -> Table {
     let rows = sorted(&traffic.peers, sort)
         .into_iter()
         .map(|(key, counts)| {
-            let key = [&key.direction, &key.ip, &key.port, &key.proto];
-            let mut row: Vec<String> = key.iter().map(|part| text(part)).collect();
+            let parts = [&key.direction, &key.ip, &key.port, &key.proto];
+            let mut row: Vec<String> = parts.iter().map(|part| text(part)).collect();
+            if origins {
+                row.push(text(&key.origin));
+            }
             row.push(percent(counts.success_rate()));
             row.push(match counts.requests {
                 0.0 => NONE.into(),
@@ -153,7 +161,7 @@ pub fn peers(traffic: &Traffic, sort: Sort) -> Table {
             row
         });
     Table {
-        left: 4,
+        left,
         rows: rows.collect(),
         headings,
     }

@@ -28,6 +28,10 @@ pub struct Peer {
     pub ip: String,
     pub port: String,
     pub proto: String,
+    /// `proxy`, if the connections are those of the pod's proxy with the peer, which carry what the
+    /// application's own connections with the proxy carry, too. So the two are never added up.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub origin: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -155,6 +159,7 @@ impl Traffic {
                 proto if proto.is_empty() => "tcp".into(),
                 proto => proto,
             },
+            origin: label("origin"),
         };
         self.peers.entry(peer).or_default()
     }
@@ -299,6 +304,49 @@ linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_i
         assert_eq!((peer.ip.as_str(), peer.proto.as_str()), ("10.0.0.3", "udp"));
         assert_eq!(counts.sent, 70.0);
         assert!(!traffic.durations_by_peer);
+    }
+
+    /// A pod with a proxy: what a client sends comes by the proxy's connection, and once more by the
+    /// application's with the proxy.
+    #[test]
+    fn of_a_pod_with_a_proxy() {
+        let mut text = "linkerd_ebpf_up 1\n".to_owned();
+        for (direction, src, port, origin) in [
+            ("inbound", "10.0.0.9", "80", ",origin=\"proxy\""),
+            ("inbound", "", "80", ""),
+            ("outbound", "10.0.0.1", "443", ",origin=\"proxy\""),
+            ("outbound", "10.0.0.1", "443", ""),
+            ("local", "127.0.0.1", "80", ""),
+        ] {
+            let labels = format!(
+                "direction=\"{direction}\",src_ip=\"{src}\",dst_ip=\"10.0.0.3\",dst_port=\"{port}\",proto=\"tcp\""
+            );
+            text += &format!("linkerd_ebpf_bytes_total{{{labels},io=\"recv\"{origin}}} 100\n");
+            text += &format!("linkerd_ebpf_connections_active{{{labels}{origin}}} 1\n");
+            if origin.is_empty() {
+                text += &format!("linkerd_ebpf_requests_total{{{labels}}} 7\n");
+            }
+        }
+        let traffic = Traffic::read(&text).unwrap();
+        let rows: Vec<_> = traffic
+            .peers
+            .iter()
+            .map(|(peer, counts)| {
+                assert_eq!((counts.received, counts.active), (100.0, 1.0), "{peer:?}");
+                (&*peer.direction, &*peer.ip, &*peer.origin, counts.requests)
+            })
+            .collect();
+        let expected = [
+            ("inbound", "", "", 7.0),
+            ("inbound", "10.0.0.9", "proxy", 0.0),
+            ("local", "127.0.0.1", "", 7.0),
+            ("outbound", "10.0.0.3", "", 7.0),
+            ("outbound", "10.0.0.3", "proxy", 0.0),
+        ];
+        assert_eq!(rows, expected);
+        for direction in ["inbound", "outbound", "local"] {
+            assert_eq!(traffic.total(direction).requests, 7.0, "{direction}");
+        }
     }
 
     #[test]
