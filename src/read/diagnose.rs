@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod counters;
+mod mesh;
 mod tally;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use tally::Tally;
-use tally::{Address, Interval};
+use tally::{Address, Interval, Way};
 
 /// The time between the two scrapes: longer than what a proxy takes from a response's end to
 /// recording it.
@@ -73,6 +74,9 @@ pub fn diagnose(first: &Tally, second: &Tally) -> Diagnosis {
             let counters = counters::look(second);
             findings.extend(identities(first, second));
             findings.extend(proxy(first, second, &counters));
+            if second.is_mesh {
+                findings.extend(mesh::look(first, second));
+            }
             findings.extend(counters);
         }
     }
@@ -104,6 +108,15 @@ fn lost(subject: &str, count: Option<f64>, text: &str) -> Finding {
         subject: subject.into(),
         count,
         text: text.into(),
+    }
+}
+
+fn note(subject: &str, count: f64, text: String) -> Finding {
+    Finding {
+        level: Level::Note,
+        subject: subject.into(),
+        count: Some(count),
+        text,
     }
 }
 
@@ -160,19 +173,27 @@ fn proxy(first: &Tally, second: &Tally, counters: &[Finding]) -> Vec<Finding> {
     for (to, proxied) in &second.proxy {
         // Where no addresses are kept, or none fitted, ports are what can be compared.
         let at = second.known_as(to);
+        let subject = format!("linkerd_proxy_requests_total to {to}");
+        if second.outside.contains(&at) {
+            findings.push(note(&subject, *proxied, mesh::not_compared(to, *proxied)));
+            continue;
+        }
         let proxied = Interval(first.proxy.get(to).copied().unwrap_or_default(), *proxied);
-        let seen = Interval(first.requests_to(&at), second.requests_to(&at));
+        let [before, after] = [first, second].map(|tally| tally.requests_to(&at, second.is_mesh));
+        let seen = Interval(before, after);
         let meanwhile = match seen.1 - seen.0 {
             0.0 => String::new(),
             more => format!(" ({more} of them within the time of looking)"),
         };
-        let subject = format!("linkerd_proxy_requests_total to {to}");
         findings.push(match seen.beyond(&proxied) {
             0.0 => ok(
                 &subject,
                 proxied.1,
                 format!("the proxy and the kernel count the same requests to {to}: {}{meanwhile}", proxied.1),
             ),
+            more if more > 0.0 && second.is_mesh && !at.ip.is_empty() => {
+                lost(&subject, Some(more), &mesh::not_recorded(to, more, &seen, &proxied))
+            }
             more if more > 0.0 => lost(
                 &subject,
                 Some(more),
@@ -184,7 +205,9 @@ fn proxy(first: &Tally, second: &Tally, counters: &[Finding]) -> Vec<Finding> {
             ),
             less => lost(&subject, Some(-less), &unseen(to, -less, seen.1, proxied.1, counters)),
         });
-        findings.extend(bypasses(first, second, to, &at));
+        if !second.is_mesh {
+            findings.extend(bypasses(first, second, to, &at));
+        }
     }
     findings
 }
@@ -193,10 +216,10 @@ fn proxy(first: &Tally, second: &Tally, counters: &[Finding]) -> Vec<Finding> {
 fn unseen(to: &Address, less: f64, seen: f64, proxied: f64, counters: &[Finding]) -> String {
     let what =
         format!("{less} of the proxy's {proxied} requests to {to} were not seen by the kernel");
-    let lost = counters
-        .iter()
-        .filter(|finding| finding.level == Level::Lost);
-    let reasons: Vec<String> = lost
+    let reasons = counters.iter().filter(|finding| {
+        finding.level == Level::Lost || finding.subject.starts_with("linkerd_ebpf_state_lost_total")
+    });
+    let reasons: Vec<String> = reasons
         .filter_map(|finding| Some(format!("{} {}", finding.subject, finding.count?)))
         .collect();
     match (seen, reasons.is_empty()) {
@@ -214,27 +237,29 @@ fn bypasses(first: &Tally, second: &Tally, to: &Address, at: &Address) -> Vec<Fi
     if at.ip.is_empty() {
         return Vec::new();
     }
-    let mut findings = Vec::new();
-    let others = second.ended.keys().filter(|(address, _)| {
-        address.port == to.port && address.ip != at.ip && !second.proxy.contains_key(address)
+    let others = second.ended.iter().filter(|(way, count)| {
+        let is_other = way.to.ip != at.ip && !second.proxy.contains_key(&way.to);
+        way.to.port == to.port && is_other && **count > 0.0 && way.to.ip != "other"
     });
-    for (address, peer) in others {
-        let key = (address.clone(), peer.clone());
-        let count = second.ended[&key];
-        let before = first.ended.get(&key).copied().unwrap_or_default();
-        if count > 0.0 && address.ip != "other" {
-            let now = match count - before {
-                0.0 => "",
-                _ => ", and it goes on",
-            };
-            findings.push(lost(
-                &format!("linkerd_ebpf_requests_total to {address}"),
-                Some(count),
-                &format!("{count} requests from {peer} to {address} bypassed the proxy, which asks {to}{now}"),
-            ));
-        }
-    }
-    findings
+    let findings = others.map(|(way, count)| bypass(first, way, *count, to));
+    findings.collect()
+}
+
+/// Requests by a way that bypasses the proxy, which asks `asked`.
+fn bypass(first: &Tally, way: &Way, count: f64, asked: &Address) -> Finding {
+    let Way { to, from, .. } = way;
+    let before = first.ended.get(way).copied().unwrap_or_default();
+    let now = match count - before {
+        0.0 => "",
+        _ => ", and it goes on",
+    };
+    lost(
+        &format!("linkerd_ebpf_requests_total to {to}"),
+        Some(count),
+        &format!(
+            "{count} requests from {from} to {to} bypassed the proxy, which asks {asked}{now}"
+        ),
+    )
 }
 
 #[cfg(test)]

@@ -47,7 +47,8 @@ pub const MEANINGS: &[Meaning] = &[
     (
         "linkerd_ebpf_state_lost_total",
         "reason=\"midstream\"",
-        "connections are older than the programs: their requests are not counted, their bytes are",
+        "connections are older than the programs, or are not known to be the proxy's or another's: their \
+         requests are not counted, their bytes are",
         Level::Note,
     ),
     (

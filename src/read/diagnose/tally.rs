@@ -1,6 +1,6 @@
 //! What of a scrape a diagnosis is about, added up line by line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::abi::Histogram;
@@ -19,8 +19,40 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.ip.contains(':') {
             true => write!(f, "[{}]:{}", self.ip, self.port),
+            false if self.ip.is_empty() => write!(f, "port {}", self.port),
             false => write!(f, "{}:{}", self.ip, self.port),
         }
+    }
+}
+
+/// From whom requests come, and where they go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Way {
+    pub to: Address,
+    /// Empty, where nobody knows.
+    pub from: String,
+    pub direction: String,
+}
+
+impl Way {
+    fn new(sample: &Sample) -> Self {
+        Self {
+            to: address(sample),
+            from: sample.label("src_ip").to_owned(),
+            direction: sample.label("direction").to_owned(),
+        }
+    }
+
+    /// Whether the way leads to an address; to its port at any address, if `to` has no more than a
+    /// port.
+    fn leads_to(&self, to: &Address) -> bool {
+        self.to.port == to.port && (to.ip.is_empty() || self.to.ip == to.ip)
+    }
+
+    /// Whether it begins at the proxy that the programs know. Of such a proxy nobody knows for whom it
+    /// asks.
+    pub fn is_from_proxy(&self) -> bool {
+        self.direction == "inbound" && self.from.is_empty()
     }
 }
 
@@ -51,10 +83,14 @@ pub struct Tally {
     pub closed: f64,
     pub active: f64,
     pub bytes: f64,
-    /// Requests that were answered or aborted, by where they went and from whom.
-    pub ended: BTreeMap<(Address, String), f64>,
+    /// Requests that were answered or aborted.
+    pub ended: BTreeMap<Way, f64>,
     /// Requests that the proxy has sent on, by where to.
     pub proxy: BTreeMap<Address, f64>,
+    /// Whether the programs know the proxy's connections from others.
+    pub is_mesh: bool,
+    /// Where such a proxy has connections to, outside of the pod.
+    pub outside: BTreeSet<Address>,
     /// TLS connections, by the server's port.
     pub tls: BTreeMap<String, f64>,
     /// Why what the proxy records can't be read.
@@ -69,6 +105,7 @@ impl Tally {
     /// Takes in a sample.
     pub fn add(&mut self, sample: &Sample) {
         let value = sample.value;
+        self.is_mesh |= sample.label("origin") == "proxy";
         match sample.name {
             "linkerd_ebpf_up" => {
                 let reason = sample.label("reason").to_owned();
@@ -87,7 +124,12 @@ impl Tally {
                 }
             }
             "linkerd_ebpf_requests_aborted_total" => self.end(sample),
-            "linkerd_ebpf_connections_opened_total" => self.opened += value,
+            "linkerd_ebpf_connections_opened_total" => {
+                self.opened += value;
+                if sample.label("origin") == "proxy" && sample.label("direction") == "outbound" {
+                    self.outside.insert(address(sample));
+                }
+            }
             "linkerd_ebpf_connections_active" => self.active += value,
             "linkerd_ebpf_connections_closed_total" => {
                 self.closed += value;
@@ -128,8 +170,10 @@ impl Tally {
     }
 
     fn end(&mut self, sample: &Sample) {
-        let key = (address(sample), sample.label("src_ip").to_owned());
-        *self.ended.entry(key).or_default() += sample.value;
+        let way = Way::new(sample);
+        // Where clients are kept, a proxy's alone are unknown.
+        self.is_mesh |= way.is_from_proxy() && !way.to.ip.is_empty();
+        *self.ended.entry(way).or_default() += sample.value;
     }
 
     fn map(&mut self, sample: &Sample) -> &mut (f64, f64) {
@@ -141,13 +185,12 @@ impl Tally {
         self.ended.values().sum()
     }
 
-    /// Requests to an address that were answered or aborted; to its port at any address, if `to`
-    /// has no more than a port.
-    pub fn requests_to(&self, to: &Address) -> f64 {
-        let ended = self.ended.iter().filter(|((address, _), _)| {
-            address.port == to.port && (to.ip.is_empty() || address.ip == to.ip)
-        });
-        ended.map(|(_, count)| count).sum()
+    /// Requests to an address that were answered or aborted. If `is_mesh`, these are the proxy's alone;
+    /// else they are everybody's.
+    pub fn requests_to(&self, to: &Address, is_mesh: bool) -> f64 {
+        let ended = self.ended.iter();
+        let there = ended.filter(|(way, _)| way.leads_to(to) && (!is_mesh || way.is_from_proxy()));
+        there.map(|(_, count)| count).sum()
     }
 
     /// All that the proxy has recorded.
@@ -160,7 +203,7 @@ impl Tally {
         let keeps = self
             .ended
             .keys()
-            .any(|(address, _)| !address.ip.is_empty() && address.ip != "other");
+            .any(|way| !way.to.ip.is_empty() && way.to.ip != "other");
         match keeps || self.ended.is_empty() {
             true => to.clone(),
             false => Address {

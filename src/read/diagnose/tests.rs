@@ -248,3 +248,183 @@ fn every_counter_says_what_it_means() {
         assert!(diagnosis.whole, "none of them: {diagnosis:#?}");
     }
 }
+
+/// Requests in a pod whose proxy the programs know.
+fn requests(direction: &str, src: &str, dst: &str, port: u16, count: u32) -> [String; 2] {
+    let labels = format!(
+        "direction=\"{direction}\",src_ip=\"{src}\",dst_ip=\"{dst}\",dst_port=\"{port}\",proto=\"tcp\""
+    );
+    [
+        format!("linkerd_ebpf_requests_total{{{labels}}} {count}"),
+        format!("linkerd_ebpf_responses_total{{{labels},status=\"200\"}} {count}"),
+    ]
+}
+
+/// The proxy has sent 100 requests to the application, and has connections with others.
+fn mesh() -> Vec<String> {
+    let mut lines = vec![proxied(100)];
+    for (direction, src, dst, port) in [
+        ("inbound", "10.0.0.9", "10.0.0.1", 8080),
+        ("outbound", "10.0.0.1", "10.0.0.3", 80),
+    ] {
+        let labels = format!(
+            "direction=\"{direction}\",src_ip=\"{src}\",dst_ip=\"{dst}\",dst_port=\"{port}\",proto=\"tcp\""
+        );
+        for line in [
+            format!("connections_opened_total{{{labels},origin=\"proxy\"}} 2"),
+            format!("connections_closed_total{{{labels},reason=\"fin\",origin=\"proxy\"}} 2"),
+            format!("tls_connections_total{{{labels},origin=\"proxy\"}} 2"),
+        ] {
+            lines.push(format!("linkerd_ebpf_{line}"));
+        }
+    }
+    lines.extend(requests("inbound", "", "127.0.0.1", 8080, 100));
+    lines
+}
+
+#[track_caller]
+fn notes(diagnosis: &Diagnosis, what: &str) {
+    assert!(diagnosis.whole, "{diagnosis:#?}");
+    let mut notes = diagnosis.findings.iter().filter(|f| f.level == Level::Note);
+    assert!(notes.any(|f| f.text.contains(what)), "{diagnosis:#?}");
+}
+
+#[test]
+fn a_mesh_is_whole() {
+    let mut lines = mesh();
+    // Others have servers at the application's port, too.
+    lines.extend(requests("outbound", "10.0.0.1", "10.0.0.3", 8080, 7));
+    let diagnosis = at_rest(&lines);
+    assert!(diagnosis.whole, "{diagnosis:#?}");
+    let all_ok = diagnosis.findings.iter().all(|f| f.level == Level::Ok);
+    assert!(all_ok, "{diagnosis:#?}");
+    assert_eq!(
+        diagnosis.verdict,
+        "whole: 107 requests counted, 100 of them by the proxy, too"
+    );
+}
+
+#[test]
+fn a_path_past_a_meshs_proxy() {
+    for dst in ["10.0.0.1", "127.0.0.1"] {
+        let mut lines = mesh();
+        lines.extend(requests("inbound", "10.0.0.7", dst, 8080, 3));
+        let diagnosis = at_rest(&lines);
+        let bypass = format!(
+            "3 requests from 10.0.0.7 to {dst}:8080 bypassed the proxy, which asks 127.0.0.1:8080"
+        );
+        says(&diagnosis, &bypass);
+        let lost = diagnosis.findings.iter().filter(|f| f.level == Level::Lost);
+        assert_eq!(lost.count(), 1, "{diagnosis:#?}");
+    }
+}
+
+/// A proxy that records nothing of a port may well have been told to skip it.
+#[test]
+fn ports_that_a_mesh_skips() {
+    let mut lines = mesh();
+    for (last, count) in [(6, 1), (7, 30), (8, 20), (9, 2)] {
+        let src = format!("10.0.0.{last}");
+        lines.extend(requests("inbound", &src, "10.0.0.1", 9090, count));
+    }
+    notes(
+        &at_rest(&lines),
+        "53 requests to 10.0.0.1:9090 did not go through the proxy: 30 from 10.0.0.7, 20 from 10.0.0.8, 2 \
+         from 10.0.0.9, and others from 1 more",
+    );
+}
+
+#[test]
+fn requests_within_a_pod_of_a_mesh() {
+    let mut lines = mesh();
+    lines.extend(requests("local", "127.0.0.1", "127.0.0.1", 8080, 5));
+    lines.extend(requests("local", "127.0.0.1", "127.0.0.1", 6379, 9));
+    let diagnosis = at_rest(&lines);
+    notes(
+        &diagnosis,
+        "5 requests to 127.0.0.1:8080 came from another container of the pod",
+    );
+    let others = diagnosis.findings.iter().any(|f| f.text.contains("6379"));
+    assert!(!others, "{diagnosis:#?}");
+}
+
+#[test]
+fn a_meshs_proxy_that_counts_otherwise() {
+    let mut lines = mesh();
+    lines[0] = proxied(98);
+    says(
+        &at_rest(&lines),
+        "2 requests to 127.0.0.1:8080 came from the proxy, which has not recorded them",
+    );
+    lines[0] = proxied(101);
+    // What another container asks does not make up for it.
+    lines.extend(requests("local", "127.0.0.1", "127.0.0.1", 8080, 1));
+    says(
+        &at_rest(&lines),
+        "1 of the proxy's 101 requests to 127.0.0.1:8080 were not seen by the kernel",
+    );
+}
+
+/// What a proxy sends to others is counted by the address that the application has asked for.
+#[test]
+fn a_meshs_proxy_that_asks_others() {
+    let mut lines = mesh();
+    lines.push("linkerd_proxy_requests_total{dst_ip=\"10.0.0.3\",dst_port=\"80\"} 7".into());
+    lines.extend(requests("outbound", "10.0.0.1", "10.96.0.1", 8080, 7));
+    notes(
+        &at_rest(&lines),
+        "the proxy has sent 7 requests to 10.0.0.3:80, outside of the pod",
+    );
+}
+
+#[test]
+fn a_mesh_without_addresses() {
+    let nobody = |lines: Vec<String>| -> Vec<String> {
+        let ips = ["10.0.0.9", "10.0.0.1", "10.0.0.3", "127.0.0.1"];
+        let without = |line: &String| {
+            let of = |line: String, ip: &&str| line.replace(&format!("\"{ip}\""), "\"\"");
+            ips.iter().fold(line.clone(), of)
+        };
+        let is_proxys = |line: &&String| line.starts_with("linkerd_proxy_");
+        let (kept, other): (Vec<_>, Vec<_>) = lines.iter().partition(is_proxys);
+        let other = other.into_iter().map(without);
+        kept.into_iter().cloned().chain(other).collect()
+    };
+    let mut lines = nobody(mesh());
+    lines.extend(requests("outbound", "", "", 8080, 7));
+    lines.extend(requests("local", "", "", 8080, 1));
+    let diagnosis = at_rest(&lines);
+    notes(&diagnosis, "1 requests to port 8080 came from another");
+    lines.extend(requests("inbound", "", "", 8080, 3));
+    says(
+        &at_rest(&lines),
+        "3 requests to 127.0.0.1:8080 did not come from the proxy",
+    );
+}
+
+/// Connections on eth0 of which no socket was seen have no requests and no origin: they may be the
+/// proxy's, whose requests are counted behind it, or not.
+#[test]
+fn connections_whose_owner_is_not_known() {
+    let midstream = |src: &str, dst: &str| {
+        format!(
+            "linkerd_ebpf_state_lost_total{{direction=\"inbound\",src_ip=\"{src}\",dst_ip=\"{dst}\",\
+             dst_port=\"8080\",reason=\"midstream\"}} 2"
+        )
+    };
+    let mut lines = mesh();
+    lines.push(midstream("10.0.0.9", "10.0.0.1"));
+    notes(
+        &at_rest(&lines),
+        "2 connections are older than the programs, or are not known to be the proxy's or another's",
+    );
+    // Those between the proxy and the application explain what is missing.
+    let mut lines = mesh();
+    lines[0] = proxied(110);
+    lines.push(midstream("", "127.0.0.1"));
+    says(
+        &at_rest(&lines),
+        "10 of the proxy's 110 requests to 127.0.0.1:8080 were not seen by the kernel, which may be \
+         explained by linkerd_ebpf_state_lost_total{reason=\"midstream\"} 2",
+    );
+}
