@@ -42,16 +42,24 @@ function entry(map, key) {
   return map.get(text);
 }
 
+// Those of the pod's proxy with others carry what the application's carry, too: they are never added up.
+function connections(t, direction, origin) {
+  const key = `${direction}|${origin}`;
+  if (!t.l4.has(key)) t.l4.set(key, { counts: new Map(), rtt: new Map() });
+  return t.l4.get(key);
+}
+
 function read(text) {
   const t = {
     at: performance.now() / 1000, up: null, reason: "", info: {}, byPeer: false,
     servers: new Map(), peers: new Map(),
-    // Counters of connections, as direction|name, and of the pipeline.
-    l4: new Map(), rtt: { inbound: new Map(), outbound: new Map() }, inFlight: { inbound: 0, outbound: 0 },
+    // Of connections, by direction and origin: counters by name, and the buckets of the RTT.
+    l4: new Map(), inFlight: new Map(),
     maps: {}, own: {},
   };
   const server = l => entry(t.servers, [l.direction, l.dst_port, l.protocol, l.route]);
-  const peer = l => entry(t.peers, [l.direction, other(l), l.dst_port, l.proto ?? "tcp"]);
+  const peer = l => entry(t.peers, [l.direction, other(l), l.dst_port, l.proto ?? "tcp", l.origin ?? ""]);
+  const l4 = l => connections(t, l.direction, l.origin ?? "");
   for (const { name, labels: l, value } of samples(text)) {
     switch (name) {
       case "linkerd_ebpf_up": t.up = value === 1; t.reason = l.reason ?? ""; break;
@@ -62,16 +70,16 @@ function read(text) {
         server(l)[kind] += value; peer(l)[kind] += value; break;
       }
       case "linkerd_ebpf_requests_aborted_total": peer(l).aborted += value; break;
-      case "linkerd_ebpf_requests_in_flight": if (l.direction in t.inFlight) t.inFlight[l.direction] += value; break;
+      case "linkerd_ebpf_requests_in_flight": add(t.inFlight, l.direction, value); break;
       case "linkerd_ebpf_bytes_total": peer(l)[l.io] += value; break;
       case "linkerd_ebpf_connections_active":
-        if (l.proto === "tcp") { peer(l).active += value; add(t.l4, `${l.direction}|active`, value); }
+        if (l.proto === "tcp") { peer(l).active += value; add(l4(l).counts, "active", value); }
         break;
-      case "linkerd_ebpf_connections_opened_total": if (l.proto === "tcp") add(t.l4, `${l.direction}|opened`, value); break;
-      case "linkerd_ebpf_connections_closed_total": if (l.proto === "tcp") add(t.l4, `${l.direction}|${l.reason}`, value); break;
-      case "linkerd_ebpf_tcp_retransmits_total": add(t.l4, `${l.direction}|retransmits ${l.io}`, value); break;
-      case "linkerd_ebpf_tls_connections_total": add(t.l4, `${l.direction}|tls`, value); break;
-      case "linkerd_ebpf_tcp_rtt_seconds_bucket": if (l.direction in t.rtt) add(t.rtt[l.direction], bound(l.le), value); break;
+      case "linkerd_ebpf_connections_opened_total": if (l.proto === "tcp") add(l4(l).counts, "opened", value); break;
+      case "linkerd_ebpf_connections_closed_total": if (l.proto === "tcp") add(l4(l).counts, l.reason, value); break;
+      case "linkerd_ebpf_tcp_retransmits_total": add(l4(l).counts, `retransmits ${l.io}`, value); break;
+      case "linkerd_ebpf_tls_connections_total": add(l4(l).counts, "tls", value); break;
+      case "linkerd_ebpf_tcp_rtt_seconds_bucket": add(l4(l).rtt, bound(l.le), value); break;
       case "linkerd_ebpf_request_duration_seconds_bucket":
         add(server(l).buckets, bound(l.le), value);
         if (other(l)) { t.byPeer = true; add(peer(l).buckets, bound(l.le), value); }
@@ -257,7 +265,7 @@ function show() {
     ["success", share(all), all.failure ? "bad" : all.success ? "good" : ""],
     ...[0.5, 0.95, 0.99].map(q => [`p${100 * q}`, time(quantile(buckets, q))]),
     [span === null ? "aborted" : "aborted/s", rate(sum(peers, "aborted"))],
-    ["in flight", whole(now.inFlight[direction])],
+    ["in flight", whole(now.inFlight.get(direction) ?? 0)],
   ]);
   drawRate(readings.slice(1).map((r, i) => {
     const last = readings[i], passed = r.at - last.at;
@@ -273,20 +281,27 @@ function show() {
   table("servers", ["port", "protocol", ...(routes ? ["route"] : []), "success", span === null ? "requests" : "requests/s", "p50", "p95", "p99"],
     routes ? 3 : 2, asked.map(row => [row.key[1], row.key[2], ...(routes ? [row.key[3]] : []), share(row), requests(row), ...latencies(row)]),
     `no requests ${span === null ? "so far" : "in this time"}`);
-  table("peers", ["peer", "port", "proto", "success", span === null ? "requests" : "requests/s", "aborted", "TCP", "received", "sent", ...(now.byPeer ? ["p50", "p95", "p99"] : [])],
-    3, peers.map(row => [row.key[1], row.key[2], row.key[3], share(row), requests(row), whole(row.aborted), whole(row.active), amount(row.recv), amount(row.sent), ...(now.byPeer ? latencies(row) : [])]),
+  const origins = peers.some(row => row.key[4]);
+  table("peers", ["peer", "port", "proto", ...(origins ? ["origin"] : []), "success", span === null ? "requests" : "requests/s", "aborted", "TCP", "received", "sent", ...(now.byPeer ? ["p50", "p95", "p99"] : [])],
+    origins ? 4 : 3, peers.map(row => [row.key[1], row.key[2], row.key[3], ...(origins ? [row.key[4]] : []), share(row), requests(row), whole(row.aborted), whole(row.active), amount(row.recv), amount(row.sent), ...(now.byPeer ? latencies(row) : [])]),
     "nobody");
   $("peers-note").textContent = now.byPeer ? "" : "Latencies are kept by server port, not by peer.";
+  showConnections("connections", connections(now, direction, ""), before && connections(before, direction, ""));
+  $("proxys").hidden = !now.l4.has(`${direction}|proxy`);
+  if (!$("proxys").hidden) showConnections("proxys-connections", connections(now, direction, "proxy"), before && connections(before, direction, "proxy"));
+  $("local").hidden = direction !== "local" && ![...now.peers.values()].some(row => row.key[0] === "local");
+  showOwn(now);
+}
 
-  const l4 = name => less(now.l4.get(`${direction}|${name}`) ?? 0, before?.l4.get(`${direction}|${name}`));
-  const rtt = lessBuckets(now.rtt[direction], before?.rtt[direction]);
-  const count = name => [name, whole(l4(name))];
-  tiles("connections", [
-    ["open now", whole(now.l4.get(`${direction}|active`) ?? 0)], count("opened"),
-    ["closed", whole(l4("fin"))], ["reset", whole(l4("rst"))], count("refused"), count("idle"), count("evicted"), count("tls"),
+function showConnections(id, now, before) {
+  const since = name => less(now.counts.get(name) ?? 0, before?.counts.get(name));
+  const rtt = lessBuckets(now.rtt, before?.rtt);
+  const count = name => [name, whole(since(name))];
+  tiles(id, [
+    ["open now", whole(now.counts.get("active") ?? 0)], count("opened"),
+    ["closed", whole(since("fin"))], ["reset", whole(since("rst"))], count("refused"), count("idle"), count("evicted"), count("tls"),
     count("retransmits recv"), count("retransmits sent"), ["RTT p50", time(quantile(rtt, 0.5))], ["RTT p99", time(quantile(rtt, 0.99))],
   ]);
-  showOwn(now);
 }
 
 function showOwn(now) {
