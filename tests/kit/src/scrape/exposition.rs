@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub type Labels = BTreeMap<String, String>;
 
-/// The labels that say whose line it is. Series that did not fit have "other" in all of them.
+/// The labels that say whose line it is, but for `origin`, which only a proxy's lines have. Series that
+/// did not fit have "other" in all of them.
 const PEER: [&str; 6] = [
     "direction",
     "src_ip",
@@ -196,7 +197,7 @@ pub fn check_identities(scrape: &Scrape) {
             continue;
         };
         *account += sample.count();
-        let peer = PEER
+        let mut peer = PEER
             .map(|label| {
                 let value = sample.labels.get(label);
                 value
@@ -204,6 +205,7 @@ pub fn check_identities(scrape: &Scrape) {
                     .as_str()
             })
             .to_vec();
+        peer.extend(sample.labels.get("origin").map(String::as_str));
         let own = peers.entry(peer).or_default();
         *own.account(&sample.name).unwrap() += sample.count();
     }
@@ -277,5 +279,14 @@ fn refuses_a_response_too_few() {
 #[should_panic(expected = "does not add up")]
 fn refuses_a_response_with_another_peer() {
     let text = peer_line("requests_total", 80, 5) + &peer_line("responses_total", 81, 5);
+    check_identities(&Scrape::parse(&text));
+}
+
+#[test]
+#[should_panic(expected = "does not add up")]
+fn refuses_a_proxys_connection_that_another_closes() {
+    let closed = peer_line("connections_closed_total", 80, 1);
+    let text =
+        peer_line("connections_opened_total", 80, 1) + &closed.replace('}', ",origin=\"proxy\"}");
     check_identities(&Scrape::parse(&text));
 }
