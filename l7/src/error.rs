@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::layout::MAX_SLOTS;
-use crate::recorder::{FILE, SLOTS};
 
+/// Where to record; the injector sets it.
+pub const FILE: &str = "METRICD_L7_FILE";
+/// How many series a file has room for that is made anew.
+pub const SLOTS: &str = "METRICD_L7_SLOTS";
 /// Why requests can't be recorded, with what to do about it.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -46,6 +49,12 @@ pub enum Error {
         path: PathBuf,
         error: libbpf_rs::Error,
     },
+}
+
+/// Makes an error that says what could not be done with a path.
+pub fn io_error(tried: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |error| Error::Io { tried, path, error }
 }
 
 impl fmt::Display for Error {

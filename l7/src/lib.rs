@@ -47,9 +47,9 @@ mod table;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-pub use error::Error;
+pub use error::{Error, FILE, SLOTS};
 pub use layout::Key;
-pub use recorder::{DEFAULT_SLOTS, FILE, Recorder, SLOTS};
+pub use recorder::{DEFAULT_SLOTS, Recorder};
 pub use snapshot::{DurationKey, Histogram, Series, Snapshot, Unreadable};
 
 /// The skeleton that build.rs generates from bpf/map.bpf.c.

@@ -12,11 +12,10 @@ use std::sync::atomic::Ordering;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
-use crate::error::Error;
+use crate::error::{Error, io_error};
 use crate::iterator_skel::IteratorSkelBuilder;
 use crate::layout::{ELEMENT, ELEMENT_SIZE, Header};
 use crate::map_skel::MapSkelBuilder;
-use crate::place::io_error;
 use crate::snapshot::iter_path;
 use crate::sys::SharedWords;
 

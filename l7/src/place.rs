@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::Error;
+use crate::error::{Error, io_error};
 use crate::layout::{ELEMENT, ELEMENT_SIZE, Header};
 #[cfg(feature = "map")]
 use crate::map;
@@ -19,12 +19,6 @@ pub struct Open {
     pub table: Table<SharedWords>,
     /// The device and the inode of the file or pin.
     file: (u64, u64),
-}
-
-/// Makes an error that says what could not be done with a path.
-pub fn io_error(tried: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |error| Error::Io { tried, path, error }
 }
 
 impl Open {

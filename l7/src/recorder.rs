@@ -10,14 +10,10 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use crate::Request;
-use crate::error::Error;
+use crate::error::{Error, FILE, SLOTS};
 use crate::layout::MAX_SLOTS;
 use crate::place::Open;
 
-/// Where to record; the injector sets it.
-pub const FILE: &str = "METRICD_L7_FILE";
-/// How many series a file has room for that is made anew.
-pub const SLOTS: &str = "METRICD_L7_SLOTS";
 /// How many series a new file has room for if [`SLOTS`] is not set.
 pub const DEFAULT_SLOTS: usize = 1024;
 

@@ -9,12 +9,14 @@ mod l7;
 pub mod manifests;
 pub mod memory;
 mod mesh;
+mod names;
 mod ports;
 mod quantity;
 mod record;
 pub mod redirect;
 mod resources;
 mod skip;
+mod user;
 mod values;
 pub(crate) mod yaml;
 
@@ -94,7 +96,7 @@ pub fn inject(pod: &Value, around: &Around, config: &InjectConfig) -> Result<Out
             istio::EXCLUDE
         ));
     }
-    let proxy_uid = mesh::proxy_uid(&bare, mesh, &settings, &mut warnings);
+    let proxy_uid = user::proxy_uid(&bare, mesh, &settings, &mut warnings);
     let parts = containers::build(
         &bare,
         around,
@@ -121,10 +123,7 @@ pub fn inject(pod: &Value, around: &Around, config: &InjectConfig) -> Result<Out
     }
     let added = object(&mut pod, "metadata", "annotations");
     if config.prometheus_annotations {
-        match added
-            .keys()
-            .find(|key| key.starts_with(annotations::PROMETHEUS))
-        {
+        match added.keys().find(|key| key.starts_with(names::PROMETHEUS)) {
             Some(own) => warnings.push(format!(
                 "the pod has {own} of its own: Prometheus is not told of metricd's port {port}"
             )),
@@ -135,9 +134,9 @@ pub fn inject(pod: &Value, around: &Around, config: &InjectConfig) -> Result<Out
         istio::exclude(added, port, &mut record);
     }
     if !warnings.is_empty() {
-        added.insert(annotations::WARNING.into(), warnings.join("; ").into());
+        added.insert(names::WARNING.into(), warnings.join("; ").into());
     }
-    added.insert(annotations::STATUS.into(), record.to_string().into());
+    added.insert(names::STATUS.into(), record.to_string().into());
     Ok(Outcome::Injected { pod, warnings })
 }
 

@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::annotations::{L7_CONTAINER, Settings};
+use super::annotations::Settings;
+use super::names::L7_CONTAINER;
 use super::record::{LISTS, Record};
 use super::{items, name};
 use metricd_l7 as l7;

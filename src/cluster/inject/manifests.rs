@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::annotations::{ENABLED, INJECT, STATUS};
+use super::names::{ENABLED, INJECT, STATUS};
 use super::{Around, InjectConfig, Outcome, annotation, inject, uninject, yaml};
 
 /// What to do to the pods.

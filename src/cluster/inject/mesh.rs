@@ -1,8 +1,8 @@
-//! The proxy of a mesh: which one is in the pod, or about to come, and which user it runs as.
+//! The proxy of a mesh: which one is in the pod, or about to come.
 
 use serde_json::Value;
 
-use super::annotations::{LINKERD_INJECT, PROXY_UID, Settings};
+use super::names::LINKERD_INJECT;
 use super::{Around, annotation, istio, items, name};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Mesh {
 
     /// The user that the proxy runs as by default. Sources: charts/linkerd-control-plane/values.yaml;
     /// manifests/charts/istio-control/istio-discovery/files/injection-template.yaml.
-    fn usual_uid(self) -> u32 {
+    pub fn usual_uid(self) -> u32 {
         match self {
             Self::Linkerd => 2102,
             Self::Istio => 1337,
@@ -64,7 +64,7 @@ impl Mesh {
     }
 
     /// The proxy's container. Among the init containers it is a sidecar.
-    fn container(self, bare: &Value) -> Option<&Value> {
+    pub fn container(self, bare: &Value) -> Option<&Value> {
         let sidecars = items(bare, "initContainers").iter();
         let sidecars = sidecars.filter(|container| container["restartPolicy"] == "Always");
         let mut all = items(bare, "containers").iter().chain(sidecars);
@@ -81,38 +81,5 @@ impl Mesh {
             }
             Self::Istio => istio::comes(bare, around),
         }
-    }
-}
-
-/// The user by whom metricd-init is to know the proxy, if there is one: what our annotation says,
-/// else Linkerd's annotation, else the proxy's container, else the default.
-pub fn proxy_uid(
-    bare: &Value,
-    mesh: Option<Mesh>,
-    settings: &Settings,
-    warnings: &mut Vec<String>,
-) -> Option<u32> {
-    let said = settings.proxy_uid.or(settings.redirect.proxy_uid);
-    let redirected = settings.redirect.enabled;
-    if said.is_some() || (mesh.is_none() && !redirected) {
-        return said;
-    }
-    let of_container = || {
-        let context = &mesh?.container(bare)?["securityContext"];
-        context["runAsUser"].as_u64()?.try_into().ok()
-    };
-    let uid = of_container().unwrap_or_else(|| mesh.unwrap_or(Mesh::Linkerd).usual_uid());
-    match mesh {
-        _ if redirected => Some(uid),
-        Some(mesh) if mesh.is_alone(bare) => None,
-        Some(mesh) if uid == 0 => {
-            warnings.push(format!(
-                "{} runs as root, as others may, so its requests are not told from theirs; if \
-                 nothing else in the pod runs as root, set {PROXY_UID} to 0",
-                mesh.proxy()
-            ));
-            None
-        }
-        _ => Some(uid),
     }
 }

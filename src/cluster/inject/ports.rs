@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::annotations::{PORT, Settings};
+use super::annotations::Settings;
 use super::mesh::Mesh;
+use super::names::PORT;
 use super::{items, name};
 
 /// Chooses the port: the annotation's, else the installation's, else the next that is free.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::annotation;
-use super::annotations::{STATUS, WARNING};
+use super::names::{STATUS, WARNING};
 
 /// The lists of a container that something is put into for a proxy.
 pub const LISTS: [&str; 2] = ["env", "volumeMounts"];

@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::annotations::{self, DISABLED, ENABLED, INJECT};
+use super::annotations;
 use super::containers::NAMES;
+use super::names::{DISABLED, ENABLED, INJECT};
 use super::{Around, InjectConfig, annotation, items, name};
 
 /// Why a pod is left as it is.
