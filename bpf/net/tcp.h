@@ -6,7 +6,7 @@
 #ifndef METRICD_NET_TCP_H
 #define METRICD_NET_TCP_H
 
-#include "net/conn.h"
+#include "net/conn_slots.h"
 
 /* How far from what is expected the sequence number of a believable RST may be.
  */

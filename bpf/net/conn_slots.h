@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * How connections come into the table, and go.
+ *
+ * There is no timer and no helper in user space. Every new connection looks at CONN_SWEEP slots in
+ * turn, closes what has been idle, and gives back what has been closed. When no slot is free, it
+ * takes one of the slots that it has looked at: a closed one, for which it looks at up to
+ * CONN_SWEEP_MORE slots, else the one that has been silent the longest.
+ */
+#ifndef METRICD_NET_CONN_SLOTS_H
+#define METRICD_NET_CONN_SLOTS_H
+
+#include "count/histogram.h"
+#include "net/conn.h"
+#include "tap/tap.h"
+
+#define CONN_SWEEP 4
+#define CONN_SWEEP_MORE 64 /* if all of these are live */
+#define CLOSED_KEPT_NS (10 * SECOND)
+#define CONN_IS_CLOSED (~0U) /* conn_sweep's time of silence, in jiffies */
+#define ANY_GENERATION 0
+
+/*
+ * Takes the slot's connection out of the table, if it is still the one of this generation, and
+ * accounts for its end if that has not been done. Returns 0 if the slot is now the caller's
+ * (SLOT_OWNED).
+ */
+__noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u32 generation)
+{
+	struct conn *c = conn_slot(slot);
+	struct scratch *s = scratch();
+	struct metric_value *v;
+	struct conn_key *key;
+	__u64 opened = 0, now;
+	__u32 aborted = 0, series = ELEMENT_OTHER, http2 = NO_HTTP2, early[2] = {};
+	__u8 flags = 0, state;
+	bool taken = false, unsettled = false;
+
+	if (!c || !s || !skb->len)
+		return -1;
+	key = &s->retired;
+	now = bpf_ktime_get_ns();
+	bpf_spin_lock(&c->lock);
+	state = c->brief.state;
+	if ((state == SLOT_LIVE || state == SLOT_CLOSED) &&
+	    (generation == ANY_GENERATION || generation == c->brief.generation)) {
+		c->brief.state = SLOT_OWNED;
+		if (conn_is_busy(c)) {
+			c->brief.state = state;
+		} else {
+			taken = true;
+			c->brief.generation++;
+			conn_key_copy(key, &c->key);
+			series = epoch_number(c->series);
+			http2 = c->http2;
+			c->http2 = NO_HTTP2;
+			early[ROLE_CLIENT] = conn_side(c, ROLE_CLIENT)->parser.early;
+			early[ROLE_SERVER] = conn_side(c, ROLE_SERVER)->parser.early;
+			conn_side(c, ROLE_CLIENT)->parser.early =
+			    conn_side(c, ROLE_SERVER)->parser.early = 0;
+			aborted = conn_outstanding(c);
+			opened = c->opened_ns;
+			flags = c->brief.flags;
+			if (config.mesh) {
+				conn_key_copy(&s->retired_as_sent, &c->as_sent);
+				unsettled = flags & CONN_UNSETTLED;
+				if (unsettled) {
+					held_take(c, s->held);
+					flags = mesh_settled(flags, c->ends, mesh_is_loopback(key));
+				}
+			}
+			/* Both FINs, and only the last ACK was never seen: an end in order. */
+			if ((c->brief.seen & SEEN_ANY_FIN) == SEEN_ANY_FIN)
+				reason = CLOSE_FIN;
+			if (c->closing)
+				reason = c->closing - 1;
+		}
+	}
+	bpf_spin_unlock(&c->lock);
+	if (!taken)
+		return -1;
+
+	bpf_map_delete_elem(&linkerd_connection_index_map, key);
+	if (config.mesh && (flags & CONN_TRANSLATED))
+		bpf_map_delete_elem(&linkerd_connection_index_map, &s->retired_as_sent);
+	conn_free(http2, early[ROLE_CLIENT], early[ROLE_SERVER]);
+	if (state != SLOT_LIVE)
+		return 0;
+	if (unlikely(epoch_is_other(series) || unsettled)) {
+		series_key(&s->series, key, flags);
+		series = series_find(skb, true);
+	}
+	v = series_value(series);
+	if (v) {
+		if (unsettled)
+			held_settle(v, s->held, conn_client_sends(key, flags), flags);
+		series_add_closed(v, reason);
+		if (aborted) {
+			series_add_aborted(v, abort_reason(reason), aborted);
+			if (TAPPED)
+				tap_aborted(skb, slot, abort_reason(reason), aborted);
+		}
+	}
+	if (key->proto == IPPROTO_TCP && !(flags & CONN_ADOPTED))
+		histogram_handshake(series, key, flags, HANDSHAKE_DURATION, now - opened);
+	return 0;
+}
+
+/* Gives a slot back that is the caller's. */
+static __always_inline void conn_free_slot(__u32 slot)
+{
+	struct conn *c = conn_slot(slot);
+
+	if (!c)
+		return;
+	c->brief.state = SLOT_FREE;
+	if (bpf_map_push_elem(&linkerd_connection_free_map, &slot, 0)) {
+		/*
+		 * Newer kernels may refuse the push under contention: then the sweep takes the slot
+		 * up as closed. The slot's key may be another slot's by then, and must not be
+		 * deleted for this one.
+		 */
+		bpf_spin_lock(&c->lock);
+		c->key.local[0] = c->key.local[1] = c->key.remote[0] = c->key.remote[1] = 0;
+		c->brief.state = SLOT_CLOSED;
+		bpf_spin_unlock(&c->lock);
+	}
+}
+
+/*
+ * Looks at one slot of the sweep. Returns enum sweep, with the slot's time of silence and its
+ * generation in the scratch.
+ */
+enum sweep {
+	SWEEP_NOTHING, /* there is no connection that could be given up */
+	SWEEP_IDLE,    /* it is to be given up */
+	SWEEP_EVICTS,  /* it could be given up for another one */
+};
+
+__noinline int conn_sweep(__u32 slot)
+{
+	struct scratch *s = scratch();
+	struct conn *c = conn_slot(slot);
+	__u64 jiffies, now, idle = 0, limit;
+	__u32 idle_jiffies, other_jiffies;
+	__u8 state, seen, proto;
+
+	if (!s || !c)
+		return SWEEP_NOTHING;
+	jiffies = bpf_jiffies64();
+	now = packet_now(&s->packet);
+	/* The length of a jiffy is known to no program before 5.11: measure it. */
+	if (!s->clock_ns) {
+		s->clock_ns = now;
+		s->clock_jiffies = jiffies;
+	}
+	/* Read without the lock, only to choose by: conn_retire looks again. */
+	state = c->brief.state;
+	seen = c->brief.seen;
+	s->swept = c->brief.generation;
+	proto = c->key.proto;
+	idle_jiffies = conn_silent(c, ROLE_CLIENT, jiffies);
+	other_jiffies = conn_silent(c, ROLE_SERVER, jiffies);
+	if (idle_jiffies > other_jiffies)
+		idle_jiffies = other_jiffies;
+	if (state != SLOT_LIVE && state != SLOT_CLOSED)
+		return SWEEP_NOTHING;
+	if (jiffies - s->clock_jiffies >= 10)
+		idle = (__u64)idle_jiffies * ((now - s->clock_ns) / (jiffies - s->clock_jiffies));
+	if (state == SLOT_CLOSED) {
+		s->silent = CONN_IS_CLOSED;
+		return idle > CLOSED_KEPT_NS ? SWEEP_IDLE : SWEEP_EVICTS;
+	}
+	limit =
+	    proto == IPPROTO_TCP && (seen & SEEN_ACK) ? config.idle_tcp_ns : config.idle_other_ns;
+	s->silent = idle_jiffies;
+	return idle > limit ? SWEEP_IDLE : SWEEP_EVICTS;
+}
+
+/* Takes a slot for a new connection. Returns the slot, which is the caller's then, or NO_SLOT. */
+__noinline __u32 conn_take(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	__u32 slot = NO_SLOT, candidate = NO_SLOT, silent = 0, generation = 0;
+
+	if (!s || !skb->len)
+		return NO_SLOT;
+	if (bpf_map_pop_elem(&linkerd_connection_free_map, &slot))
+		slot = NO_SLOT;
+	for (int i = 0; i < CONN_SWEEP_MORE; i++) {
+		__u32 at = s->cursor;
+		int r;
+
+		if (i >= CONN_SWEEP && slot == NO_SLOT && silent == CONN_IS_CLOSED) {
+			if (!conn_retire(skb, candidate, CLOSE_EVICTED, generation))
+				slot = candidate;
+			/* Or another CPU has taken it meanwhile. */
+			candidate = NO_SLOT;
+			silent = 0;
+		}
+		if (i >= CONN_SWEEP && slot != NO_SLOT)
+			break;
+		if (at >= config.connections)
+			at = 0;
+		s->cursor = at + 1;
+		r = conn_sweep(at);
+		if (r == SWEEP_IDLE) {
+			if (conn_retire(skb, at, CLOSE_IDLE, s->swept))
+				continue;
+			if (slot == NO_SLOT)
+				slot = at;
+			else
+				conn_free_slot(at);
+		} else if (r == SWEEP_EVICTS && (candidate == NO_SLOT || s->silent > silent)) {
+			candidate = at;
+			silent = s->silent;
+			generation = s->swept;
+		}
+	}
+	if (slot == NO_SLOT && candidate != NO_SLOT &&
+	    !conn_retire(skb, candidate, CLOSE_EVICTED, generation))
+		slot = candidate;
+	return slot;
+}
+
+/* Who is the client, when no SYN tells: the end with the higher port. */
+static __always_inline bool conn_guess_client_local(const struct packet *p)
+{
+	return p->key.local_port > p->key.remote_port;
+}
+
+/* The flags of a connection that begins with this packet. */
+static __always_inline __u8 conn_flags(const struct packet *p)
+{
+	__u8 class = config.mesh && mesh_is_loopback(&p->key) ? CLASS_LOCAL : 0;
+
+	if (p->key.proto == IPPROTO_TCP && !p->fragment) {
+		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
+			return (p->to_local ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED | class;
+		if (!(p->tcp_flags & TCP_SYN))
+			return (conn_guess_client_local(p) ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED |
+			       class;
+	}
+	return (p->to_local ? 0 : CONN_CLIENT_LOCAL) | class;
+}
+
+/*
+ * Opens the packet's connection, with these flags (CONN_…). Returns 0 with the slot in the packet,
+ * or -1 if there is none to be had.
+ */
+__noinline int conn_open(struct __sk_buff *skb, __u32 flags)
+{
+	struct scratch *s = scratch();
+	struct packet *p;
+	struct conn *c;
+	union conn_ref ref;
+	__u32 slot;
+
+	if (!s)
+		return -1;
+	p = &s->packet;
+	packet_now(p);
+	slot = conn_take(skb);
+	c = conn_slot(slot);
+	if (!c) {
+		counters_add(untracked);
+		return -1;
+	}
+	conn_key_copy(&c->key, &p->key);
+	/* Settled now, for good: gauges must come down where they went up. */
+	p->flags = flags;
+	if (config.mesh && (flags & CONN_UNSETTLED))
+		c->series = SERIES_UNSETTLED;
+	else
+		c->series = epoch_tag(series_find(skb, false));
+	conn_begin(c, p, flags);
+	if (config.mesh && (flags & CONN_TRANSLATED))
+		conn_key_copy(&c->as_sent, &s->as_sent);
+	/* Never 0, which is what words of no generation have. */
+	if (!++c->brief.generation)
+		c->brief.generation = 1;
+	ref.slot = slot;
+	ref.generation = c->brief.generation;
+	if (!bpf_map_update_elem(&linkerd_connection_index_map, &p->key, &ref, BPF_NOEXIST)) {
+		/* A CPU that finds the connection before this takes it for untracked. */
+		WRITE_ONCE(c->brief.state, SLOT_LIVE);
+		p->slot = slot;
+		p->generation = ref.generation;
+		return 0;
+	}
+	/* Another CPU was faster, or there is no memory. */
+	p->delta.opened = 0;
+	p->delta.lost = 0;
+	conn_free_slot(slot);
+	if (conn_find(p))
+		return 0;
+	counters_add(untracked);
+	return -1;
+}
+
+#endif
