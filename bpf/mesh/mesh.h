@@ -44,10 +44,10 @@ static __always_inline __u16 mesh_ends(struct __sk_buff *skb, const struct packe
 
 /*
  * Settles the packet's connection by what is known of its ends, and adds what was held to its
- * series. If it is `lost`, nobody has told whose it is, and it is not followed. Returns 0 if this
- * call has settled it.
+ * series. If that is `late`, bytes may have passed that were not followed, so none will be: which
+ * is a loss, unless the connection is the proxy's. Returns 0 if this call has settled it.
  */
-__noinline int mesh_settle(struct __sk_buff *skb, __u32 lost)
+__noinline int mesh_settle(struct __sk_buff *skb, __u32 late)
 {
 	struct scratch *s = scratch();
 	struct metric_value *v;
@@ -68,7 +68,7 @@ __noinline int mesh_settle(struct __sk_buff *skb, __u32 lost)
 		settled = true;
 		p->flags = mesh_settled(p->flags, c->ends, mesh_is_loopback(&p->key));
 		c->brief.flags = p->flags;
-		if (lost)
+		if (late)
 			c->brief.l7 = L7_OPAQUE;
 		c->ends = 0;
 		held_take(c, s->held);
@@ -81,7 +81,7 @@ __noinline int mesh_settle(struct __sk_buff *skb, __u32 lost)
 	if (!v)
 		return 0;
 	held_settle(v, s->held, conn_client_sends(&p->key, p->flags), p->flags);
-	if (lost)
+	if (late && !mesh_is_proxys(p->flags) && !(p->flags & CONN_ADOPTED))
 		add(&v->lost.midstream, 1);
 	return 0;
 }
@@ -105,14 +105,13 @@ static __always_inline void mesh_tell(struct __sk_buff *skb, struct packet *p, s
 			((all & END_KNOWN(ROLE_CLIENT)) && (all & END_KNOWN(ROLE_SERVER)));
 	else
 		whole = all & (END_KNOWN(ROLE_CLIENT) | END_KNOWN(ROLE_SERVER));
-	/* A SYN-ACK that has no socket is one of a cookie's, or of a connection that is forwarded.
-	 */
+	/* A SYN-ACK with a cookie has no socket, but what the pod sends after it has one. What is
+	 * forwarded never has. */
 	last = (p->tcp_flags & TCP_RST) ||
 	       (!(p->tcp_flags & TCP_SYN) &&
-		((!loopback && p->egress) ||
-		 (role == ROLE_CLIENT && !(c->brief.flags & CONN_ADOPTED))));
+		(loopback ? role == ROLE_CLIENT && !(c->brief.flags & CONN_ADOPTED) : p->egress));
 	if (whole || last)
-		mesh_settle(skb, !whole && !loopback && !(p->tcp_flags & TCP_RST));
+		mesh_settle(skb, !loopback && !(p->tcp_flags & (TCP_SYN | TCP_RST)));
 }
 
 /* Is the SYN the one that has opened the connection, sent again? */

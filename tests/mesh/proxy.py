@@ -69,7 +69,6 @@ def listener(family, address, port, transparent):
     elif transparent:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
     sock.bind((address, port))
-    sock.listen(4096)
     return sock
 
 
@@ -88,12 +87,14 @@ async def main():
         server.set_alpn_protocols(["h2", "http/1.1"])
         client = ssl.create_default_context(cafile=args.tls)
         client.check_hostname = False
+    # More than there are connections at once: cookies (RFC 4987 section 3.6) are not what is tried here.
+    backlog = 4096
     for family in (socket.AF_INET, socket.AF_INET6):
         everywhere = "0.0.0.0" if family == socket.AF_INET else "::"
         inbound = listener(family, everywhere, args.inbound, args.transparent)
         outbound = listener(family, everywhere, args.outbound, args.transparent)
-        await asyncio.start_server(lambda r, w: forward(r, w, args.source, None), sock=inbound, ssl=server)
-        await asyncio.start_server(lambda r, w: forward(r, w, None, client), sock=outbound)
+        await asyncio.start_server(lambda r, w: forward(r, w, args.source, None), sock=inbound, ssl=server, backlog=backlog)
+        await asyncio.start_server(lambda r, w: forward(r, w, None, client), sock=outbound, backlog=backlog)
     print("listens", flush=True)
     await asyncio.Event().wait()
 
