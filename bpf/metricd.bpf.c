@@ -19,8 +19,6 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	p->now = 0;
 	__builtin_memset(&p->delta, 0, sizeof(p->delta));
 	p->run_count = 0;
-	if (config.mesh)
-		p->ends = 0;
 	p->unknown = p->unknown_grpc = 0;
 	p->answers.count = 0;
 	if (unlikely(!packet_direct(skb, p))) {
@@ -46,7 +44,7 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 		p->flags = conn_flags(p);
 		p->series = series_find(skb, false);
 	}
-	if (unlikely(mesh_is_loopback(&p->key)))
+	if (unlikely(conn_is_loopback(&p->key)))
 		p->sent = mesh_sends(p->flags, tcp_role(p, p->flags));
 count:
 	v = series_value(p->series);

@@ -95,7 +95,7 @@ static __always_inline __u32 key_check(const void *key, __u32 bytes)
 /* The direction of a connection: enum direction. */
 static __always_inline __u8 series_direction(const struct conn_key *k, __u8 flags)
 {
-	bool loopback = k->ifindex == config.loopback_ifindex;
+	bool loopback = conn_is_loopback(k);
 
 	if (config.mesh && loopback)
 		return mesh_direction(flags);

@@ -292,7 +292,7 @@ __noinline int dns_message(struct __sk_buff *skb)
 	__builtin_memset(&d->query, 0, sizeof(d->query));
 	conn_key_copy(&d->query.key, &p->key);
 	d->query.id = d->header[0] << 8 | d->header[1];
-	if (p->key.ifindex == config.loopback_ifindex)
+	if (conn_is_loopback(&p->key))
 		d->query.direction = config.mesh ? DIRECTION_LOCAL : DIRECTION_INBOUND;
 	else
 		d->query.direction = is_inbound ? DIRECTION_INBOUND : DIRECTION_OUTBOUND;

@@ -27,11 +27,6 @@
 #define CLASS_LOCAL (2 << 5)
 #define CLASS_PROXY (3 << 5)
 
-static __always_inline bool mesh_is_loopback(const struct conn_key *k)
-{
-	return k->ifindex == config.loopback_ifindex;
-}
-
 /* The flags of a connection, settled by what is known of its ends (END_…). */
 static __always_inline __u8 mesh_settled(__u8 flags, __u16 ends, bool loopback)
 {
@@ -52,7 +47,7 @@ static __always_inline __u8 mesh_settled(__u8 flags, __u16 ends, bool loopback)
 /* Is it a connection of which the proxy tells nobody who the client is? */
 static __always_inline bool mesh_hides_client(const struct conn_key *k, __u8 flags)
 {
-	return config.mesh && mesh_is_loopback(k) && (flags & CONN_CLASS) == CLASS_PLAIN;
+	return config.mesh && conn_is_loopback(k) && (flags & CONN_CLASS) == CLASS_PLAIN;
 }
 
 static __always_inline bool mesh_is_proxys(__u8 flags)

@@ -23,11 +23,6 @@ static __always_inline bool mesh_is_for(const struct packet *p)
 	return config.mesh && p->key.proto == IPPROTO_TCP && !p->fragment;
 }
 
-static __always_inline bool mesh_is_syn(const struct packet *p)
-{
-	return (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
-}
-
 /* What the socket that sends the packet tells of the role's end: END_…, or 0. A reset may be sent
  * by a socket of the kernel's. */
 static __always_inline __u16 mesh_ends(struct __sk_buff *skb, const struct packet *p, __u32 role)
@@ -66,7 +61,7 @@ __noinline int mesh_settle(struct __sk_buff *skb, __u32 late)
 	if (c->brief.generation == p->generation && (p->flags & CONN_UNSETTLED) &&
 	    (c->brief.state == SLOT_LIVE || c->brief.state == SLOT_CLOSED)) {
 		settled = true;
-		p->flags = mesh_settled(p->flags, c->ends, mesh_is_loopback(&p->key));
+		p->flags = mesh_settled(p->flags, c->ends, conn_is_loopback(&p->key));
 		c->brief.flags = p->flags;
 		if (late)
 			c->brief.l7 = L7_OPAQUE;
@@ -91,7 +86,7 @@ __noinline int mesh_settle(struct __sk_buff *skb, __u32 late)
 static __always_inline void mesh_tell(struct __sk_buff *skb, struct packet *p, struct conn *c,
 				      __u16 ends)
 {
-	bool loopback = mesh_is_loopback(&p->key), whole, last;
+	bool loopback = conn_is_loopback(&p->key), whole, last;
 	__u32 role = tcp_role(p, c->brief.flags);
 	__u16 all;
 
@@ -238,7 +233,6 @@ __noinline int mesh_loopback_read(struct __sk_buff *skb)
 	p = &s->packet;
 	p->egress = true;
 	p->now = 0;
-	p->ends = 0;
 	__builtin_memset(&p->delta, 0, sizeof(p->delta));
 	if (!packet_direct(skb, p))
 		packet_any(skb);
@@ -257,7 +251,7 @@ __noinline int mesh_loopback(struct __sk_buff *skb)
 	if (!s || !skb->len || mesh_loopback_read(skb))
 		return 0;
 	p = &s->packet;
-	if (mesh_is_syn(p)) {
+	if (packet_is_syn(p)) {
 		what = mesh_loopback_syn(skb);
 	} else {
 		c = conn_find(p);
@@ -275,7 +269,7 @@ static __always_inline int mesh_begin(struct __sk_buff *skb, struct packet *p)
 {
 	__u8 flags = conn_flags(p);
 
-	if (mesh_is_loopback(&p->key)) {
+	if (conn_is_loopback(&p->key)) {
 		/* What has not passed the egress hook has been led here by redirection. */
 		if (skb->mark != REDIRECT_MARK)
 			return MESH_NONE;
@@ -306,14 +300,14 @@ __noinline int mesh_packet(struct __sk_buff *skb, __u32 found)
 		return MESH_NONE;
 	p = &s->packet;
 	p->ends = 0;
-	redirected = mesh_is_loopback(&p->key) && skb->mark == REDIRECT_MARK;
+	redirected = conn_is_loopback(&p->key) && skb->mark == REDIRECT_MARK;
 	if (!found)
 		return packet_opens(p) ? mesh_begin(skb, p) : MESH_NONE;
 	c = conn_slot(p->slot);
 	if (!c)
 		return MESH_NONE;
-	if (mesh_is_syn(p)) {
-		if ((mesh_is_loopback(&p->key) && !redirected) || mesh_again(p, c) ||
+	if (packet_is_syn(p)) {
+		if ((conn_is_loopback(&p->key) && !redirected) || mesh_again(p, c) ||
 		    mesh_end(skb, p->slot))
 			return MESH_FOUND;
 		return mesh_begin(skb, p);
@@ -324,7 +318,7 @@ __noinline int mesh_packet(struct __sk_buff *skb, __u32 found)
 		ends = END_REDIRECTED;
 	} else {
 		/* The egress hook has told already. */
-		if (mesh_is_loopback(&p->key))
+		if (conn_is_loopback(&p->key))
 			return MESH_FOUND;
 		ends = mesh_ends(skb, p, tcp_role(p, c->brief.flags));
 	}

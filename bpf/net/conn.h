@@ -141,7 +141,7 @@ __noinline __u32 conn_series(struct __sk_buff *skb)
 /* Has the pod sent what the client of the connection has sent? */
 static __always_inline bool conn_client_sends(const struct conn_key *k, __u8 flags)
 {
-	return mesh_is_loopback(k) ? mesh_sends(flags, ROLE_CLIENT) : flags & CONN_CLIENT_LOCAL;
+	return conn_is_loopback(k) ? mesh_sends(flags, ROLE_CLIENT) : flags & CONN_CLIENT_LOCAL;
 }
 
 /* Takes the connection's requests without an answer, which will not get one any more, and returns

@@ -66,7 +66,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 				unsettled = flags & CONN_UNSETTLED;
 				if (unsettled) {
 					held_take(c, s->held);
-					flags = mesh_settled(flags, c->ends, mesh_is_loopback(key));
+					flags = mesh_settled(flags, c->ends, conn_is_loopback(key));
 				}
 			}
 			/* Both FINs, and only the last ACK was never seen: an end in order. */
@@ -232,7 +232,7 @@ static __always_inline bool conn_guess_client_local(const struct packet *p)
 /* The flags of a connection that begins with this packet. */
 static __always_inline __u8 conn_flags(const struct packet *p)
 {
-	__u8 class = config.mesh && mesh_is_loopback(&p->key) ? CLASS_LOCAL : 0;
+	__u8 class = config.mesh && conn_is_loopback(&p->key) ? CLASS_LOCAL : 0;
 
 	if (p->key.proto == IPPROTO_TCP && !p->fragment) {
 		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))

@@ -295,6 +295,12 @@ __noinline int packet_any(struct __sk_buff *skb)
 	return 0;
 }
 
+/* Is it the first segment of a connection of TCP, that its client sends? */
+static __always_inline bool packet_is_syn(const struct packet *p)
+{
+	return (p->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+}
+
 /* Can a connection begin with this packet? */
 static __always_inline bool packet_opens(const struct packet *p)
 {

@@ -49,6 +49,12 @@ static __always_inline __u32 conn_rest(__u32 ifindex, __u32 proto)
 	return (ifindex & 0xffffff) | proto << 24;
 }
 
+/* Are both ends the pod's, as they are on the loopback? */
+static __always_inline bool conn_is_loopback(const struct conn_key *k)
+{
+	return k->ifindex == config.loopback_ifindex;
+}
+
 enum role {
 	ROLE_CLIENT = 0,
 	ROLE_SERVER = 1,

@@ -161,7 +161,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 	__builtin_memset(result, 0, sizeof(*result));
 	payload = len = p->end - p->payload;
 	flags = p->tcp_flags;
-	loopback = p->key.ifindex == config.loopback_ifindex;
+	loopback = conn_is_loopback(&p->key);
 	/* The handshake is timed by the packet's time. */
 	if ((flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
 		packet_now(p);
@@ -178,8 +178,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 
 	/* A new SYN begins the next connection of a slot: after a closed one, or after a live one,
 	 * which it ends. Beside a proxy mesh_packet sees to that. */
-	if (!config.mesh && (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN &&
-	    !conn_is_busy(c) &&
+	if (!config.mesh && packet_is_syn(p) && !conn_is_busy(c) &&
 	    (b.state == SLOT_CLOSED ||
 	     ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == ROLE_CLIENT &&
 	      conn_side(c, ROLE_CLIENT)->end.generation == p->generation &&
