@@ -15,7 +15,7 @@
 #include "tap/tap.h"
 
 #define CONN_SWEEP 4
-#define CONN_SWEEP_MORE 64 /* if all of these are live */
+#define CONN_SWEEP_MORE 32 /* if all of these are live: from then on all over the table */
 #define CLOSED_KEPT_NS (10 * SECOND)
 #define CONN_IS_CLOSED (~0U) /* conn_sweep's time of silence, in jiffies */
 #define ANY_GENERATION 0
@@ -143,7 +143,8 @@ __noinline int conn_sweep(__u32 slot)
 	struct conn *c = conn_slot(slot);
 	__u64 jiffies, now, idle = 0, limit;
 	__u32 idle_jiffies, other_jiffies;
-	__u8 state, seen, proto;
+	union brief b;
+	__u8 proto;
 
 	if (!s || !c)
 		return SWEEP_NOTHING;
@@ -155,24 +156,23 @@ __noinline int conn_sweep(__u32 slot)
 		s->clock_jiffies = jiffies;
 	}
 	/* Read without the lock, only to choose by: conn_retire looks again. */
-	state = c->brief.state;
-	seen = c->brief.seen;
-	s->swept = c->brief.generation;
+	b.word = READ_ONCE(c->brief.word);
+	s->swept = b.generation;
 	proto = c->key.proto;
 	idle_jiffies = conn_silent(c, ROLE_CLIENT, jiffies);
 	other_jiffies = conn_silent(c, ROLE_SERVER, jiffies);
 	if (idle_jiffies > other_jiffies)
 		idle_jiffies = other_jiffies;
-	if (state != SLOT_LIVE && state != SLOT_CLOSED)
+	if (b.state != SLOT_LIVE && b.state != SLOT_CLOSED)
 		return SWEEP_NOTHING;
 	if (jiffies - s->clock_jiffies >= 10)
 		idle = (__u64)idle_jiffies * ((now - s->clock_ns) / (jiffies - s->clock_jiffies));
-	if (state == SLOT_CLOSED) {
+	if (b.state == SLOT_CLOSED) {
 		s->silent = CONN_IS_CLOSED;
 		return idle > CLOSED_KEPT_NS ? SWEEP_IDLE : SWEEP_EVICTS;
 	}
 	limit =
-	    proto == IPPROTO_TCP && (seen & SEEN_ACK) ? config.idle_tcp_ns : config.idle_other_ns;
+	    proto == IPPROTO_TCP && (b.seen & SEEN_ACK) ? config.idle_tcp_ns : config.idle_other_ns;
 	s->silent = idle_jiffies;
 	return idle > limit ? SWEEP_IDLE : SWEEP_EVICTS;
 }
@@ -202,7 +202,8 @@ __noinline __u32 conn_take(struct __sk_buff *skb)
 			break;
 		if (at >= config.connections)
 			at = 0;
-		s->cursor = at + 1;
+		/* Connections that began together are side by side. */
+		s->cursor = at + (i < CONN_SWEEP ? 1 : config.connections / CONN_SWEEP_MORE + 1);
 		r = conn_sweep(at);
 		if (r == SWEEP_IDLE) {
 			if (conn_retire(skb, at, CLOSE_IDLE, s->swept))

@@ -77,8 +77,7 @@ fn connections_that_are_older_have_their_direction() {
 /// Requests go on while the programs, and the maps, are replaced.
 #[test]
 fn upgrades_lose_nothing() {
-    // Room for all connections of the test, two for each of a client's: a table that is full evicts.
-    let world = World::new(Mesh::Linkerd, false, &["--connections", "65536"]);
+    let world = World::new(Mesh::Linkerd, false, &[]);
     let pod = &world.pod;
     let done = AtomicBool::new(false);
     let totals: Vec<u64> = thread::scope(|scope| {
