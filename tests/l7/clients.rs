@@ -34,13 +34,31 @@ pub fn wrk(mesh: &Mesh, each: u64, path: &str) -> u64 {
     load::wrk(&mesh.pod, 4, each, &mesh.urls(&[path])[0])
 }
 
-/// grpc_client.py: calls in so many rounds. How many it says that ended how, by status.
-pub fn grpc(mesh: &Mesh, rounds: u64, what: &str) -> BTreeMap<String, u64> {
+fn grpc_client(mesh: &Mesh, rounds: u64, what: &str) -> Command {
     let pod = &mesh.pod;
     let at = pod.server_at(Family::V4, PORT).to_string();
     let mut client = python("grpc_client.py");
     client.args([&at, &rounds.to_string(), what]);
-    let said = pod.client.run(client.arg(pod.tmp.file("cert.pem")));
+    client.arg(pod.tmp.file("cert.pem"));
+    client
+}
+
+/// grpc_client.py: calls in so many rounds. How many it says that ended how, by status.
+pub fn grpc(mesh: &Mesh, rounds: u64, what: &str) -> BTreeMap<String, u64> {
+    counts(&mesh.pod.client.run(&mut grpc_client(mesh, rounds, what)))
+}
+
+/// As `grpc`, of calls that are given up once the condition holds.
+pub fn grpc_given_up(
+    mesh: &Mesh,
+    rounds: u64,
+    holds: impl FnMut() -> bool,
+) -> BTreeMap<String, u64> {
+    let mut client = grpc_client(mesh, rounds, "cancel");
+    counts(&mesh.pod.client.run_until(&mut client, holds))
+}
+
+fn counts(said: &str) -> BTreeMap<String, u64> {
     let counts = said.lines().filter_map(|line| line.split_once(' '));
     let counts = counts.map(|(status, n)| (status.to_owned(), n.parse().expect("a count")));
     counts.collect()

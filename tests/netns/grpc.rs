@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
+use h2::Reason;
 use tokio::task::JoinSet;
 
 use crate::exposition::Scrape;
@@ -27,13 +29,19 @@ fn h2(pod: &Pod) -> Server {
     Server::start(pod.server(), pod.server_at(Family::V4, PORT))
 }
 
-/// What grpc_client.py says about its calls. Its process has ended, and so have its connections.
-fn grpcio_calls(pod: &Pod, rounds: u64, what: &str) -> Counts {
+fn grpcio_client(pod: &Pod, rounds: u64, what: &str) -> Command {
     let mut client: Command = python("grpc_client.py");
     let at = pod.server_at(Family::V4, PORT).to_string();
-    let said = pod
-        .client
-        .run(client.args([at, rounds.to_string(), what.to_owned()]));
+    client.args([at, rounds.to_string(), what.to_owned()]);
+    client
+}
+
+/// What grpc_client.py says about its calls. Its process has ended, and so have its connections.
+fn grpcio_calls(pod: &Pod, rounds: u64, what: &str) -> Counts {
+    grpcio_counts(&pod.client.run(&mut grpcio_client(pod, rounds, what)))
+}
+
+fn grpcio_counts(said: &str) -> Counts {
     let line = |line: &str| {
         let (status, count) = line.split_once(' ').expect("two words");
         (status.to_owned(), count.parse().expect("a count"))
@@ -65,16 +73,26 @@ fn h2_calls(pod: &Pod) -> Counts {
     seen
 }
 
-fn h2_gives_up(pod: &Pod, rounds: u64) {
+/// As grpc_client.py does it with "cancel": calls that are given up once the condition holds.
+fn h2_gives_up(pod: &Pod, rounds: u64, holds: impl Fn() -> bool + Sync) {
     let at = pod.server_at(Family::V4, PORT);
     streams::client(&pod.client, at, async |requests| {
-        let mut calls = JoinSet::new();
+        let mut calls = Vec::new();
         for _ in 0..rounds {
             for kind in KINDS {
-                calls.spawn(streams::give_up(requests.clone(), kind));
+                calls.push(streams::held(requests.clone(), kind).await);
             }
         }
-        calls.join_all().await;
+        let all_hold = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, all_hold).await;
+        waited.expect("the server holds all calls");
+        for mut call in calls {
+            call.send_reset(Reason::CANCEL);
+        }
     });
 }
 
@@ -171,26 +189,26 @@ fn cancelled_calls() {
     let count = 4 * ROUNDS;
     let held = BTreeMap::from([("held".to_owned(), count)]);
     let cancelled = Http::requests(count).aborted("cancelled", count);
-    for (grpcio_client, grpcio_server) in
-        [(true, true), (true, false), (false, true), (false, false)]
-    {
+    for (by_grpcio, grpcio_server) in [(true, true), (true, false), (false, true), (false, false)] {
         let pod = Pod::measured(Shape::Plain, &[]);
         let servers = (
             grpcio_server.then(|| grpcio(&pod)),
             (!grpcio_server).then(|| h2(&pod)),
         );
-        if grpcio_client {
-            let seen = grpcio_calls(&pod, ROUNDS, "cancel");
-            assert_eq!(seen, BTreeMap::from([("1".to_owned(), count)]));
-        } else {
-            h2_gives_up(&pod, ROUNDS);
-        }
-        let server = || match &servers {
+        let said = || match &servers {
             (Some(server), _) => ended_of(server),
             (_, Some(server)) => server.ended(),
             _ => unreachable!("one of them"),
         };
-        assert_eq!(ended(server, count), held);
+        let all_held = || said() == held;
+        if by_grpcio {
+            let mut client = grpcio_client(&pod, ROUNDS, "cancel");
+            let said = pod.client.run_until(&mut client, all_held);
+            let seen = grpcio_counts(&said);
+            assert_eq!(seen, BTreeMap::from([("1".to_owned(), count)]));
+        } else {
+            h2_gives_up(&pod, ROUNDS, all_held);
+        }
         cancelled.assert_as("grpc", &pod.ended(), PORT);
     }
 }

@@ -6,7 +6,6 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
@@ -22,7 +21,6 @@ use crate::netns::Netns;
 
 /// Of gRPC, what the calls of [`call`] and grpc_client.py are.
 pub const KINDS: [&str; 4] = ["Unary", "Upload", "Download", "Both"];
-const WAIT: Duration = Duration::from_millis(100);
 
 pub type Counts = BTreeMap<String, u64>;
 type Result<T> = std::result::Result<T, h2::Error>;
@@ -94,9 +92,7 @@ async fn accept(listener: TcpListener, ended: Arc<Mutex<Counts>>) {
             while let Some(Ok((request, respond))) = connection.accept().await {
                 let ended = ended.clone();
                 tokio::spawn(async move {
-                    if let Ok(Some(how)) = answer(request, respond).await {
-                        *ended.lock().expect("the counts").entry(how).or_default() += 1;
-                    }
+                    let _ = answer(request, respond, &ended).await;
                 });
             }
         });
@@ -104,16 +100,17 @@ async fn accept(listener: TcpListener, ended: Arc<Mutex<Counts>>) {
 }
 
 /// "/200" is answered with this status, "/reset/8" by resetting the stream with this code, all
-/// else is a call of gRPC. Returns how such a call ended.
+/// else is a call of gRPC, which is counted by how it ended.
 async fn answer(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) -> Result<Option<String>> {
+    ended: &Mutex<Counts>,
+) -> Result<()> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     if let Some(code) = path.strip_prefix("/reset/") {
         respond.send_reset(Reason::from(code.parse::<u32>().expect("a code")));
-        return Ok(None);
+        return Ok(());
     }
     if let Ok(status) = path[1..].parse::<u16>() {
         read(body).await?;
@@ -127,10 +124,17 @@ async fn answer(
         if !empty {
             stream.send_data(vec![b'x'; 100].into(), true)?;
         }
-        return Ok(None);
+        return Ok(());
     }
     let streamed = path.ends_with("Download") || path.ends_with("Both");
-    call_of_grpc(streamed, body, respond).await.map(Some)
+    let count = |how: &str| {
+        *ended
+            .lock()
+            .expect("the counts")
+            .entry(how.into())
+            .or_default() += 1;
+    };
+    call_of_grpc(streamed, body, respond, count).await
 }
 
 /// Where messages are not streamed to the client, it gets one or, if the call fails, none.
@@ -138,7 +142,8 @@ async fn call_of_grpc(
     streamed: bool,
     mut body: RecvStream,
     mut respond: SendResponse<Bytes>,
-) -> Result<String> {
+    count_as: impl Fn(&str),
+) -> Result<()> {
     let mut first = BytesMut::new();
     // It is short, and the client sends it in one piece.
     while first.len() < 5 || first.len() < 5 + usize::from(first[4]) {
@@ -165,22 +170,25 @@ async fn call_of_grpc(
     if count == 0 && status != "0" {
         let head = head.header("grpc-status", status);
         respond.send_response(head.body(()).expect("a head"), true)?;
-        return Ok(status.to_owned());
+        count_as(status);
+        return Ok(());
     }
     let mut stream = respond.send_response(head.body(()).expect("a head"), false)?;
     for _ in 0..count {
         stream.send_data(message(&[b'x'; 100]), false)?;
     }
     if mode == "hold" {
+        count_as("held");
         let _ = poll_fn(|context| stream.poll_reset(context)).await;
-        return Ok("held".to_owned());
+        return Ok(());
     }
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", status.parse().expect("a value"));
     stream.send_trailers(trailers)?;
     // The client is told not to go on only now.
     drop(early);
-    Ok(status.to_owned())
+    count_as(status);
+    Ok(())
 }
 
 async fn chunk(body: &mut RecvStream) -> Option<Result<Bytes>> {
@@ -273,20 +281,14 @@ pub async fn call(requests: SendRequest<Bytes>, kind: &str, text: &str) -> Strin
     status.to_str().expect("text").to_owned()
 }
 
-/// One call that the server does not end: the client gives it up, after the first message or, if
-/// it gets none, after a while.
-pub async fn give_up(requests: SendRequest<Bytes>, kind: &str) {
-    let (mut response, mut stream) = begin(requests, kind, "0 1 hold").await;
+/// One call that the server does not end, after its first message if it gets one. Resetting what is
+/// returned gives it up.
+pub async fn held(requests: SendRequest<Bytes>, kind: &str) -> SendStream<Bytes> {
+    let (response, stream) = begin(requests, kind, "0 1 hold").await;
     if matches!(kind, "Download" | "Both") {
-        let response = (&mut response).await.expect("a response");
-        let mut body = response.into_body();
-        chunk(&mut body)
-            .await
-            .expect("a message")
-            .expect("a message");
-        stream.send_reset(Reason::CANCEL);
-    } else {
-        tokio::time::sleep(WAIT).await;
-        stream.send_reset(Reason::CANCEL);
+        let response = response.await.expect("a response");
+        let first = chunk(&mut response.into_body()).await;
+        first.expect("a message").expect("a message");
     }
+    stream
 }

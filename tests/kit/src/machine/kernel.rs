@@ -102,11 +102,3 @@ pub fn tun(name: &str) -> File {
     assert_eq!(result, 0, "TUNSETIFF: {}", io::Error::last_os_error());
     file
 }
-
-/// From now on this thread runs when it wants to, whatever else is going on: for what measures
-/// time. Where that is not allowed it runs like any other.
-pub fn run_before_others() {
-    let priority = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the parameter is a sched_param, and outlives the call.
-    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
-}

@@ -1,14 +1,14 @@
 //! Network namespaces that go away with their owner.
 
 use std::fs::{self, File};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::machine::process::run;
+use crate::machine::process::{PATIENCE, eventually, run};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -94,6 +94,18 @@ impl Netns {
     /// Runs a command in this namespace and returns its output; it must succeed.
     pub fn run(&self, command: &mut Command) -> String {
         self.inside(|| run(command))
+    }
+
+    /// As `run`, with a standard input that ends once the condition holds, which it must.
+    pub fn run_until(&self, command: &mut Command, holds: impl FnMut() -> bool) -> String {
+        command.stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.inside(|| command.spawn().expect("the command"));
+        let held = eventually(PATIENCE, holds);
+        drop(child.stdin.take());
+        let output = child.wait_with_output().expect("its end");
+        assert!(held && output.status.success(), "{held}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     pub fn sysctl(&self, name: &str, value: &str) {

@@ -1,10 +1,10 @@
 //! Commands that must succeed, and processes that end with their owner.
 
-use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -70,7 +70,7 @@ pub fn eventually(patience: Duration, mut condition: impl FnMut() -> bool) -> bo
 
 /// A child process; killed when dropped. What it says goes to a file.
 pub struct Process {
-    child: RefCell<Child>,
+    child: Mutex<Child>,
     log: PathBuf,
 }
 
@@ -90,13 +90,17 @@ impl Process {
                 .unwrap_or_else(|e| cannot_start(&command, &e))
         });
         Self {
-            child: RefCell::new(child),
+            child: Mutex::new(child),
             log,
         }
     }
 
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn id(&self) -> u32 {
-        self.child.borrow().id()
+        self.child().id()
     }
 
     pub fn said(&self) -> String {
@@ -104,12 +108,12 @@ impl Process {
     }
 
     pub fn exit_code(&mut self) -> Option<i32> {
-        self.child.borrow_mut().try_wait().ok()??.code()
+        self.child().try_wait().ok()??.code()
     }
 
     /// Whether it runs, or how it ended.
     pub fn state(&self) -> String {
-        match self.child.borrow_mut().try_wait() {
+        match self.child().try_wait() {
             Ok(None) => "running".into(),
             Ok(Some(status)) => format!("ended by {status}"),
             Err(e) => e.to_string(),
@@ -118,8 +122,8 @@ impl Process {
 
     /// Ends it by SIGKILL, as the out-of-memory killer would.
     pub fn kill(&mut self) {
-        self.child.get_mut().kill().expect("kill");
-        self.child.get_mut().wait().expect("wait");
+        self.child().kill().expect("kill");
+        self.child().wait().expect("wait");
     }
 }
 
@@ -128,8 +132,8 @@ impl Drop for Process {
         if thread::panicking() {
             eprintln!("--- {}\n{}---", self.log.display(), self.said());
         }
-        let _ = self.child.get_mut().kill();
-        let _ = self.child.get_mut().wait();
+        let _ = self.child().kill();
+        let _ = self.child().wait();
     }
 }
 
