@@ -13,6 +13,7 @@ pub mod hook;
 pub mod iterators;
 pub mod load;
 pub mod maps;
+pub mod netlink;
 pub mod netns;
 pub mod options;
 pub mod pin_dir;

@@ -10,7 +10,6 @@ pub mod config;
 pub mod flags;
 mod iptables;
 mod loader;
-mod netlink;
 mod original;
 mod programs;
 mod routing;

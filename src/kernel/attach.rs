@@ -116,7 +116,7 @@ impl Hooks<'_> {
     fn attach_clsact(&self, place: Place, program: BorrowedFd) -> Result<Attached> {
         let Place { ifindex, .. } = place;
         // The qdisc that was made for one hook serves the other hook, too.
-        let made = self.made_qdisc(ifindex) || !sys::clsact_exists(ifindex)?;
+        let made = self.made_qdisc(ifindex) || !clsact::exists(ifindex)?;
         let first = match self.before(place) {
             Some((_, Attached::Clsact { priority })) => priority + 1,
             _ => 1,

@@ -15,14 +15,6 @@ fn tcx(hook: Hook) -> libbpf_sys::bpf_attach_type {
     }
 }
 
-/// The parent of the hook's filters: `TC_H_CLSACT` and `TC_H_MIN_…` of linux/pkt_sched.h.
-fn clsact_parent(hook: Hook) -> u32 {
-    match hook {
-        Hook::Ingress => 0xffff_fff2,
-        Hook::Egress => 0xffff_fff3,
-    }
-}
-
 fn check(ret: i32) -> io::Result<i32> {
     if ret < 0 {
         Err(io::Error::from_raw_os_error(-ret))
@@ -132,70 +124,6 @@ fn clsact_hook(ifindex: u32) -> libbpf_sys::bpf_tc_hook {
     }
 }
 
-/// Whether a device's hook has any filter, whoever owns it.
-pub fn clsact_has_filters(ifindex: u32, hook: Hook) -> io::Result<bool> {
-    const RTM_GETTFILTER: u16 = 46;
-    Ok(!tc_dump(RTM_GETTFILTER, ifindex, clsact_parent(hook))?.is_empty())
-}
-
-/// Whether a device has a clsact qdisc, or a qdisc of the kind "ingress", which takes clsact's
-/// place.
-pub fn clsact_exists(ifindex: u32) -> io::Result<bool> {
-    const RTM_GETQDISC: u16 = 38;
-    /// `TC_H_CLSACT` of linux/pkt_sched.h.
-    const PARENT: u32 = 0xffff_fff1;
-    let qdiscs = tc_dump(RTM_GETQDISC, 0, 0)?;
-    Ok(qdiscs.contains(&[ifindex, 0xffff_0000, PARENT]))
-}
-
-/// Interface, handle and parent of what a dump by rtnetlink(7) lists.
-fn tc_dump(kind: u16, ifindex: u32, parent: u32) -> io::Result<Vec<[u32; 3]>> {
-    const NLM_F_REQUEST_DUMP: u16 = 0x301;
-    const NLMSG_ERROR: u16 = 2;
-    const NLMSG_DONE: u16 = 3;
-    const HEADER: usize = 16;
-
-    let socket = nix::sys::socket::socket(
-        nix::sys::socket::AddressFamily::Netlink,
-        nix::sys::socket::SockType::Raw,
-        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-        nix::sys::socket::SockProtocol::NetlinkRoute,
-    )?;
-    // struct nlmsghdr, then struct tcmsg, both in native byte order.
-    let mut request = Vec::with_capacity(36);
-    request.extend(36u32.to_ne_bytes());
-    request.extend(kind.to_ne_bytes());
-    request.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
-    request.extend([0; 8]); // sequence, port
-    request.extend([0; 4]); // family
-    request.extend(ifindex.to_ne_bytes());
-    request.extend(0u32.to_ne_bytes()); // handle
-    request.extend(parent.to_ne_bytes());
-    request.extend(0u32.to_ne_bytes()); // info
-    let flags = nix::sys::socket::MsgFlags::empty();
-    nix::sys::socket::send(socket.as_raw_fd(), &request, flags)?;
-    let mut listed = Vec::new();
-    let mut answer = vec![0; 64 << 10];
-    loop {
-        let n = nix::sys::socket::recv(socket.as_raw_fd(), &mut answer, flags)?;
-        let mut messages = &answer[..n];
-        while let Some(header) = messages.first_chunk::<HEADER>() {
-            let word = |at: usize| messages.get(at..at + 4).map_or(0, ne_u32);
-            let len = (word(0) as usize).clamp(HEADER, messages.len());
-            match u16::from_ne_bytes([header[4], header[5]]) {
-                NLMSG_DONE => return Ok(listed),
-                NLMSG_ERROR => return check(word(HEADER).cast_signed()).map(|_| listed),
-                _ => listed.push([HEADER + 4, HEADER + 8, HEADER + 12].map(word)),
-            }
-            messages = messages.get(len.next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
-}
-
-fn ne_u32(bytes: &[u8]) -> u32 {
-    bytes.try_into().map_or(0, u32::from_ne_bytes)
-}
-
 /// The rules of a table of iptables, as the kernel has them: struct ipt_entry one after the other. The
 /// table must be there.
 pub fn iptables_entries(table: &str, ipv6: bool) -> io::Result<Vec<u8>> {
@@ -235,7 +163,7 @@ pub fn iptables_entries(table: &str, ipv6: bool) -> io::Result<Vec<u8>> {
     let mut info = [0; INFO];
     info[..table.len()].copy_from_slice(table.as_bytes());
     ask(GET_INFO, &mut info)?;
-    let size = ne_u32(&info[INFO - 4..]);
+    let size = info[INFO - 4..].try_into().map_or(0, u32::from_ne_bytes);
     let mut entries = vec![0; HEAD + size as usize];
     entries[..table.len()].copy_from_slice(table.as_bytes());
     entries[NAME..NAME + 4].copy_from_slice(&size.to_ne_bytes());

@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 
-use super::netlink::Message;
+use nix::sys::socket::SockProtocol;
+
+use crate::kernel::netlink::Message;
 use crate::kernel::sys;
 
 /// Targets and expressions that change where a connection goes, as either kind of iptables has them.
@@ -38,11 +40,11 @@ fn nft_rules() -> io::Result<Vec<u8>> {
     /// `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_GETRULE` of linux/netfilter/nfnetlink.h and nf_tables.h.
     const GET_RULE: u16 = (10 << 8) | 7;
     // struct nfgenmsg, of all families
-    match Message::listing(GET_RULE, &[0; 4]).list() {
+    match Message::listing(GET_RULE, &[0; 4]).list(SockProtocol::NetlinkNetFilter) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(Vec::new()),
         // Without nfnetlink there is nobody to ask.
         Err(error) if error.raw_os_error() == Some(nix::libc::ECONNREFUSED) => Ok(Vec::new()),
-        rules => rules,
+        rules => rules.map(|rules| rules.concat()),
     }
 }
 

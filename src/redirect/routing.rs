@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::libc::{AF_INET, AF_INET6};
 
-use super::netlink::{CREATE, Message};
 use crate::kernel::hook::LOOPBACK;
+use crate::kernel::netlink::{CREATE, Message};
 
 /// The mark of packets that are led to the loopback: REDIRECT_MARK of bpf/redirect/mark.h.
 const MARK: u32 = 0x6d74;

@@ -1,4 +1,4 @@
-//! Requests to netlink(7): those to rtnetlink are acknowledged, those to nf_tables list what there is.
+//! Requests to netlink(7): what changes something is acknowledged, what asks for a list gets one.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -77,13 +77,13 @@ impl Message {
         }
     }
 
-    /// All that netfilter has of what the message asks for, in the network namespace that the
-    /// thread is in: the contents of the answers, one after the other.
+    /// All that a part of the kernel has of what the message asks for, in the network namespace that
+    /// the thread is in: the content of each answer, which is a header of its kind and attributes.
     ///
     /// # Errors
     /// What the kernel answers.
-    pub fn list(self) -> io::Result<Vec<u8>> {
-        let socket = self.ask(SockProtocol::NetlinkNetFilter)?;
+    pub fn list(self, part: SockProtocol) -> io::Result<Vec<Vec<u8>>> {
+        let socket = self.ask(part)?;
         let mut listed = Vec::new();
         let mut answer = vec![0; 64 << 10];
         loop {
@@ -102,7 +102,7 @@ impl Message {
                         let errno = word(HEADER).cast_signed();
                         return Err(io::Error::from_raw_os_error(-errno));
                     }
-                    _ => listed.extend(&messages[HEADER..len]),
+                    _ => listed.push(messages[HEADER..len].to_vec()),
                 }
                 messages = messages.get(len.next_multiple_of(4)..).unwrap_or_default();
             }
