@@ -68,6 +68,9 @@ __noinline int parser_lost(struct __sk_buff *skb, __u32 reason)
 		return STOP;
 	p = &s->packet;
 	parser_mine(s, c)->phase = PHASE_LOST;
+	/* The CPU of the other direction has found out meanwhile that there is nothing to lose. */
+	if (READ_ONCE(c->brief.l7) == L7_OPAQUE)
+		return STOP;
 	if (!p->delta.lost)
 		p->delta.lost = reason + 1;
 	if (p->role == ROLE_SERVER) {

@@ -317,3 +317,93 @@ fn the_same_direction_on_two_cpus() {
     kernel.check();
     assert_eq!(kernel.total().active, Table::read(&kernel).live);
 }
+
+/// Both ends of connections send their first bytes at once, each on a CPU, the client `first`: what
+/// one CPU finds out about a connection while the other one is at it must mislead neither. Behind
+/// them the server sends `last`. Returns how many connections there were.
+fn both_begin_at_once(kernel: &Kernel, first: &[u8], answer: &[u8], last: &[u8]) -> u64 {
+    let connections = pairs() as u32 / 10;
+    // How many connections have been opened, and how many the server is done with.
+    let (opened, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    let wait = |count: &AtomicU64, n: u32| {
+        while count.load(Ordering::Acquire) < u64::from(n) {
+            std::hint::spin_loop();
+        }
+    };
+    let client = |n: u32| end(2 + (n >> 14) as u8, 1000 + (n & 0x3fff) as u16);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            pin(0);
+            let mut incoming = Feeder::new(kernel, Way::In);
+            let mut outgoing = Feeder::new(kernel, Way::Out);
+            for n in 0..connections {
+                let from = client(n);
+                incoming.feed(&frame::tcp(from, server(), 0, 0, SYN, b""));
+                outgoing.feed(&frame::tcp(server(), from, 0, 1, SYN | ACK, b""));
+                incoming.feed(&frame::tcp(from, server(), 1, 1, ACK, b""));
+                let packet = frame::tcp(from, server(), 1, 1, ACK, first);
+                opened.store(u64::from(n) + 1, Ordering::Release);
+                incoming.feed(&packet);
+                wait(&answered, n + 1);
+                let seq = 1 + answer.len() as u32;
+                outgoing.feed(&frame::tcp(server(), from, seq, 1, ACK, last));
+                let seq = 1 + first.len() as u32;
+                incoming.feed(&frame::tcp(from, server(), seq, 20, RST, b""));
+            }
+            incoming.done(kernel, Way::In);
+            outgoing.done(kernel, Way::Out);
+        });
+        scope.spawn(|| {
+            pin(1);
+            let mut outgoing = Feeder::new(kernel, Way::Out);
+            for n in 0..connections {
+                let packet = frame::tcp(server(), client(n), 1, 1, ACK, answer);
+                wait(&opened, n + 1);
+                // A little later each time, so that every moment of the other CPU's is met.
+                for _ in 0..n % 64 {
+                    std::hint::spin_loop();
+                }
+                outgoing.feed(&packet);
+                answered.store(u64::from(n) + 1, Ordering::Release);
+            }
+            outgoing.done(kernel, Way::Out);
+        });
+    });
+    kernel.check();
+    connections.into()
+}
+
+/// The server's SETTINGS may come before the client's preface, and with it.
+#[test]
+fn both_ends_of_http2_begin_at_once() {
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    /// HEADERS of stream 1, with END_STREAM and END_HEADERS: GET / of the host "a", and the status
+    /// 200.
+    const GET: &[u8] = &[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x84, 0x86, 0x41, 1, b'a'];
+    const OK: &[u8] = &[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+    let kernel = Kernel::load(&["--connections", "64"]);
+    let first = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", SETTINGS, GET].concat();
+    let connections = both_begin_at_once(&kernel, &first, SETTINGS, OK);
+    let total = kernel.total();
+    assert_eq!(total.lost, Default::default());
+    assert_eq!(
+        (total.requests.http2, total.ended),
+        (connections, connections)
+    );
+    assert_eq!(total.aborted, Default::default());
+}
+
+/// No HTTP: either end tells it, and nothing that was followed is lost.
+#[test]
+fn both_ends_of_another_protocol_begin_at_once() {
+    let kernel = Kernel::load(&["--connections", "64"]);
+    both_begin_at_once(
+        &kernel,
+        b"HELO a.test\r\n",
+        b"220 ready\r\n",
+        b"250 a.test\r\n",
+    );
+    let total = kernel.total();
+    assert_eq!(total.lost, Default::default());
+    assert_eq!(total.requests, Default::default());
+}

@@ -136,7 +136,12 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 	total = carry + n;
 
 	if (h->phase == PHASE_START) {
-		if (unlikely(c->brief.l7 == L7_UNDECIDED)) {
+		__u8 l7 = READ_ONCE(c->brief.l7);
+
+		/* The CPU of the other direction may have decided it since the packet came here. */
+		if (unlikely(l7 > L7_HTTP1))
+			return STOP;
+		if (unlikely(l7 == L7_UNDECIDED)) {
 			first = s->packet.role == ROLE_SERVER ? http1_first_server(skb, total)
 							      : http1_first_client(skb, total);
 			if (first == FIRST_OTHER)
