@@ -96,7 +96,9 @@ struct config {
 	__u32 loopback_ifindex; /* 0 where no interface is the loopback */
 	__u32 epoch;		/* of the maps that metricd exports: see count/series.h */
 	__u32 proxy_uid;	/* the user of the pod's proxy, if `mesh` is set */
-	__u8 detail;		/* enum detail */
+	__u16 client_ports_low; /* the ports that sockets get that ask for none, both inclusive */
+	__u16 client_ports_high;
+	__u8 detail; /* enum detail */
 	__u8 ipv6;
 	__u8 mesh;    /* 1 in a pod that has a proxy: see mesh/class.h */
 	__u8 ordered; /* an atomic add is a full barrier: x86-64 */

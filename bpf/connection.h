@@ -3,6 +3,7 @@
 #ifndef METRICD_CONNECTION_H
 #define METRICD_CONNECTION_H
 
+#include "dns/dns.h"
 #include "http/follow.h"
 #include "http/unknown.h"
 #include "mesh/mesh.h"
@@ -14,6 +15,135 @@ __noinline int connection_add_time(struct __sk_buff *skb, __u32 what, __u64 ns)
 
 	if (s && skb->len)
 		histogram_handshake(s->packet.series, &s->packet.key, s->packet.flags, what, ns);
+	return 0;
+}
+
+/* Follows a packet that is not TCP, or a fragment. Returns 0 if its flow is known; the result is in
+ * the scratch. */
+__noinline int connection_track(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct tcp_result *result;
+	struct packet *p;
+	struct conn *c;
+	union brief b;
+	__u32 role;
+
+	if (!s || !skb->len)
+		return -1;
+	p = &s->packet;
+	result = &s->result;
+	c = conn_slot(p->slot);
+	if (!c)
+		return -1;
+	b.word = READ_ONCE(c->brief.word);
+	if (b.generation != p->generation || b.state != SLOT_LIVE)
+		return -1;
+	p->flags = b.flags;
+	conn_seen(c, p->egress, p);
+	if (likely(!(b.flags & CONN_UNSETTLED)))
+		return 0;
+	role = tcp_role(p, b.flags);
+	bounded(role, 1);
+	bpf_spin_lock(&c->lock);
+	if (c->brief.generation == p->generation && (c->brief.flags & CONN_UNSETTLED)) {
+		c->ends |= role == ROLE_CLIENT ? END_SPOKE(ROLE_CLIENT) : END_SPOKE(ROLE_SERVER);
+		result->held = held_by_both(c);
+		result->holds = !result->held;
+		if (result->holds) {
+			held_add(c, p, role);
+		} else {
+			held_take(c, s->held);
+			c->brief.flags &= ~CONN_UNSETTLED;
+		}
+	}
+	p->flags = c->brief.flags;
+	bpf_spin_unlock(&c->lock);
+	return 0;
+}
+
+/* Follows a segment that tcp_in_order does not take. Returns 0 if its connection is known; the
+ * result is in the scratch. */
+__noinline int connection_unordered(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct tcp_result *result;
+
+	if (!s || tcp_track(skb))
+		return -1;
+	result = &s->result;
+	if (!result->known)
+		return -1;
+	if (unlikely(result->contended)) {
+		result->parse = follow_turn(skb);
+		if (!result->parse)
+			counters_add(contended);
+	}
+	return 0;
+}
+
+/* Adds what the packet's connection has held to its series, which it has from now on. */
+__noinline int connection_settle(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct metric_value *v;
+	struct packet *p;
+	struct conn *c;
+	bool late;
+
+	if (!s || !skb->len)
+		return 0;
+	p = &s->packet;
+	c = conn_slot(p->slot);
+	if (!c)
+		return 0;
+	p->series = conn_series(skb);
+	late = !(p->flags & CONN_UNSETTLED) && p->key.proto == IPPROTO_TCP && !p->fragment &&
+	       c->brief.l7 == L7_OPAQUE && !mesh_is_proxys(p->flags);
+	v = series_value(p->series);
+	if (v)
+		held_settle(v, s->held, conn_client_sends(&p->key, p->flags), late);
+	if (!(p->flags & CONN_UNSETTLED))
+		port_opened(s->series.direction, s->series.dst_port);
+	return 0;
+}
+
+/*
+ * Reads a packet that packet_direct could not read. Returns 1 if no connection is needed to count
+ * it, and settles its series then: of what is not IP, and of messages of DNS, which are counted as
+ * queries and answers.
+ */
+__noinline int connection_needless(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct packet *p;
+
+	if (!s || !skb->len)
+		return 0;
+	p = &s->packet;
+	packet_any(skb);
+	p->sent = p->egress;
+	if (p->kind == SERIES_IP) {
+		if (!dns_is(p) || !dns_message(skb))
+			return 0;
+		if (conn_is_loopback(&p->key))
+			p->sent = mesh_sends(p->flags, tcp_role(p, p->flags));
+	}
+	p->series = series_find(skb, 0);
+	return 1;
+}
+
+/* Settles the series of a packet whose connection is not known. */
+__noinline int connection_stray(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct packet *p;
+
+	if (!s || !skb->len)
+		return 0;
+	p = &s->packet;
+	p->flags = conn_flags(skb, p);
+	p->series = series_find(skb, p->flags & CONN_UNSETTLED ? SERIES_IF_ANY : 0);
 	return 0;
 }
 
@@ -32,31 +162,19 @@ static __always_inline bool connection_follow(struct __sk_buff *skb, struct scra
 
 		parse = way == IN_ORDER_PARSE;
 		if (unlikely(way == OUT_OF_ORDER)) {
-			if (tcp_track(skb) || !result->known)
+			if (connection_unordered(skb))
 				return false;
 			parse = result->parse;
-			if (unlikely(result->contended)) {
-				parse = follow_turn(skb);
-				if (!parse)
-					counters_add(contended);
-			}
 		}
-	} else {
-		union brief b = {.word = READ_ONCE(c->brief.word)};
-
-		p->flags = b.flags;
-		if (b.generation != p->generation || b.state != SLOT_LIVE)
-			return false;
-		conn_seen(c, p->egress, p);
+	} else if (connection_track(skb)) {
+		return false;
 	}
-	if (config.mesh && unlikely(p->flags & CONN_UNSETTLED)) {
+	if (unlikely(result->holds)) {
 		p->series = SERIES_HELD;
-		if (!p->delta.closed)
-			return true;
-		/* It has ended before it was settled. */
-		if (mesh_settle(skb, 0))
-			p->delta.closed = 0;
+		return true;
 	}
+	if (unlikely(result->held))
+		connection_settle(skb);
 	p->series = epoch_number(READ_ONCE(c->series));
 	/* If the slot was given away meanwhile, this may be another connection's series. */
 	if (unlikely(!config.ordered || epoch_is_other(p->series) ||

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The two programs that count. They let every packet pass: see PASS. */
 #include "connection.h"
-#include "dns/dns.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -21,29 +20,19 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	p->run_count = 0;
 	p->unknown = p->unknown_grpc = 0;
 	p->answers.count = 0;
-	if (unlikely(!packet_direct(skb, p))) {
-		packet_any(skb);
-		if (dns_is(p))
-			dns_message(skb);
-	}
-
-	p->sent = egress;
-	if (unlikely(p->kind != SERIES_IP)) {
-		p->series = series_find(skb, false);
+	if (unlikely(!packet_direct(skb, p)) && connection_needless(skb))
 		goto count;
-	}
+	p->sent = egress;
 	p->jiffies = bpf_jiffies64();
 	if (mesh_is_for(p)) {
 		c = mesh_conn(skb) ? NULL : conn_slot(p->slot);
 	} else {
 		c = conn_find(p);
-		if (unlikely(!c) && packet_opens(p) && !conn_open(skb, conn_flags(p)))
-			c = conn_slot(p->slot);
+		if (unlikely(!c || (p->tcp_flags & TCP_SYN)))
+			c = conn_new(skb, !!c) ? NULL : conn_slot(p->slot);
 	}
-	if (unlikely(!c || !connection_follow(skb, s, c))) {
-		p->flags = conn_flags(p);
-		p->series = series_find(skb, false);
-	}
+	if (unlikely(!c || !connection_follow(skb, s, c)))
+		connection_stray(skb);
 	if (unlikely(conn_is_loopback(&p->key)))
 		p->sent = mesh_sends(p->flags, tcp_role(p, p->flags));
 count:

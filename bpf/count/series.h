@@ -4,7 +4,7 @@
 #ifndef METRICD_COUNT_SERIES_H
 #define METRICD_COUNT_SERIES_H
 
-#include "layout/maps.h"
+#include "count/ports.h"
 #include "mesh/class.h"
 
 /* Element 0 of each array. metricd-init has made it before the programs are attached. */
@@ -126,9 +126,23 @@ static __always_inline void series_key(struct metric_key *key, const struct conn
 	}
 }
 
-/* Finds the packet's series, or makes it, and returns its number. With `by_key` it is the series
- * whose key is in scratch.series. */
-__noinline __u32 series_find(struct __sk_buff *skb, bool by_key)
+/* Makes of a key the one of attempts that have not opened a connection, and of packets that belong
+ * to none, whoever has sent them. */
+static __always_inline void series_unopened(struct metric_key *key)
+{
+	key->src[0] = key->src[1] = key->dst[0] = key->dst[1] = 0;
+	key->src_port = 0;
+	key->dst_port = port_of_attempts(key->direction, key->dst_port);
+	key->origin = ORIGIN_UNOPENED;
+}
+
+/* How series_find looks for a series. */
+#define SERIES_BY_KEY (1 << 0) /* its key is in the scratch, and not the packet's */
+#define SERIES_IF_ANY                                                                              \
+	(1 << 1) /* if there is none, take the one of attempts: make none for a peer */
+
+/* Finds a series (SERIES_…), or makes it, and returns its number. */
+__noinline __u32 series_find(struct __sk_buff *skb, __u32 how)
 {
 	struct scratch *s = scratch();
 	struct metric_key *key;
@@ -139,7 +153,7 @@ __noinline __u32 series_find(struct __sk_buff *skb, bool by_key)
 		return ELEMENT_OTHER;
 	p = &s->packet;
 	key = &s->series;
-	if (by_key) {
+	if (how & SERIES_BY_KEY) {
 		/* The key is in the scratch already. */
 	} else if (likely(p->kind == SERIES_IP)) {
 		series_key(key, &p->key, p->flags);
@@ -148,6 +162,10 @@ __noinline __u32 series_find(struct __sk_buff *skb, bool by_key)
 		key->kind = p->kind;
 	}
 	found = bpf_map_lookup_elem(&linkerd_metrics_index_map, key);
+	if (unlikely(!found && (how & SERIES_IF_ANY))) {
+		series_unopened(key);
+		found = bpf_map_lookup_elem(&linkerd_metrics_index_map, key);
+	}
 	if (likely(found))
 		return *found;
 	return element_make(metrics, key, ELEMENT_AS_IS);

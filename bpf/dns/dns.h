@@ -266,8 +266,8 @@ static __always_inline bool dns_is(const struct packet *p)
 	       (p->key.local_port == DNS_PORT || p->key.remote_port == DNS_PORT);
 }
 
-/* Counts a datagram from or to a server of DNS. What is not a query nor the answer to one is passed
- * over. */
+/* Counts a datagram from or to a server of DNS, and sets the flags (CONN_…) by which its series is
+ * found. Returns 0 if the datagram is neither a query nor the answer to one. */
 __noinline int dns_message(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
@@ -303,7 +303,10 @@ __noinline int dns_message(struct __sk_buff *skb)
 		dns_ask(skb);
 	for (int i = 0; i < DNS_SWEEP; i++)
 		dns_sweep(skb);
-	return 0;
+	p->flags = is_inbound ? 0 : CONN_CLIENT_LOCAL;
+	if (config.mesh && conn_is_loopback(&p->key))
+		p->flags |= CLASS_LOCAL;
+	return 1;
 }
 
 #endif

@@ -19,7 +19,7 @@
 
 /* The version of what the kernel side keeps to itself, net/state.h. Programs with equal versions
  * take the state of connections over from each other. */
-#define STATE_VERSION 5
+#define STATE_VERSION 6
 
 /* Histogram slots: the configured bounds, then +Inf, then unused. A power of
  * two for the search. */
@@ -40,10 +40,11 @@ enum direction {
 	DIRECTION_LOCAL = 3,	/* both ends are the pod's; only where the pod's proxy is known */
 };
 
-/* Whose a series is, in a pod that has a proxy. */
+/* Whose a series is, if it is not the application's. */
 enum origin {
 	ORIGIN_NONE = 0,
-	ORIGIN_PROXY = 1, /* the proxy's own: its connections with what is outside of the pod */
+	ORIGIN_PROXY = 1,    /* the proxy's own: its connections with what is outside of the pod */
+	ORIGIN_UNOPENED = 2, /* nobody's: attempts to connect, and packets of no connection */
 };
 
 enum protocol {

@@ -20,12 +20,14 @@
 /* MMAPABLE, because the elements of such an array begin at a page: their lines are cache lines. */
 #define ALIGNED_ARRAY(NAME, VALUE) MAP(NAME, ARRAY, BPF_F_MMAPABLE, __u32, VALUE)
 
-#define FREE_LIST(NAME, TYPE)                                                                      \
+#define LIST(NAME, TYPE, VALUE)                                                                    \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_##TYPE);                                                 \
 		__uint(max_entries, 1);                                                            \
-		__uint(value_size, sizeof(__u32));                                                 \
+		__uint(value_size, sizeof(VALUE));                                                 \
 	} NAME SEC(".maps")
+
+#define FREE_LIST(NAME, TYPE) LIST(NAME, TYPE, __u32)
 
 /*
  * What metricd exports. An element of an array is found by its number, which takes no call. The
@@ -67,6 +69,29 @@ GROWING_HASH(linkerd_handshake_map, struct handshake_key, struct handshake_value
 ALIGNED_ARRAY(linkerd_connection_map, struct conn);
 GROWING_HASH(linkerd_connection_index_map, struct conn_key, union conn_ref);
 FREE_LIST(linkerd_connection_free_map, QUEUE);
+
+/* Connections that have not opened yet, and flows of other protocols than TCP, the oldest first.
+ * Each list is as long as the share of the slots that they may take: see conn_bound. */
+LIST(linkerd_half_open_map, QUEUE, union conn_ref);
+LIST(linkerd_flow_map, QUEUE, union conn_ref);
+
+/* Ports of servers, and the first that were tried and are none, by port_key: see count/ports.h. */
+#define PORTS_OF_SERVERS 1024
+#define PORTS_TRIED 16
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, PORTS_OF_SERVERS);
+	__type(key, __u32);
+	__type(value, __u8);
+} linkerd_server_port_map SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, PORTS_TRIED);
+	__type(key, __u32);
+	__type(value, __u8);
+} linkerd_tried_port_map SEC(".maps");
 
 /* A cache in front of linkerd_connection_index_map, by a hash of the key. Its answer is a guess
  * that the slot itself confirms. */

@@ -27,8 +27,8 @@
 #define CLASS_LOCAL (2 << 5)
 #define CLASS_PROXY (3 << 5)
 
-/* The flags of a connection, settled by what is known of its ends (END_…). */
-static __always_inline __u8 mesh_settled(__u8 flags, __u16 ends, bool loopback)
+/* The flags of a connection, with its class by what is known of its ends (END_…). */
+static __always_inline __u8 mesh_class(__u8 flags, __u16 ends, bool loopback)
 {
 	bool client = ends & END_PROXY(ROLE_CLIENT), server = ends & END_PROXY(ROLE_SERVER);
 	__u8 class = CLASS_LOCAL;
@@ -41,7 +41,7 @@ static __always_inline __u8 mesh_settled(__u8 flags, __u16 ends, bool loopback)
 		class = CLASS_OUTBOUND;
 	else if (server)
 		class = CLASS_PROXY;
-	return (flags & ~(CONN_UNSETTLED | CONN_CLASS)) | class;
+	return (flags & ~CONN_CLASS) | class;
 }
 
 /* Is it a connection of which the proxy tells nobody who the client is? */

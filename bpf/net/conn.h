@@ -6,7 +6,7 @@
 #include "count/histogram.h"
 #include "net/clock.h"
 #include "net/early.h"
-#include "mesh/held.h"
+#include "net/held.h"
 #include "net/packet.h"
 #include "tap/tap.h"
 
@@ -79,10 +79,9 @@ static __always_inline struct conn *conn_find(struct packet *p)
 static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 flags)
 {
 	c->closing = 0;
-	if (config.mesh) {
-		c->ends = flags & CONN_UNSETTLED ? p->ends : 0;
-		__builtin_memset(c->held, 0, sizeof(c->held));
-	}
+	c->ends = p->ends;
+	__builtin_memset(c->held, 0, sizeof(c->held));
+	c->isn = p->seq;
 	c->brief.flags = flags;
 	c->brief.seen = 0;
 	c->brief.l7 =
@@ -111,11 +110,8 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 #pragma unroll
 	for (int i = 0; i < RUNS; i++)
 		c->runs[i].part.word = 0;
-	if (config.mesh && (flags & CONN_UNSETTLED))
-		return;
-	p->delta.opened++;
-	if (flags & CONN_ADOPTED)
-		p->delta.lost = LOST_MIDSTREAM + 1;
+	if (!(flags & CONN_UNSETTLED))
+		p->delta.opened++;
 }
 
 /* Finds the series of the packet's connection, where the slot has its number of another epoch, or
@@ -128,7 +124,7 @@ __noinline __u32 conn_series(struct __sk_buff *skb)
 
 	if (!c)
 		return ELEMENT_OTHER;
-	series = series_find(skb, false);
+	series = series_find(skb, s->packet.flags & CONN_UNSETTLED ? SERIES_IF_ANY : 0);
 	if (!epoch_is_other(epoch_number(READ_ONCE(c->series))))
 		return series;
 	bpf_spin_lock(&c->lock);
@@ -136,6 +132,14 @@ __noinline __u32 conn_series(struct __sk_buff *skb)
 		WRITE_ONCE(c->series, epoch_tag(series));
 	bpf_spin_unlock(&c->lock);
 	return series;
+}
+
+/* Who has sent the packet: enum role. */
+static __always_inline __u32 tcp_role(const struct packet *p, __u8 flags)
+{
+	bool client_local = flags & CONN_CLIENT_LOCAL;
+
+	return client_local != p->to_local ? ROLE_CLIENT : ROLE_SERVER;
 }
 
 /* Has the pod sent what the client of the connection has sent? */

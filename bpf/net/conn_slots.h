@@ -11,6 +11,7 @@
 #define METRICD_NET_CONN_SLOTS_H
 
 #include "count/histogram.h"
+#include "net/client.h"
 #include "net/conn.h"
 #include "tap/tap.h"
 
@@ -34,7 +35,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 	__u64 opened = 0, now;
 	__u32 aborted = 0, series = ELEMENT_OTHER, http2 = NO_HTTP2, early[2] = {};
 	__u8 flags = 0, state;
-	bool taken = false, unsettled = false;
+	bool taken = false;
 
 	if (!c || !s || !skb->len)
 		return -1;
@@ -61,13 +62,12 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 			aborted = conn_outstanding(c);
 			opened = c->opened_ns;
 			flags = c->brief.flags;
-			if (config.mesh) {
+			if (config.mesh)
 				conn_key_copy(&s->retired_as_sent, &c->as_sent);
-				unsettled = flags & CONN_UNSETTLED;
-				if (unsettled) {
-					held_take(c, s->held);
-					flags = mesh_settled(flags, c->ends, conn_is_loopback(key));
-				}
+			if (flags & CONN_UNSETTLED) {
+				held_take(c, s->held);
+				if (config.mesh)
+					flags = mesh_class(flags, c->ends, conn_is_loopback(key));
 			}
 			/* Both FINs, and only the last ACK was never seen: an end in order. */
 			if ((c->brief.seen & SEEN_ANY_FIN) == SEEN_ANY_FIN)
@@ -86,14 +86,15 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 	conn_free(http2, early[ROLE_CLIENT], early[ROLE_SERVER]);
 	if (state != SLOT_LIVE)
 		return 0;
-	if (unlikely(epoch_is_other(series) || unsettled)) {
+	if (unlikely(epoch_is_other(series) || (flags & CONN_UNSETTLED))) {
 		series_key(&s->series, key, flags);
-		series = series_find(skb, true);
+		series =
+		    series_find(skb, SERIES_BY_KEY | (flags & CONN_UNSETTLED ? SERIES_IF_ANY : 0));
 	}
 	v = series_value(series);
 	if (v) {
-		if (unsettled)
-			held_settle(v, s->held, conn_client_sends(key, flags), flags);
+		if (flags & CONN_UNSETTLED)
+			held_settle(v, s->held, conn_client_sends(key, flags), false);
 		series_add_closed(v, reason);
 		if (aborted) {
 			series_add_aborted(v, abort_reason(reason), aborted);
@@ -101,7 +102,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 				tap_aborted(skb, slot, abort_reason(reason), aborted);
 		}
 	}
-	if (key->proto == IPPROTO_TCP && !(flags & CONN_ADOPTED))
+	if (key->proto == IPPROTO_TCP && !(flags & (CONN_ADOPTED | CONN_UNSETTLED)))
 		histogram_handshake(series, key, flags, HANDSHAKE_DURATION, now - opened);
 	return 0;
 }
@@ -171,8 +172,8 @@ __noinline int conn_sweep(__u32 slot)
 		s->silent = CONN_IS_CLOSED;
 		return idle > CLOSED_KEPT_NS ? SWEEP_IDLE : SWEEP_EVICTS;
 	}
-	limit =
-	    proto == IPPROTO_TCP && (b.seen & SEEN_ACK) ? config.idle_tcp_ns : config.idle_other_ns;
+	limit = proto == IPPROTO_TCP && !(b.flags & CONN_UNSETTLED) ? config.idle_tcp_ns
+								    : config.idle_other_ns;
 	s->silent = idle_jiffies;
 	return idle > limit ? SWEEP_IDLE : SWEEP_EVICTS;
 }
@@ -224,25 +225,105 @@ __noinline __u32 conn_take(struct __sk_buff *skb)
 	return slot;
 }
 
-/* Who is the client, when no SYN tells: the end with the higher port. */
-static __always_inline bool conn_guess_client_local(const struct packet *p)
+/* Ends the connection in a slot, which another one is to follow. Returns 0 if it is gone. */
+static __always_inline int conn_end(struct __sk_buff *skb, __u32 slot)
 {
-	return p->key.local_port > p->key.remote_port;
+	if (conn_retire(skb, slot, CLOSE_IDLE, ANY_GENERATION))
+		return -1;
+	conn_free_slot(slot);
+	return 0;
 }
 
 /* The flags of a connection that begins with this packet. */
-static __always_inline __u8 conn_flags(const struct packet *p)
+static __always_inline __u8 conn_flags(struct __sk_buff *skb, const struct packet *p)
 {
 	__u8 class = config.mesh && conn_is_loopback(&p->key) ? CLASS_LOCAL : 0;
 
 	if (p->key.proto == IPPROTO_TCP && !p->fragment) {
+		class |= CONN_UNSETTLED;
 		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
 			return (p->to_local ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED | class;
 		if (!(p->tcp_flags & TCP_SYN))
-			return (conn_guess_client_local(p) ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED |
+			return (client_is_local(skb) ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED |
 			       class;
+	} else if (p->key.proto == IPPROTO_UDP && p->to_local && !p->fragment &&
+		   !client_socket(skb, SOCKET_DATAGRAM, false)) {
+		/* Nobody is there, unless the datagram is to be forwarded. */
+		class |= CONN_UNSETTLED;
 	}
 	return (p->to_local ? 0 : CONN_CLIENT_LOCAL) | class;
+}
+
+/* Is the SYN the one that has opened the connection, sent again? */
+static __always_inline bool conn_again(const struct packet *p, const struct conn *c)
+{
+	const struct side *client = &c->client;
+
+	if (c->brief.generation != p->generation || c->brief.state != SLOT_LIVE)
+		return false;
+	/* Both ends may begin at once (RFC 9293 section 3.5). */
+	if (tcp_role(p, c->brief.flags) != ROLE_CLIENT)
+		return true;
+	if (c->brief.flags & CONN_ADOPTED)
+		return client->end.generation != p->generation ||
+		       !seq_before(client->end.seq, p->seq);
+	return p->seq == c->isn;
+}
+
+/*
+ * Notes the new connection of the packet among those that may take only a share of the slots: those
+ * that have not opened, and flows of other protocols than TCP. The oldest one has to go if there
+ * are too many; of flows the oldest one that is silent now.
+ */
+#define CONN_FLOWS_PASSED 4
+#define CONN_FLOW_SILENT 256 /* jiffies: a quarter of a second, or more */
+
+__noinline int conn_bound(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	union conn_ref ref, oldest;
+	struct packet *p;
+	struct conn *c;
+	union brief b;
+
+	if (!s || !skb->len)
+		return 0;
+	p = &s->packet;
+	ref.slot = p->slot;
+	ref.generation = p->generation;
+	if (p->key.proto == IPPROTO_TCP) {
+		if (!bpf_map_push_elem(&linkerd_half_open_map, &ref, 0) ||
+		    bpf_map_pop_elem(&linkerd_half_open_map, &oldest))
+			return 0;
+		bpf_map_push_elem(&linkerd_half_open_map, &ref, 0);
+		c = conn_slot(oldest.slot);
+		if (!c)
+			return 0;
+		b.word = READ_ONCE(c->brief.word);
+		if (b.generation == oldest.generation && (b.flags & CONN_UNSETTLED) &&
+		    !conn_retire(skb, oldest.slot, CLOSE_EVICTED, oldest.generation))
+			conn_free_slot(oldest.slot);
+		return 0;
+	}
+	for (int i = 0; i < CONN_FLOWS_PASSED; i++) {
+		if (!bpf_map_push_elem(&linkerd_flow_map, &ref, 0) ||
+		    bpf_map_pop_elem(&linkerd_flow_map, &oldest))
+			return 0;
+		c = conn_slot(oldest.slot);
+		if (c && i < CONN_FLOWS_PASSED - 1 &&
+		    READ_ONCE(c->brief.generation) == oldest.generation &&
+		    (conn_silent(c, ROLE_CLIENT, p->jiffies) < CONN_FLOW_SILENT ||
+		     conn_silent(c, ROLE_SERVER, p->jiffies) < CONN_FLOW_SILENT)) {
+			/* Later, when it is the oldest one again. */
+			bpf_map_push_elem(&linkerd_flow_map, &oldest, 0);
+			continue;
+		}
+		bpf_map_push_elem(&linkerd_flow_map, &ref, 0);
+		if (!conn_retire(skb, oldest.slot, CLOSE_EVICTED, oldest.generation))
+			conn_free_slot(oldest.slot);
+		return 0;
+	}
+	return 0;
 }
 
 /*
@@ -270,10 +351,7 @@ __noinline int conn_open(struct __sk_buff *skb, __u32 flags)
 	conn_key_copy(&c->key, &p->key);
 	/* Settled now, for good: gauges must come down where they went up. */
 	p->flags = flags;
-	if (config.mesh && (flags & CONN_UNSETTLED))
-		c->series = SERIES_UNSETTLED;
-	else
-		c->series = epoch_tag(series_find(skb, false));
+	c->series = flags & CONN_UNSETTLED ? SERIES_UNSETTLED : epoch_tag(series_find(skb, 0));
 	conn_begin(c, p, flags);
 	if (config.mesh && (flags & CONN_TRANSLATED))
 		conn_key_copy(&c->as_sent, &s->as_sent);
@@ -287,16 +365,59 @@ __noinline int conn_open(struct __sk_buff *skb, __u32 flags)
 		WRITE_ONCE(c->brief.state, SLOT_LIVE);
 		p->slot = slot;
 		p->generation = ref.generation;
+		conn_bound(skb);
 		return 0;
 	}
 	/* Another CPU was faster, or there is no memory. */
 	p->delta.opened = 0;
-	p->delta.lost = 0;
 	conn_free_slot(slot);
 	if (conn_find(p))
 		return 0;
 	counters_add(untracked);
 	return -1;
+}
+
+/* What the functions that look for a packet's connection return: the packet's slot has it, there is
+ * none to be had, or it is to be opened with the flags in the lower byte. They don't open it
+ * themselves, because that takes as much of the stack as there is. */
+#define CONN_FOUND 0
+#define CONN_NONE 0x100
+#define CONN_OPENS 0x200
+
+/* For the packets that may begin a connection: finds out whether this one does. `found` says
+ * whether the packet's slot has a connection with its key. */
+__noinline int conn_opening(struct __sk_buff *skb, __u32 found)
+{
+	struct scratch *s = scratch();
+	struct packet *p;
+	struct conn *c;
+
+	if (!s || !skb->len)
+		return CONN_NONE;
+	p = &s->packet;
+	p->ends = 0;
+	if (found) {
+		c = conn_slot(p->slot);
+		if (!c)
+			return CONN_NONE;
+		if (p->key.proto != IPPROTO_TCP || p->fragment || !packet_is_syn(p) ||
+		    conn_again(p, c) || conn_end(skb, p->slot))
+			return CONN_FOUND;
+	} else if (!packet_opens(p)) {
+		return CONN_NONE;
+	}
+	return CONN_OPENS | conn_flags(skb, p);
+}
+
+/* Opens the packet's connection, if it begins with the packet. Returns 0 if the packet's slot has
+ * the connection. */
+__noinline int conn_new(struct __sk_buff *skb, __u32 found)
+{
+	int what = conn_opening(skb, found);
+
+	if (what & CONN_OPENS)
+		return conn_open(skb, what & 0xff);
+	return what == CONN_FOUND ? 0 : -1;
 }
 
 #endif

@@ -98,7 +98,7 @@ union tagged_seq {
 };
 
 #define CONN_CLIENT_LOCAL (1 << 0)
-#define CONN_UNSETTLED (1 << 1)	   /* it has no class and no series yet: mesh/settle.h */
+#define CONN_UNSETTLED (1 << 1)	   /* it has not opened yet, and has no series: net/held.h */
 #define CONN_TWICE (1 << 2)	   /* SYN or SYN-ACK was sent again: no RTT sample */
 #define CONN_ADOPTED (1 << 3)	   /* older than the programs */
 #define CONN_ANSWERS_LOST (1 << 4) /* the server's side can't be followed: answers are unknown */
@@ -109,6 +109,9 @@ union tagged_seq {
 #define END_KNOWN(role) (1 << (role))
 #define END_PROXY(role) (1 << (2 + (role))) /* it is known, and the proxy's */
 #define END_REDIRECTED (1 << 4)		    /* redirection leads the connection to the proxy */
+#define END_TOLD (1 << 5)		    /* in a pod with a proxy: nothing more will be known */
+#define END_SPOKE(role) (1 << (6 + (role))) /* the role has sent something but a reset */
+#define END_BOTH_SPOKE (END_SPOKE(ROLE_CLIENT) | END_SPOKE(ROLE_SERVER))
 
 #define SEEN_SYN (1 << 0)
 #define SEEN_SYNACK (1 << 1)
@@ -187,13 +190,15 @@ struct conn {
 	/* What the beginning and the end of the connection need. */
 	struct bpf_spin_lock lock;
 	__u32 http2;	    /* element of linkerd_http2_map, or NO_HTTP2 */
-	__u64 handshake_ns; /* when the SYN (outbound) or SYN-ACK (inbound) was seen */
+	__u64 handshake_ns; /* when the SYN-ACK was seen, until the RTT takes its place */
 	struct stream stream[2];
 	struct held held[2]; /* by role */
 	struct side client;
 	struct run runs[RUNS];	 /* a ring; the client's */
 	struct conn_key as_sent; /* the key of the client's packets, if CONN_TRANSLATED */
-	__u64 pad[3];
+	__u32 isn;		 /* sequence number of the packet that has opened the connection */
+	__u32 pad;
+	__u64 pad2[2];
 	struct side server;
 	/* An odd number of lines, or slots would share cache sets. */
 };
@@ -218,7 +223,8 @@ struct tcp_result {
 	__u64 rtt_ns;	 /* 0 is no sample */
 	__u64 opened_ns; /* of a connection that has ended */
 	bool known;	 /* the slot is still this connection's */
-	bool turned;	 /* the next connection of the slot goes the other way */
+	bool holds;	 /* the packet is held, as its connection has no series yet */
+	bool held;	 /* what was held is in the scratch, for the connection's series */
 	bool parse;	 /* the payload is the caller's to follow: busy is held */
 	bool contended;	 /* another CPU holds busy: the payload has to wait */
 	/* Elements of linkerd_http2_map and linkerd_early_map to be given back, plus one. */

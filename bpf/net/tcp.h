@@ -15,13 +15,6 @@
 /* How much of a body is passed over before the parser's place is brought up. */
 #define SKIP_MAX (1U << 30)
 
-static __always_inline __u32 tcp_role(const struct packet *p, __u8 flags)
-{
-	bool client_local = flags & CONN_CLIENT_LOCAL;
-
-	return client_local != p->to_local ? ROLE_CLIENT : ROLE_SERVER;
-}
-
 /* Does the segment lie in what was passed over before? Then it is late, and not sent again. */
 static __always_inline bool tcp_fills_hole(const struct stream *stream, __u32 seq, __u32 end)
 {
@@ -76,7 +69,7 @@ static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp
 	c->closing = 0;
 	p->delta.closed = reason + 1;
 	p->delta.aborted = conn_outstanding(c);
-	result->opened_ns = c->brief.flags & CONN_ADOPTED ? 0 : c->opened_ns;
+	result->opened_ns = c->brief.flags & (CONN_ADOPTED | CONN_UNSETTLED) ? 0 : c->opened_ns;
 	result->http2 = c->http2 + 1;
 	c->http2 = NO_HTTP2;
 	result->early[ROLE_CLIENT] = conn_side(c, ROLE_CLIENT)->parser.early;
@@ -103,8 +96,7 @@ static __always_inline enum tcp_way tcp_in_order(struct conn *c, struct packet *
 
 	if (unlikely(b.generation != p->generation || b.state != SLOT_LIVE ||
 		     !(b.seen & SEEN_ACK) || (b.seen & SEEN_ANY_FIN) ||
-		     (config.mesh && (b.flags & CONN_UNSETTLED)) ||
-		     (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))))
+		     (b.flags & CONN_UNSETTLED) || (p->tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST))))
 		return OUT_OF_ORDER;
 	role = tcp_role(p, b.flags);
 	p->role = role;
@@ -135,6 +127,37 @@ static __always_inline enum tcp_way tcp_in_order(struct conn *c, struct packet *
 	return way;
 }
 
+/* Does an ACK end the handshake? It is the client's, of the server's SYN, if that was seen; any of
+ * a connection that is older than the programs will do. */
+static __always_inline bool tcp_is_handshakes_end(struct conn *c, const struct packet *p,
+						  union brief b, __u32 role)
+{
+	union tagged_seq *server = &conn_side(c, ROLE_SERVER)->end;
+
+	if (b.flags & CONN_ADOPTED)
+		return true;
+	if (role != ROLE_CLIENT)
+		return false;
+	if (b.seen & SEEN_SYNACK)
+		return server->generation == p->generation && !seq_before(p->ack, server->seq);
+	return p->end != p->payload;
+}
+
+/*
+ * Has a connection opened that is unsettled, by the packet at hand, too? `seen` and `flags` are the
+ * connection's. A SYN with payload opens a connection, as its
+ * bytes are only to be had now (RFC 7413).
+ */
+static __always_inline bool tcp_has_opened(const struct conn *c, const struct packet *p, __u8 seen,
+					   __u8 flags)
+{
+	if (config.mesh && !(c->ends & END_TOLD))
+		return false;
+	if (flags & CONN_ADOPTED)
+		return held_by_both(c);
+	return (seen & SEEN_ACK) || ((p->tcp_flags & TCP_SYN) && p->end != p->payload);
+}
+
 /*
  * Follows a segment that is the beginning or the end of something, or out of order; the result is
  * in the scratch. Takes the slot's lock, under which nothing may be called. Returns 0 if the
@@ -147,9 +170,10 @@ __noinline int tcp_track(struct __sk_buff *skb)
 	struct packet *p;
 	struct conn *c;
 	__u32 payload, len, role, closing = 0;
+	__u64 rtt = 0;
 	union brief b;
 	__u8 flags;
-	bool client_local, loopback;
+	bool timed_by_ack;
 
 	if (!s || !skb->len)
 		return -1;
@@ -161,7 +185,6 @@ __noinline int tcp_track(struct __sk_buff *skb)
 	__builtin_memset(result, 0, sizeof(*result));
 	payload = len = p->end - p->payload;
 	flags = p->tcp_flags;
-	loopback = conn_is_loopback(&p->key);
 	/* The handshake is timed by the packet's time. */
 	if ((flags & TCP_SYN) || !(c->brief.seen & SEEN_ACK))
 		packet_now(p);
@@ -176,22 +199,9 @@ __noinline int tcp_track(struct __sk_buff *skb)
 		goto unlock;
 	result->known = true;
 
-	/* A new SYN begins the next connection of a slot: after a closed one, or after a live one,
-	 * which it ends. Beside a proxy mesh_packet sees to that. */
-	if (!config.mesh && packet_is_syn(p) && !conn_is_busy(c) &&
-	    (b.state == SLOT_CLOSED ||
-	     ((b.seen & SEEN_ACK) && tcp_role(p, b.flags) == ROLE_CLIENT &&
-	      conn_side(c, ROLE_CLIENT)->end.generation == p->generation &&
-	      seq_before(conn_side(c, ROLE_CLIENT)->end.seq, p->seq)))) {
-		if (b.state == SLOT_LIVE)
-			tcp_end(c, p, result, CLOSE_IDLE);
-		conn_begin(c, p, p->to_local ? 0 : CONN_CLIENT_LOCAL);
-		c->brief.state = SLOT_LIVE;
-		result->turned = (b.flags ^ c->brief.flags) & CONN_CLIENT_LOCAL;
-		b.word = c->brief.word;
-	}
-
-	client_local = b.flags & CONN_CLIENT_LOCAL;
+	/* The RTT is of the way to the other end and back, so from what the pod has sent: of an
+	 * outbound connection from the SYN to the SYN-ACK. */
+	timed_by_ack = !(b.flags & CONN_CLIENT_LOCAL) || conn_is_loopback(&p->key);
 	role = tcp_role(p, b.flags);
 	p->role = role;
 	bounded(role, 1);
@@ -209,20 +219,39 @@ __noinline int tcp_track(struct __sk_buff *skb)
 		} else {
 			b.seen |= bit;
 			conn_side(c, role)->parser.next = p->seq + 1;
-			if (bit == SEEN_SYN || !client_local || loopback)
+			if (bit == SEEN_SYNACK && !timed_by_ack)
+				c->handshake_ns = b.flags & (CONN_TWICE | CONN_ADOPTED)
+						      ? 0
+						      : p->now - c->opened_ns;
+			else if (bit == SEEN_SYNACK)
 				c->handshake_ns = p->now;
-			else if (!(b.flags & (CONN_TWICE | CONN_ADOPTED)))
-				result->rtt_ns = p->now - c->handshake_ns;
 		}
 	} else if (!(b.seen & SEEN_ACK) && (flags & TCP_ACK) && !(flags & TCP_RST) &&
-		   (role == ROLE_CLIENT || (b.flags & CONN_ADOPTED))) {
-		/* The client's ACK of the SYN-ACK, or any packet of an adopted connection.
-		 */
+		   tcp_is_handshakes_end(c, p, b, role)) {
+		if (timed_by_ack)
+			c->handshake_ns =
+			    (b.seen & SEEN_SYNACK) && !(b.flags & (CONN_TWICE | CONN_ADOPTED))
+				? p->now - c->handshake_ns
+				: 0;
 		b.seen |= SEEN_ACK;
-		if (role == ROLE_CLIENT && (b.seen & SEEN_SYNACK) &&
-		    !(b.flags & (CONN_TWICE | CONN_ADOPTED)) && (!client_local || loopback))
-			result->rtt_ns = p->now - c->handshake_ns;
+		rtt = c->handshake_ns;
 	}
+	if (!(flags & TCP_RST))
+		c->ends |= role == ROLE_CLIENT ? END_SPOKE(ROLE_CLIENT) : END_SPOKE(ROLE_SERVER);
+	if ((b.flags & CONN_UNSETTLED) && b.state == SLOT_LIVE) {
+		if (tcp_has_opened(c, p, b.seen, b.flags)) {
+			if (config.mesh)
+				b.flags = mesh_class(b.flags, c->ends, conn_is_loopback(&p->key));
+			b.flags &= ~CONN_UNSETTLED;
+			result->held = true;
+			rtt = b.seen & SEEN_ACK ? c->handshake_ns : 0;
+		} else if (payload) {
+			/* It can't be followed from its beginning on any more. */
+			c->brief.l7 = b.l7 = L7_OPAQUE;
+		}
+	}
+	if (!(b.flags & CONN_UNSETTLED))
+		result->rtt_ns = rtt;
 
 	if (b.state == SLOT_LIVE) {
 		if ((b.seen & SEEN_ANY_FIN) && (flags & TCP_ACK)) {
@@ -255,7 +284,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 	p->flags = b.flags;
 	if (b.state == SLOT_LIVE) {
 		if (b.l7 < L7_OPAQUE && (payload || (flags & TCP_FIN)) &&
-		    !(config.mesh && (b.flags & CONN_UNSETTLED))) {
+		    !(b.flags & CONN_UNSETTLED)) {
 			result->parse = conn_busy(c, role);
 			result->contended = !result->parse;
 		}
@@ -265,12 +294,20 @@ __noinline int tcp_track(struct __sk_buff *skb)
 				tcp_end(c, p, result, closing - 1);
 		}
 	}
-	if (config.mesh && (b.flags & CONN_UNSETTLED))
-		held_add(c, p, role);
+	if ((b.flags & CONN_UNSETTLED) && b.state == SLOT_LIVE) {
+		/* With its end, too, what was held is to be told. */
+		result->held = p->delta.closed;
+		result->holds = !result->held;
+		if (result->holds)
+			held_add(c, p, role);
+		else if (config.mesh)
+			c->brief.flags = p->flags =
+			    mesh_class(b.flags, c->ends, conn_is_loopback(&p->key));
+	}
+	if (result->held)
+		held_take(c, s->held);
 unlock:
 	bpf_spin_unlock(&c->lock);
-	if (result->turned)
-		c->series = epoch_tag(series_find(skb, false));
 	return 0;
 }
 

@@ -33,16 +33,20 @@ pub mod direction {
     }
 }
 
-/// Whose a series is, in a pod that has a proxy: [`MetricKey::origin`].
+/// Whose a series is, if it is not the application's: [`MetricKey::origin`].
 pub mod origin {
     pub const NONE: u8 = crate::abi::constants::ORIGIN_NONE as u8;
     /// The proxy's own, as its connections with what is outside of the pod.
     pub const PROXY: u8 = crate::abi::constants::ORIGIN_PROXY as u8;
+    /// Nobody's: attempts to connect that have not opened a connection, and packets that belong to
+    /// none.
+    pub const UNOPENED: u8 = crate::abi::constants::ORIGIN_UNOPENED as u8;
 
     /// The value of the label `origin`, which is not there if this is empty.
     pub fn label(origin: u8) -> &'static str {
         match origin {
             PROXY => "proxy",
+            UNOPENED => "unopened",
             _ => "",
         }
     }

@@ -69,6 +69,7 @@ fn entries(map: &str, settings: &Settings) -> Option<u32> {
         "linkerd_handshake_map" => histograms + 1,
         "linkerd_latency_index_map" | "linkerd_latency_free_map" => histograms,
         "linkerd_connection_map" | "linkerd_connection_free_map" => settings.connections,
+        "linkerd_half_open_map" | "linkerd_flow_map" => share(settings.connections),
         // Beside a proxy connections on the loopback have two keys.
         "linkerd_connection_index_map" => {
             settings.connections << u32::from(settings.proxy_uid.is_some())
@@ -85,6 +86,12 @@ fn entries(map: &str, settings: &Settings) -> Option<u32> {
         "linkerd_perf_map" => whole_pages(settings.perf_buffer_size),
         _ => return None,
     })
+}
+
+/// How many slots of connections those may take at most that have not opened, and how many flows of
+/// other protocols than TCP may take.
+pub fn share(connections: u32) -> u32 {
+    (connections / 4).max(1)
 }
 
 /// Entries of the map behind an array of `first` entries, for `all` entries in all: at least one,
@@ -106,6 +113,17 @@ fn cache(connections: u32) -> u32 {
         .saturating_mul(2)
         .checked_next_power_of_two()
         .unwrap_or(1 << 31)
+}
+
+/// The ports that sockets of this network namespace get that ask for none (ip(7),
+/// `ip_local_port_range`), or Linux's default where that is not readable.
+fn client_ports() -> (u16, u16) {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let parsed = range.ok().and_then(|range| {
+        let mut ports = range.split_whitespace().map(|port| port.parse().ok());
+        Some((ports.next()??, ports.next()??))
+    });
+    parsed.unwrap_or((32768, 60999))
 }
 
 /// How many CPUs can be told apart by their numbers, of which not all need be there.
@@ -162,6 +180,7 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
     config.routes = settings.routes;
     config.loopback_ifindex = plan.loopback;
     config.epoch = plan.epoch;
+    (config.client_ports_low, config.client_ports_high) = client_ports();
     config.detail = settings.detail as u8;
     config.ipv6 = u8::from(settings.ipv6);
     config.mesh = u8::from(settings.proxy_uid.is_some());

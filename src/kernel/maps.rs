@@ -43,7 +43,7 @@ pub const EXPORTED: [&str; 11] = [
 
 /// The maps by which connections are followed, and routes are known: programs with equal
 /// [`crate::abi::STATE_VERSION`]s take them over from each other.
-pub const STATE_MAPS: [&str; 16] = [
+pub const STATE_MAPS: [&str; 20] = [
     "linkerd_attachment_map",
     "linkerd_connection_cache_map",
     "linkerd_connection_free_map",
@@ -53,6 +53,8 @@ pub const STATE_MAPS: [&str; 16] = [
     "linkerd_early_bytes_map",
     "linkerd_early_free_map",
     "linkerd_early_map",
+    "linkerd_flow_map",
+    "linkerd_half_open_map",
     "linkerd_http2_free_map",
     "linkerd_http2_map",
     "linkerd_http2_more_map",
@@ -60,6 +62,8 @@ pub const STATE_MAPS: [&str; 16] = [
     "linkerd_route_free_map",
     "linkerd_route_index_map",
     "linkerd_route_map",
+    "linkerd_server_port_map",
+    "linkerd_tried_port_map",
 ];
 
 /// The maps of an epoch: what is exported, and what it takes to find an element there.

@@ -93,25 +93,28 @@ fn the_proxys_own_connections_have_it_as_their_origin() {
 fn refused_connections_are_the_directions() {
     let mut world = World::new(Mesh::Linkerd, false, &[]);
     world.kill_proxy();
-    let asked: Vec<_> = world
-        .ways(HTTP)
-        .into_iter()
-        .map(|way| {
-            let mut curl = Command::new("curl");
-            curl.args(["-s", "-o", "/dev/null", "--max-time", "5", &way.url("200")]);
-            let code = way.from.inside(|| output(&mut curl)).status.code();
-            assert_eq!(code, Some(7), "{}", way.at);
-            way.labels()
-        })
-        .collect();
+    for way in world.ways(HTTP) {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-o", "/dev/null", "--max-time", "5", &way.url("200")]);
+        let code = way.from.inside(|| output(&mut curl)).status.code();
+        assert_eq!(code, Some(7), "{}", way.at);
+    }
     let scrape = world.pod.ended();
-    for labels in asked {
-        let mut labels = borrowed(&labels);
-        // Inbound it is seen on eth0 only, where the client is known.
-        labels.retain(|(name, _)| *name != "src_ip");
-        labels.push(("reason", "refused"));
-        let refused = scrape.sum("linkerd_ebpf_connections_closed_total", &labels);
-        assert_eq!(refused, 1, "{labels:?}\n{}", scrape.text);
+    let closed = "linkerd_ebpf_connections_closed_total";
+    // By IPv4 and by IPv6. What has never opened a connection has no series of its own.
+    for direction in ["inbound", "outbound"] {
+        let labels = [
+            ("direction", direction),
+            ("dst_port", "80"),
+            ("reason", "refused"),
+            ("origin", "unopened"),
+        ];
+        assert_eq!(
+            scrape.sum(closed, &labels),
+            2,
+            "{direction}\n{}",
+            scrape.text
+        );
     }
 }
 

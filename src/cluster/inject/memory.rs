@@ -26,8 +26,10 @@ const HANDSHAKE: u64 = 1024;
 /// 3,128 bytes of `linkerd_early_bytes_map`.
 const EARLY_PIECE: u64 = 4096;
 
-/// A slot, and up to four words of the cache in front of it.
-const CONNECTION: u64 = (size_of::<types::conn>() + 4 * size_of::<u64>()) as u64;
+/// A slot, up to four words of the cache in front of it, and a quarter of a word in each of two lists
+/// of connections that may take a share.
+const CONNECTION: u64 =
+    (size_of::<types::conn>() + 4 * size_of::<u64>() + size_of::<u64>() / 2) as u64;
 const HTTP2: u64 = size_of::<types::http2>() as u64;
 /// Routes of paths, if there are any: all of it is there from the start.
 const ROUTE_CACHE: u64 = load::ROUTE_CACHE as u64 * (HASHED + BUCKETS + FREE);

@@ -34,6 +34,16 @@ fn assert_closed(flow: &Flow, set: impl FnOnce(&mut ClosedValue)) {
     assert_eq!(durations, 1 - total.active, "durations");
 }
 
+/// Of a connection that has ended before it opened, nothing is known but how.
+fn assert_never_opened(flow: &Flow, set: impl FnOnce(&mut ClosedValue)) {
+    let mut closed = ClosedValue::default();
+    set(&mut closed);
+    let total = flow.total();
+    assert_eq!((total.opened, total.active, total.closed), (1, 0, closed));
+    let seen = flow.seen();
+    assert_eq!(seen.handshake.duration.count() + rtts(flow), 0);
+}
+
 fn rtts(flow: &Flow) -> u64 {
     flow.seen().handshake.rtt.count()
 }
@@ -99,8 +109,7 @@ fn refused() {
     each_way(|f| {
         f.syn();
         f.segment(Server, RST | ACK, 0, b"");
-        assert_closed(f, |c| c.refused = 1);
-        assert_eq!(rtts(f), 0);
+        assert_never_opened(f, |c| c.refused = 1);
     });
 }
 
@@ -122,7 +131,7 @@ fn reset_by_the_client_in_the_handshake() {
         f.syn();
         f.syn_ack();
         f.segment(Client, RST, f.seq(Client, 0), b"");
-        assert_closed(f, |c| c.rst = 1);
+        assert_never_opened(f, |c| c.rst = 1);
     });
 }
 
@@ -274,11 +283,13 @@ fn without_a_beginning() {
     for (what, opened, test) in first {
         each_way(|f| {
             test(f);
+            // One end alone is nobody's connection yet.
+            assert_eq!(f.total().opened, 0, "{what}");
+            f.close();
             let total = f.total();
             assert_eq!(total.opened, opened, "{what}");
             assert_eq!(total.lost.midstream, opened, "{what}");
-            f.close();
-            assert_eq!(f.total().closed.fin, opened, "{what}");
+            assert_eq!(total.closed.fin, opened, "{what}");
             let seen = f.seen();
             assert_eq!(seen.handshake.duration.count(), 0, "{what}: of unknown age");
         });

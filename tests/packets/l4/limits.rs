@@ -2,7 +2,7 @@
 
 use metricd::abi::series_kind;
 
-use crate::flow::{Client, Flow, ends};
+use crate::flow::{Client, Flow, Server, ends};
 use crate::frame;
 use crate::kernel::{Kernel, Way};
 
@@ -37,6 +37,7 @@ fn an_evicted_connection_goes_on() {
         Flow::open(&kernel, 1000 + i);
     }
     first.request("GET / HTTP/1.1\r\n\r\n");
+    first.ack(Server);
     first.rst(Client);
     let total = kernel.total();
     // As one that is older than the programs.
@@ -82,7 +83,7 @@ fn more_series_than_the_map_holds() {
         }
     }
     let [client, server] = ends(1);
-    kernel.run(Way::In, &frame::udp(client, server, b"x"));
+    kernel.run(Way::Out, &frame::udp(server, client, b"x"));
     assert_eq!(kernel.series().len(), 5);
     let total = kernel.total();
     assert_eq!((total.opened, total.active), (101, 1));

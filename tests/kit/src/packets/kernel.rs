@@ -294,6 +294,18 @@ impl Kernel {
         slots
     }
 
+    /// Packets and bytes received, and sent: in a series, or held for one.
+    pub fn io(&self) -> [(u64, u64); 2] {
+        let total = self.total();
+        let mut io = [&total.recv, &total.sent].map(|io| (io.packets, io.bytes));
+        for slot in self.slots() {
+            for (io, held) in io.iter_mut().zip(slot.held) {
+                *io = (io.0 + held.0, io.1 + held.1);
+            }
+        }
+        io
+    }
+
     /// What holds at all times: every packet is in one series, every connection opened is closed or
     /// active, every request is answered, aborted or in flight.
     pub fn check(&self) {
@@ -310,6 +322,7 @@ impl Kernel {
                 "{v:?}"
             );
         }
+        let [recv, sent] = self.io();
         let v = self.total();
         let responses: u64 = self.responses().values().sum();
         let r = v.requests;
@@ -333,12 +346,12 @@ impl Kernel {
             )
         });
         assert_eq!(
-            (v.recv.packets + v.sent.packets, v.recv.bytes + v.sent.bytes),
+            (recv.0 + sent.0, recv.1 + sent.1),
             (fed_in.0 + fed_out.0, fed_in.1 + fed_out.1),
-            "every packet and byte is in one series"
+            "every packet and byte is in one series, or held"
         );
         if self.loopback() == 0 {
-            assert_eq!((v.recv.packets, v.recv.bytes), fed_in);
+            assert_eq!(recv, fed_in);
         }
     }
 
@@ -360,6 +373,10 @@ pub struct Slot {
     pub state: u8,
     pub busy: bool,
     pub key: Vec<u8>,
+    /// It is live and has a series.
+    pub is_active: bool,
+    /// Packets and bytes that are held while it has none: received, and sent.
+    pub held: [(u64, u64); 2],
 }
 
 pub const SLOT_FREE: u8 = 0;
@@ -368,10 +385,27 @@ pub const SLOT_CLOSED: u8 = 2;
 
 impl Slot {
     fn of(value: &[u8]) -> Self {
+        const CLIENT_LOCAL: u8 = 1 << 0;
+        const UNSETTLED: u8 = 1 << 1;
         let at = |offset: usize, size: usize| &value[offset..offset + size];
+        let word = |offset| u64::from(u32::from_ne_bytes(at(offset, 4).try_into().unwrap()));
         // Of the brief word: generation, state, flags, seen, l7.
+        let [state, flags] = [4, 5].map(|byte| value[offset_of!(types::conn, brief) + byte]);
+        let is_live = state == SLOT_LIVE;
+        let mut held = [0, size_of::<types::held>()].map(|role| {
+            let of = offset_of!(types::conn, held) + role;
+            match is_live && flags & UNSETTLED != 0 {
+                true => (word(of), word(of + 4)),
+                false => (0, 0),
+            }
+        });
+        if flags & CLIENT_LOCAL != 0 {
+            held.reverse();
+        }
         Self {
-            state: value[offset_of!(types::conn, brief) + 4],
+            state,
+            is_active: is_live && flags & UNSETTLED == 0,
+            held,
             busy: [
                 offset_of!(types::conn, client),
                 offset_of!(types::conn, server),

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What an unsettled connection has brought about, before it has a series to be added to. In a pod
- * that has a proxy a connection is settled when both of its ends have shown whose they are, mostly
- * at the SYN-ACK.
+ * What a connection has brought about before it has a series.
+ *
+ * Anybody can send a SYN with any source, or an ACK to any port. If each made a series, a scan
+ * would fill the maps that metricd exports. So a connection of TCP is unsettled (CONN_UNSETTLED)
+ * until it has opened: by the last ACK of its handshake, or, if it is older than the programs, when
+ * both ends have sent something. In a pod that has a proxy it must also be known whose the
+ * connection is: see mesh/class.h. Until then its packets are held, and make no series. A
+ * connection that ends before it has opened is added to a series of few: see series_unopened.
  */
-#ifndef METRICD_MESH_HELD_H
-#define METRICD_MESH_HELD_H
+#ifndef METRICD_NET_HELD_H
+#define METRICD_NET_HELD_H
 
 #include "count/series.h"
 
@@ -29,6 +34,16 @@ static __always_inline void held_add(struct conn *c, struct packet *p, __u32 rol
 	p->delta.retransmits = 0;
 }
 
+/* Have both ends of a connection that no SYN has opened taken part? So much from one end says as
+ * much: the other direction may take a way that nobody looks at. */
+#define HELD_ENOUGH 64 /* packets */
+
+static __always_inline bool held_by_both(const struct conn *c)
+{
+	return (c->ends & END_BOTH_SPOKE) == END_BOTH_SPOKE ||
+	       c->held[ROLE_CLIENT].packets + c->held[ROLE_SERVER].packets >= HELD_ENOUGH;
+}
+
 /* Takes what is held, under the slot's lock. */
 static __always_inline void held_take(struct conn *c, struct held *to)
 {
@@ -37,10 +52,10 @@ static __always_inline void held_take(struct conn *c, struct held *to)
 	__builtin_memset(c->held, 0, sizeof(c->held));
 }
 
-/* Adds what was held to the series of a connection that is settled by now. `sent` says whether the
- * pod has sent what the client has. */
+/* Adds what was held to the connection's series. `sent` says whether the pod has sent what the
+ * client has, `late` whether bytes have passed that were not followed, and should have been. */
 static __always_inline void held_settle(struct metric_value *v, const struct held *held, bool sent,
-					__u8 flags)
+					bool late)
 {
 #pragma unroll
 	for (int role = ROLE_CLIENT; role <= ROLE_SERVER; role++) {
@@ -52,7 +67,7 @@ static __always_inline void held_settle(struct metric_value *v, const struct hel
 	}
 	add(&v->opened, 1);
 	add(&v->active, 1);
-	if (flags & CONN_ADOPTED)
+	if (late)
 		add(&v->lost.midstream, 1);
 }
 
