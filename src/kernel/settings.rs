@@ -133,8 +133,9 @@ fn perf_buffer_size(text: &str) -> Result<u32, String> {
 /// From here on the memory that `--map-size` takes is worth a warning.
 pub const LARGE_MAP: u32 = 1_048_576;
 
-/// A TCP connection silent for longer is closed as idle when the table is swept.
-pub const IDLE_TCP: Duration = Duration::from_secs(2 * 3600);
+/// A TCP connection silent for longer is closed as idle when the table is swept. That is more than the two
+/// hours after which keep-alive probes begin and the four minutes until one is through: RFC 5382, REQ-5.
+pub const IDLE_TCP: Duration = Duration::from_secs((2 * 60 + 5) * 60);
 /// A connection of another protocol, or of TCP before the handshake has ended, that is silent for
 /// longer is closed as idle when the table is swept.
 pub const IDLE_OTHER: Duration = Duration::from_secs(60);

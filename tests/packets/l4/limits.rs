@@ -1,10 +1,15 @@
 //! Full tables: what does not fit is counted nonetheless.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use metricd::abi::series_kind;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::flow::{Client, Flow, Server, ends};
 use crate::frame;
-use crate::kernel::{Kernel, Way};
+use crate::kernel::{Kernel, SLOT_LIVE, Way};
 
 #[test]
 fn more_connections_than_slots() {
@@ -43,6 +48,51 @@ fn an_evicted_connection_goes_on() {
     // As one that is older than the programs.
     assert_eq!((total.opened, total.lost.midstream), (52, 1));
     assert_eq!(total.requests.http1, 0);
+}
+
+/// How many jiffies a second has, as a connection shows that goes on meanwhile.
+fn hertz(f: &Flow) -> u32 {
+    let jiffies = || {
+        f.ack(Client);
+        let slots = f.kernel.slots();
+        let live = slots.iter().find(|slot| slot.state == SLOT_LIVE);
+        live.expect("its slot").seen_jiffies
+    };
+    let (start, before) = (Instant::now(), jiffies());
+    thread::sleep(Duration::from_secs(1));
+    let passed = jiffies().wrapping_sub(before);
+    let measured = f64::from(passed) / start.elapsed().as_secs_f64();
+    // What CONFIG_HZ can be.
+    let off_by = |hertz: &f64| (hertz - measured).abs();
+    let hertz = [100.0, 250.0, 300.0, 1000.0];
+    let nearest = hertz
+        .into_iter()
+        .min_by(|a, b| off_by(a).total_cmp(&off_by(b)));
+    nearest.expect("one of them") as u32
+}
+
+/// Keep-alive probes begin after two hours of silence, so a connection that has them lives.
+#[test]
+fn silent_for_as_long_as_tcp_allows() {
+    // Each CPU measures the length of a jiffy for itself.
+    let mut cpu = CpuSet::new();
+    cpu.set(0).expect("a CPU");
+    sched_setaffinity(Pid::from_raw(0), &cpu).expect("sched_setaffinity");
+    for (minutes, idle) in [(2 * 60 + 3, 0), (2 * 60 + 10, 1)] {
+        let kernel = Kernel::load(&["--connections", "16"]);
+        let first = Flow::open(&kernel, 999);
+        kernel.silence(minutes * 60 * hertz(&first));
+        // Each looks for idle ones, in a part of the table.
+        for i in 0..8 {
+            Flow::open(&kernel, 1000 + i).close();
+        }
+        first.request("GET / HTTP/1.1\r\n\r\n");
+        first.response("HTTP/1.1 204 No Content\r\n\r\n");
+        let total = kernel.total();
+        assert_eq!(total.closed.idle, idle, "after {minutes} minutes");
+        assert_eq!(total.requests.http1, 1 - idle, "after {minutes} minutes");
+        assert_eq!(total.lost.midstream, idle, "after {minutes} minutes");
+    }
 }
 
 #[test]

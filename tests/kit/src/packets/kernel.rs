@@ -306,6 +306,23 @@ impl Kernel {
         io
     }
 
+    /// Makes both sides of every connection silent for so many jiffies more.
+    pub fn silence(&self, jiffies: u32) {
+        let map = &self.skel.maps.linkerd_connection_map;
+        for slot in 0..map.max_entries() {
+            let key = slot.to_ne_bytes();
+            let value = map.lookup(&key, MapFlags::ANY).expect("look up a slot");
+            let mut value = value.expect("a slot");
+            for at in SEEN_JIFFIES {
+                let seen = &mut value[at..at + 4];
+                let since = u32::from_ne_bytes(seen.try_into().unwrap()).wrapping_sub(jiffies);
+                seen.copy_from_slice(&since.to_ne_bytes());
+            }
+            map.update(&key, &value, MapFlags::ANY)
+                .expect("write a slot");
+        }
+    }
+
     /// What holds at all times: every packet is in one series, every connection opened is closed or
     /// active, every request is answered, aborted or in flight.
     pub fn check(&self) {
@@ -371,6 +388,8 @@ impl Kernel {
 #[derive(Debug)]
 pub struct Slot {
     pub state: u8,
+    /// When the client last sent.
+    pub seen_jiffies: u32,
     pub busy: bool,
     pub key: Vec<u8>,
     /// It is live and has a series.
@@ -378,6 +397,12 @@ pub struct Slot {
     /// Packets and bytes that are held while it has none: received, and sent.
     pub held: [(u64, u64); 2],
 }
+
+/// Where a connection has when each of its sides last sent.
+const SEEN_JIFFIES: [usize; 2] = [
+    offset_of!(types::conn, client) + offset_of!(types::side, seen_jiffies),
+    offset_of!(types::conn, server) + offset_of!(types::side, seen_jiffies),
+];
 
 pub const SLOT_FREE: u8 = 0;
 pub const SLOT_LIVE: u8 = 1;
@@ -406,6 +431,7 @@ impl Slot {
             state,
             is_active: is_live && flags & UNSETTLED == 0,
             held,
+            seen_jiffies: u32::from_ne_bytes(at(SEEN_JIFFIES[0], 4).try_into().unwrap()),
             busy: [
                 offset_of!(types::conn, client),
                 offset_of!(types::conn, server),
