@@ -10,6 +10,7 @@ pub mod detach;
 pub mod epoch;
 pub mod gc;
 pub mod hook;
+pub mod interfaces;
 pub mod iterators;
 pub mod load;
 pub mod maps;

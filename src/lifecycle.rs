@@ -12,6 +12,7 @@
 //! - While programs are replaced, the newest epoch does not say which programs run. Unless it says
 //!   that ours do, they are loaded again.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,11 +24,11 @@ use crate::kernel::attached::Running;
 use crate::kernel::epoch;
 use crate::kernel::gc;
 use crate::kernel::hook::{Hook, LOOPBACK};
+use crate::kernel::interfaces::{Interface, Interfaces};
 use crate::kernel::iterators::Iterators;
 use crate::kernel::load::{self, Plan};
-use crate::kernel::netns::{self, Interface};
 use crate::kernel::options::{Options, READER_GID, ReadBy};
-use crate::kernel::pin_dir::{LockedPinDir, PATIENCE, PinDir};
+use crate::kernel::pin_dir::{LockedPinDir, Observed, PATIENCE, PinDir};
 use crate::kernel::pinned::Installed;
 use crate::kernel::release;
 use crate::kernel::settings::{LARGE_MAP, Settings};
@@ -45,7 +46,9 @@ const EPOCHS: u32 = 255;
 /// With what was tried on what; nothing stays attached that was not before, and what was attached
 /// goes on.
 pub fn attach(options: &Options) -> Result<Vec<String>> {
-    let mut interfaces = netns::interfaces(&options.interfaces, options.loopback)?;
+    let all = Interfaces::list().context("list the interfaces")?;
+    // What can't be found is said before anything is done.
+    all.to_observe(&options.interfaces, options.loopback, &BTreeSet::new())?;
     let dir = prepare(options)?;
     dir.clear_failure();
     gc::collect_beside(&dir);
@@ -56,11 +59,13 @@ pub fn attach(options: &Options) -> Result<Vec<String>> {
         None => (install(&dir, options)?, Vec::new()),
     };
     let attached = epoch::settle(&dir, options.read, options.reader_gid).and_then(|read| {
-        if installed.info.proxy_user != 0 {
-            // Requests through the proxy are followed on the loopback.
-            interfaces = netns::interfaces(&options.interfaces, true)?;
-        }
-        Ok((attach_to(&dir, &installed, options, &interfaces)?, read))
+        // Requests through the proxy are followed on the loopback.
+        let loopback = options.loopback || installed.info.proxy_user != 0;
+        let before = installed.hooks()?.interfaces();
+        let interfaces = all.to_observe(&options.interfaces, loopback, &before)?;
+        let mut lines = attach_to(&dir, &installed, options, &interfaces)?;
+        lines.extend(say_observed(&dir, &installed, options, &all)?);
+        Ok((lines, read))
     });
     if attached.is_err() && is_new {
         // What failed is worth more than what fails in cleaning up behind it.
@@ -356,6 +361,32 @@ fn programs<'a>(skel: &'a MetricdSkel) -> [(Hook, BorrowedFd<'a>); 2] {
         (Hook::Ingress, programs.linkerd_ingress.as_fd()),
         (Hook::Egress, programs.linkerd_egress.as_fd()),
     ]
+}
+
+/// Leaves word for the sidecar of what is observed, and warns of what is counted twice. Returns a line for
+/// each interface that is left out.
+fn say_observed(
+    dir: &LockedPinDir,
+    installed: &Installed,
+    options: &Options,
+    all: &Interfaces,
+) -> Result<Vec<String>> {
+    let hooks = installed.hooks()?;
+    let observed = Observed {
+        netns: hooks.netns,
+        attached: hooks.interfaces(),
+        named: options.interfaces.clone(),
+    };
+    if let Err(error) = dir.say_observed(&observed) {
+        tracing::warn!("the sidecar can't say which interfaces are observed: {error}");
+    }
+    for line in all.seen_twice(&observed.attached) {
+        tracing::warn!("{line}");
+    }
+    Ok(match observed.named.is_empty() {
+        true => all.left_out(&observed.attached),
+        false => Vec::new(),
+    })
 }
 
 /// Attaches to the hooks of the interfaces that have no program of ours yet.

@@ -19,8 +19,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::kernel::attached::Running;
 use crate::kernel::hook::{Hook, LOOPBACK};
+use crate::kernel::interfaces::{Interface, Interfaces};
 use crate::kernel::load;
-use crate::kernel::netns::{self, Interface};
 use crate::kernel::options::{Options, Way};
 use crate::kernel::pin_dir::{LockedPinDir, PATIENCE, PinDir};
 use crate::kernel::pinned::Installed;
@@ -35,7 +35,7 @@ pub use status::status;
 /// # Errors
 /// With what was tried on what; what was redirected before goes on being redirected.
 pub fn attach(options: &Options, config: &RedirectConfig) -> Result<Vec<String>> {
-    let interfaces = netns::interfaces(&options.interfaces, false)?;
+    let interfaces = Interfaces::list()?.choose(&options.interfaces)?;
     let (dir, observers) = open(&options.pin_dir)?;
     let before = Programs::newest(&dir)?;
     let is_new = before.is_none();

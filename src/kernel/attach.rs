@@ -10,7 +10,7 @@ use crate::abi::AttachmentValue;
 use crate::kernel::attached::{Attached, Hooks, Running};
 use crate::kernel::clsact;
 use crate::kernel::hook::{Hook, Place};
-use crate::kernel::netns::Interface;
+use crate::kernel::interfaces::Interface;
 use crate::kernel::options::Way;
 use crate::kernel::pin_dir::{LinkPin, LockedPinDir};
 use crate::kernel::sys;

@@ -1,5 +1,6 @@
 //! What of ours is attached to the hooks of a network namespace's devices.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::fd::AsFd;
 
@@ -64,6 +65,11 @@ impl Hooks<'_> {
             .flat_map(|ifindex| Hook::BOTH.map(|hook| self.find(ifindex, hook)))
             .flatten()
             .collect()
+    }
+
+    /// The interfaces that anything is attached to, by their indexes.
+    pub fn interfaces(&self) -> BTreeSet<u32> {
+        self.all().iter().map(|running| running.ifindex).collect()
     }
 
     /// The owner's place at a hook.

@@ -118,3 +118,48 @@ impl Message {
         Ok(socket)
     }
 }
+
+/// The attributes in `bytes`, each with its kind: struct rtattr of linux/rtnetlink.h. They end where one is
+/// cut short.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    /// Without the flags that an attribute's kind may have: NLA_TYPE_MASK of linux/netlink.h.
+    const KIND: u16 = 0x3fff;
+    std::iter::from_fn(move || {
+        let half = |at: usize| Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+        let (len, kind) = (usize::from(half(0)?), half(2)?);
+        let value = bytes.get(4..len)?;
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind & KIND, value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_read_as_they_are_written() {
+        let message = Message::listing(1, &[])
+            .number(7, 8)
+            .nested(0x8009, |inner| {
+                inner.nested(1, |mut text| {
+                    text.0.extend(b"abc");
+                    text
+                })
+            });
+        let bytes = &message.0[HEADER..];
+        let read: Vec<_> = attributes(bytes).collect();
+        assert_eq!(read[0], (7, &8u32.to_ne_bytes()[..]));
+        assert_eq!(read[1].0, 9);
+        assert_eq!(
+            attributes(read[1].1).collect::<Vec<_>>(),
+            [(1, &b"abc"[..])]
+        );
+        assert_eq!(read.len(), 2);
+        for cut in 0..bytes.len() {
+            assert!(attributes(&bytes[..cut]).count() < 2);
+        }
+        // One that says to be shorter than its own head.
+        assert_eq!(attributes(&[3, 0, 1, 0]).count(), 0);
+    }
+}

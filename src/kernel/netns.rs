@@ -1,4 +1,4 @@
-//! Entering the pod's network namespace, and what is in it.
+//! Entering the pod's network namespace, and finding those of this machine.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,8 +7,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sched::{CloneFlags, setns};
 
 /// Where the network namespace of a process is.
@@ -144,56 +142,4 @@ impl All {
             ),
         }
     }
-}
-
-/// An interface of the namespace that the thread is in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    pub name: String,
-    pub index: u32,
-}
-
-/// The interfaces called `names`, or, if none are named, all that are up but the loopback; and the
-/// loopback as well, if asked for.
-///
-/// # Errors
-/// If a named one does not exist, or none is up.
-pub fn interfaces(names: &[String], loopback: bool) -> Result<Vec<Interface>> {
-    let mut all = BTreeMap::new();
-    for address in getifaddrs().context("list the interfaces")? {
-        all.insert(address.interface_name, address.flags);
-    }
-    let mut chosen: Vec<String> = if names.is_empty() {
-        all.iter()
-            .filter(|(_, flags)| {
-                flags.contains(InterfaceFlags::IFF_UP)
-                    && !flags.contains(InterfaceFlags::IFF_LOOPBACK)
-            })
-            .map(|(name, _)| name.clone())
-            .collect()
-    } else {
-        names.to_vec()
-    };
-    let lo = all
-        .iter()
-        .find(|(_, flags)| flags.contains(InterfaceFlags::IFF_LOOPBACK));
-    if let Some((lo, _)) = lo
-        && loopback
-        && !chosen.contains(lo)
-    {
-        chosen.push(lo.clone());
-    }
-    if chosen.is_empty() {
-        bail!("no interface is up in this network namespace, name one by --interface");
-    }
-    chosen
-        .into_iter()
-        .map(|name| {
-            let index = if_nametoindex(name.as_str()).with_context(|| {
-                let known: Vec<&str> = all.keys().map(String::as_str).collect();
-                format!("find interface {name}, there are: {}", known.join(", "))
-            })?;
-            Ok(Interface { name, index })
-        })
-        .collect()
 }

@@ -39,7 +39,8 @@ pub const READER_GID: u32 = 65534;
 /// How to observe.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Interface to attach to, repeatable [default: every one that is up, but lo]
+    /// Interface to attach to, repeatable [default: every one that is up, but lo and those whose packets pass
+    /// another one]
     #[arg(
         long = "interface",
         env = "METRICD_INTERFACE",

@@ -16,5 +16,5 @@ pub mod redirect;
 pub use bpffs::is_bpffs;
 pub use epoch::EpochDir;
 pub use lock::{LockedPinDir, PATIENCE};
-pub use look::PinDir;
+pub use look::{Observed, PinDir};
 pub use names::LinkPin;

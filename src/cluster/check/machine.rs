@@ -13,8 +13,8 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::cluster::check::report::{Outcome, Problem, Report, error, warning};
 use crate::kernel::hook::{Hook, LOOPBACK};
+use crate::kernel::interfaces::Interfaces;
 use crate::kernel::load::{self, Plan};
-use crate::kernel::netns;
 use crate::kernel::options::{self, Options, PIN_DIR, ReadBy};
 use crate::kernel::pin_dir::{self, PATIENCE, PinDir};
 use crate::kernel::pinned::Installed;
@@ -249,7 +249,7 @@ fn attach(trial: &PinDir) -> Result<()> {
         reader_gid: None,
     })?;
     // The loopback gets one hook: the other is tried here.
-    let lo = netns::interfaces(&["lo".into()], false)?.remove(0);
+    let lo = Interfaces::list()?.choose(&["lo".into()])?.remove(0);
     let gone = "the pins just made are gone";
     let trial = trial.lock(PATIENCE)?.context(gone)?;
     let installed = Installed::open(&trial)?.context(gone)?;

@@ -12,6 +12,7 @@ use libbpf_rs::{Link, MapCore};
 
 use super::epoch::EpochDir;
 use super::lock::LockedPinDir;
+use super::look::Observed;
 use super::names::{self, LinkPin};
 use super::pin::{self, ITERATOR_MODE, MAP_MODE};
 use super::{bpffs, look};
@@ -243,6 +244,19 @@ impl LockedPinDir {
         }
         self.clear_failure();
         symlink(&reason[..end], self.join(names::FAILURE))
+    }
+
+    /// Leaves word of what is observed, for the sidecar, as [`Self::say_failure`] does of a failure.
+    ///
+    /// # Errors
+    /// If the word can't be left.
+    pub fn say_observed(&self, observed: &Observed) -> io::Result<()> {
+        let path = self.join(names::OBSERVED);
+        if self.observed().as_ref() == Some(observed) {
+            return Ok(());
+        }
+        let _ = fs::remove_file(&path);
+        symlink(serde_json::to_string(observed)?, path)
     }
 
     /// Removes the word that [`Self::say_failure`] has left.

@@ -1,5 +1,6 @@
 //! A pin directory as anyone may look at it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapHandle, Program};
+use serde::{Deserialize, Serialize};
 
 use super::epoch::EpochDir;
 use super::names::{self, LinkPin};
@@ -17,6 +19,18 @@ use crate::kernel::hook::{Hook, Owner};
 /// A pin directory, which need not be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinDir(PathBuf);
+
+/// What is observed in a network namespace, as metricd-init leaves word of it for the sidecar, which has
+/// no right to look at what is attached.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The namespace, by [`crate::kernel::netns::inode`].
+    pub netns: u64,
+    /// The interfaces that programs are attached to, by their indexes.
+    pub attached: BTreeSet<u32>,
+    /// The interfaces that were named; if none, all are to be observed.
+    pub named: Vec<String>,
+}
 
 impl PinDir {
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -121,6 +135,12 @@ impl PinDir {
     pub fn failure(&self) -> Option<String> {
         let reason = fs::read_link(self.join(names::FAILURE)).ok()?;
         Some(reason.to_string_lossy().into_owned())
+    }
+
+    /// The word of what is observed, if there is one that this version understands.
+    pub fn observed(&self) -> Option<Observed> {
+        let word = fs::read_link(self.join(names::OBSERVED)).ok()?;
+        serde_json::from_slice(word.as_os_str().as_encoded_bytes()).ok()
     }
 
     pub(super) fn join(&self, name: &str) -> PathBuf {

@@ -6,6 +6,8 @@ const EPOCH: &str = "linkerd_epoch_";
 const REDIRECT: &str = "linkerd_redirect_";
 /// The word of why nothing is attached.
 pub const FAILURE: &str = "linkerd_failure";
+/// The word of what is observed.
+pub const OBSERVED: &str = "linkerd_observed";
 /// What is added to the name of a pin on its way to becoming that name's.
 pub const NEXT: &str = "_next";
 
@@ -125,6 +127,7 @@ pub fn is_ours(name: &str) -> bool {
     is_epoch(name)
         || is_redirects(name)
         || name == FAILURE
+        || name == OBSERVED
         || (name.starts_with("linkerd_")
             && (is_map(name)
                 || name.ends_with("_map_iter")
@@ -148,6 +151,7 @@ mod tests {
             "linkerd_egress_link_2",
             "linkerd_epoch_7",
             "linkerd_epoch__next",
+            "linkerd_observed",
             "linkerd_redirect_1",
             "linkerd_redirect_map",
             "linkerd_redirect_egress_link_2",
