@@ -15,6 +15,7 @@ use crate::abi::{
     LatencyValue, Merge, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER,
     STATUS_REQUESTS, route, series_kind,
 };
+use crate::kernel::interfaces;
 use crate::kernel::maps::INFO;
 use crate::kernel::options::ReadBy;
 use crate::kernel::pin_dir::{EpochDir, PinDir};
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub dns: Vec<(DnsKey, DnsValue)>,
     /// How many entries each map held.
     pub entries: Entries,
+    /// The interfaces that are observed, or should be, and whether they are.
+    pub interfaces: Vec<(String, bool)>,
     /// How the newest epoch was read.
     pub way: Way,
     /// How long reading took.
@@ -74,6 +77,7 @@ impl Snapshot {
         for earlier in snapshots {
             snapshot.merge(earlier);
         }
+        snapshot.interfaces = interfaces::observed(pin_dir);
         snapshot.took = start.elapsed();
         Ok(snapshot)
     }
@@ -109,6 +113,7 @@ impl Snapshot {
             handshake,
             dns,
             entries,
+            interfaces: Vec::new(),
             way: reader.way(),
             took: Duration::ZERO,
         })

@@ -142,6 +142,17 @@ pub fn look(tally: &Tally) -> Vec<Finding> {
             text: format!("what the proxy records can't be read: {reason}"),
         });
     }
+    for interface in &tally.unobserved {
+        findings.push(Finding {
+            level: Level::Lost,
+            subject: format!("linkerd_ebpf_interface_observed{{interface=\"{interface}\"}}"),
+            count: None,
+            text: format!(
+                "what passes {interface} is not counted: it came up after metricd-init, whose next run \
+                 attaches to it"
+            ),
+        });
+    }
     for (map, (entries, capacity)) in &tally.maps {
         if *entries >= capacity * NEARLY_FULL && *capacity > 0.0 {
             findings.push(Finding {

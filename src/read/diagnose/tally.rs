@@ -95,6 +95,8 @@ pub struct Tally {
     pub tls: BTreeMap<String, f64>,
     /// Why what the proxy records can't be read.
     pub proxy_down: Option<String>,
+    /// Interfaces that have come up after metricd-init.
+    pub unobserved: BTreeSet<String>,
     /// Counters that should be 0, by metric and its label.
     pub counters: BTreeMap<(String, String), f64>,
     /// Entries and capacity of each map.
@@ -144,6 +146,9 @@ impl Tally {
             }
             "linkerd_proxy_requests_total" => {
                 *self.proxy.entry(address(sample)).or_default() += value;
+            }
+            "linkerd_ebpf_interface_observed" if value != 1.0 => {
+                self.unobserved.insert(sample.label("interface").to_owned());
             }
             "linkerd_ebpf_map_entries" => self.map(sample).0 = value,
             "linkerd_ebpf_map_capacity" => self.map(sample).1 = value,

@@ -68,6 +68,18 @@ fn nothing_is_counted() {
 }
 
 #[test]
+fn an_interface_that_came_later() {
+    let line = |name: &str, value| {
+        format!("linkerd_ebpf_interface_observed{{interface=\"{name}\"}} {value}")
+    };
+    assert!(at_rest(&[line("eth0", 1)]).whole);
+    let diagnosis = at_rest(&[line("eth0", 1), line("net1", 0)]);
+    says(&diagnosis, "what passes net1 is not counted");
+    let lost = diagnosis.findings.iter().filter(|f| f.level == Level::Lost);
+    assert_eq!(lost.count(), 1, "{diagnosis:#?}");
+}
+
+#[test]
 fn a_path_past_the_proxy() {
     let mut lines = vec![proxied(100)];
     lines.extend(series("127.0.0.1", "127.0.0.1", 100));

@@ -219,6 +219,7 @@ fn snapshot() -> Snapshot {
             handshake: 2,
             dns: 3,
         },
+        interfaces: vec![("eth0".into(), true), ("net1".into(), false)],
         way: Way::Iterator,
         took: Duration::ZERO,
     }

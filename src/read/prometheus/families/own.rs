@@ -26,6 +26,18 @@ pub const UP: Family = Family {
 
 pub const FAMILIES: &[Family] = &[
     Family {
+        name: "linkerd_ebpf_interface_observed",
+        help: "Whether the programs are attached to an interface. If it is 0, the interface has come \
+               up after metricd-init, and what passes it is not counted until metricd-init runs again.",
+        kind: GAUGE,
+        rows: Rows::Snapshot(&["interface"], |snapshot, lines| {
+            for (name, is_observed) in &snapshot.interfaces {
+                lines.label(0, name);
+                lines.value(f64::from(u8::from(*is_observed)));
+            }
+        }),
+    },
+    Family {
         name: "linkerd_ebpf_build_info",
         help: "The versions of metricd and of the metricd-init that pinned the maps.",
         kind: GAUGE,
