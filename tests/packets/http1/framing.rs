@@ -356,3 +356,30 @@ fn spelling() {
         L7::seen(4, &[(200, 2), (207, 1), (299, 1)]),
     );
 }
+
+/// RFC 9110 section 8.6: a list of equal values is that value.
+#[test]
+fn lists_of_lengths() {
+    for length in [
+        "5, 5",
+        "5,5",
+        "5 ,\t5 , 05",
+        "000005,  5",
+        "5\r\nContent-Length: 5, 5",
+        "5, 5\r\nContent-Length: 5",
+    ] {
+        let framed = format!("Content-Length: {length}\r\n\r\nhello");
+        for size in [1, 7, 1000] {
+            with(|f| {
+                f.send_in(Client, size, format!("POST / HTTP/1.1\r\n{framed}{GET}"));
+                f.send_in(
+                    Server,
+                    size,
+                    format!("HTTP/1.1 200 OK\r\n{framed}{NOT_FOUND}"),
+                );
+                let seen = L7::seen(2, &[(200, 1), (404, 1)]);
+                assert_eq!(L7::of(f), seen, "{length} by {size}");
+            });
+        }
+    }
+}
