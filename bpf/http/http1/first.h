@@ -52,7 +52,7 @@ __noinline int http1_first_client(struct __sk_buff *skb, __u32 total)
 	/* What was carried over began as the preface, and its first line is that of no request. */
 	if (unlikely(h->carry_len >= 16))
 		return FIRST_OTHER;
-	return (b >= 'A' && b <= 'Z') || b == '\r' || b == '\n' ? FIRST_HTTP1 : FIRST_OTHER;
+	return http1_is_token(b) || b == '\r' || b == '\n' ? FIRST_HTTP1 : FIRST_OTHER;
 }
 
 /*

@@ -27,14 +27,25 @@ static __always_inline void http1_end(struct __sk_buff *skb, struct scratch *s, 
 		conn_side(c, ROLE_CLIENT)->parser.phase = PHASE_START;
 }
 
-/* Reads the method at `at`: a token (RFC 9110 section 9.1), by custom in capitals. Returns false if
+/* Characters of a token, RFC 9110 section 5.6.2: bit 0 is NUL, and in the second word '@'. */
+#define TOKEN_LOW 0x03ff6cfa00000000ULL	 /* !#$%&'*+-. and digits */
+#define TOKEN_HIGH 0x57ffffffc7fffffeULL /* letters and ^_`|~ */
+
+/* May a token have this character? */
+static __always_inline bool http1_is_token(__u8 b)
+{
+	return b < 128 && (b & 64 ? TOKEN_HIGH : TOKEN_LOW) >> (b & 63) & 1;
+}
+
+/* Reads the method at `at`, of up to 23 characters: a token, RFC 9110 section 9.1. Returns false if
  * there is none. */
 static __always_inline bool http1_method(struct scratch *s, struct parser *h, __u32 at)
 {
 	__u64 w = buffer_word(s, at);
 
 	h->method = METHOD_ANY;
-	if ((w & 0xffffffff) == CHARS('G', 'E', 'T', ' ', 0, 0, 0, 0))
+	if ((w & 0xffffffff) == CHARS('G', 'E', 'T', ' ', 0, 0, 0, 0) ||
+	    (w & 0xffffffffffULL) == CHARS('P', 'O', 'S', 'T', ' ', 0, 0, 0))
 		return true;
 	if ((w & 0xffffffffffULL) == CHARS('H', 'E', 'A', 'D', ' ', 0, 0, 0)) {
 		h->method = METHOD_HEAD;
@@ -49,7 +60,7 @@ static __always_inline bool http1_method(struct scratch *s, struct parser *h, __
 
 		if (b == ' ')
 			return i > 0;
-		if ((b < 'A' || b > 'Z') && b != '-' && b != '_')
+		if (!http1_is_token(b))
 			return false;
 	}
 	return false;

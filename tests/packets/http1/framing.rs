@@ -357,6 +357,32 @@ fn spelling() {
     );
 }
 
+/// Any token is a method, RFC 9110 sections 5.6.2 and 9.1, also of the first request.
+#[test]
+fn methods() {
+    let all = [
+        "patch",
+        "Get",
+        "0",
+        "!#$%&'*+-.^_`|~",
+        "head",
+        "a-method-of-23-letters-",
+    ];
+    for method in all {
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+        for size in [1, 2, 1000] {
+            with(|f| {
+                f.send_in(Client, size, request.repeat(2));
+                f.response(OK.repeat(2));
+                f.request(GET);
+                f.response(NOT_FOUND);
+                let seen = L7::seen(3, &[(200, 2), (404, 1)]);
+                assert_eq!(L7::of(f), seen, "{method} by {size}");
+            });
+        }
+    }
+}
+
 /// RFC 9110 section 8.6: a list of equal values is that value.
 #[test]
 fn lists_of_lengths() {

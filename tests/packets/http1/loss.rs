@@ -224,7 +224,9 @@ fn length_of_19_digits() {
 fn malformed_requests() {
     // The first decides whether it is HTTP at all; it is the second that is malformed.
     let bad = [
-        "get / HTTP/1.1\r\n\r\n",
+        "g@t / HTTP/1.1\r\n\r\n",
+        "G\u{e9}T / HTTP/1.1\r\n\r\n",
+        "GET\t/ HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.2\r\n\r\n",
         "GET /\r\n\r\n",
         "AMETHODTHATISMUCHTOOLONGTOBEONE / HTTP/1.1\r\n\r\n",

@@ -13,8 +13,15 @@ const CLIENT_HELLO: [u8; 11] = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
 
 #[test]
 fn first_bytes_of_other_protocols() {
-    let others: [&[u8]; 10] = [
+    let others: [&[u8]; 17] = [
         b"GET key\r\n",
+        b"get key\r\n",
+        b"get / http/1.1\r\n",
+        b"helo example.org\r\n",
+        b"user anonymous\r\n",
+        b"ping\r\n",
+        b"{\"id\": 1}\n",
+        b"*\x03\0\0\x01 and so on, in binary\n",
         b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n",
         b"PING\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
