@@ -20,13 +20,14 @@ enum phase {
 	HTTP1_TRAILER = 3,
 	HTTP1_CHUNK_SIZE = 4,
 	HTTP1_CHUNK_EXT = 5, /* behind the digits of a chunk size */
-	PHASE_LOST = 6,
-	HTTP1_END = 7, /* the message is whole: http1_consume leaves it for START at once */
+	HTTP1_EXPECT = 6,    /* behind a head with Expect: a body, or the next request */
+	PHASE_LOST = 7,
+	HTTP1_END = 8, /* the message is whole: http1_consume leaves it for START at once */
 	/* From here on the next `left` bytes need not be seen to be followed. */
-	HTTP1_BODY = 8,
-	HTTP1_CHUNK_DATA = 9, /* with the CRLF behind it */
-	HTTP1_CLOSE = 10,     /* to the end of the connection */
-	HTTP2_SKIP = 11,      /* bytes of a frame, or of a string in one; then PHASE_START */
+	HTTP1_BODY = 9,
+	HTTP1_CHUNK_DATA = 10, /* with the CRLF behind it */
+	HTTP1_CLOSE = 11,      /* to the end of the connection */
+	HTTP2_SKIP = 12,       /* bytes of a frame, or of a string in one; then PHASE_START */
 };
 
 /* What is known of a line of which only a part has come. */
@@ -225,8 +226,8 @@ struct scan {
 	__u32 coding_end; /* the end of the transfer-encoding line; 0 if there is none */
 	__u32 found;	  /* FOUND_… */
 	__u32 line;	  /* parser.line, until that line has ended */
-	__u32 upgrade_at; /* the upgrade line; there is none if its length is 0 */
-	__u32 upgrade_len;
+	__u32 option_at;  /* an upgrade or expect line; there is none if its length is 0 */
+	__u32 option_len;
 	__u32 pad;
 	__u64 number; /* a decimal number as far as it is read */
 	__u32 digits; /* of the number, without leading zeros but the first */

@@ -138,7 +138,7 @@ struct side {
 			__u16 pad;
 		};
 		struct {	       /* the server's */
-			__u32 begun;   /* answers, so far */
+			__u32 begun;   /* answers, so far; http1_expect looks at it, too */
 			__u8 run_tail; /* where the last request was found that an answer has begun
 					  to */
 			__u8 pad2;

@@ -126,24 +126,38 @@ static __always_inline bool http1_blank(struct scratch *s, __u32 at)
 	return b == ' ' || b == '\t';
 }
 
-/* "upgrade:" and its value, `len` bytes at `at`: is it h2c, RFC 7540 section 3.2? */
-__noinline int http1_upgrade(struct __sk_buff *skb, __u32 at, __u32 len)
+/*
+ * The line of `len` bytes at `at`, which is "upgrade:" with its value or begins as "expect:" does:
+ * is it about h2c (RFC 7540 section 3.2), or 100-continue (RFC 9110 section 10.1.1)?
+ */
+__noinline int http1_option(struct __sk_buff *skb, __u32 at, __u32 len)
 {
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
+	struct parser *h;
+	__u64 w, rest;
+	bool upgrade;
 
 	if (!c)
 		return 0;
-	len = http1_text(s, at, len);
-	at += 8;
-	len -= 8;
+	h = parser_mine(s, c);
+	w = buffer_word(s, at) | BYTES(0x20);
+	upgrade = (__u8)w == 'u';
+	if (!upgrade && (w & 0x00ffffffffffffffULL) != CHARS('e', 'x', 'p', 'e', 'c', 't', ':', 0))
+		return 0;
+	len = http1_text(s, at, len) - (upgrade ? 8 : 7);
+	at += upgrade ? 8 : 7;
 	for (int i = 0; i < 8 && len && http1_blank(s, at); i++, len--)
 		at++;
 	for (int i = 0; i < 8 && len && http1_blank(s, at + len - 1); i++)
 		len--;
-	if (len == 3 &&
-	    ((buffer_word(s, at) | BYTES(0x20)) & 0xffffff) == CHARS('h', '2', 'c', 0, 0, 0, 0, 0))
-		parser_mine(s, c)->framing |= FRAMING_H2C;
+	w = buffer_word(s, at) | BYTES(0x20);
+	rest = buffer_word(s, at + 8) | BYTES(0x20);
+	if (upgrade && len == 3 && (w & 0xffffff) == CHARS('h', '2', 'c', 0, 0, 0, 0, 0))
+		h->framing |= FRAMING_H2C;
+	if (!upgrade && len == 12 && w == CHARS('1', '0', '0', '-', 'c', 'o', 'n', 't') &&
+	    (__u32)rest == CHARS('i', 'n', 'u', 'e', 0, 0, 0, 0))
+		h->framing |= FRAMING_EXPECT;
 	return 0;
 }
 

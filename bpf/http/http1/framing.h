@@ -5,6 +5,20 @@
 
 #include "http/http1/fields.h"
 
+/* Begins the body that the framing promises, if there is one. */
+static __always_inline void http1_body(struct parser *h)
+{
+	if (h->framing & FRAMING_CHUNKED) {
+		h->phase = HTTP1_CHUNK_SIZE;
+		h->length = 0; /* digits */
+	} else if ((h->framing & FRAMING_LENGTH) && h->length) {
+		h->phase = HTTP1_BODY;
+		h->left = h->length;
+	} else {
+		h->phase = HTTP1_END;
+	}
+}
+
 /* Tells, at the empty line, what follows the head: RFC 9112 section 6.3. */
 static __always_inline int http1_head_end(struct __sk_buff *skb, struct scratch *s, struct conn *c)
 {
@@ -39,18 +53,67 @@ static __always_inline int http1_head_end(struct __sk_buff *skb, struct scratch 
 			h->left = ~0ULL;
 			return GO_ON;
 		}
-	} else if (unlikely(h->framing & FRAMING_CODING)) {
-		return parser_lost(skb, LOST_MALFORMED);
+	} else if (unlikely(h->framing & (FRAMING_CODING | FRAMING_EXPECT))) {
+		if (h->framing & FRAMING_CODING)
+			return parser_lost(skb, LOST_MALFORMED);
+		h->phase = HTTP1_EXPECT;
+		return GO_ON;
 	}
-	if (h->framing & FRAMING_CHUNKED) {
-		h->phase = HTTP1_CHUNK_SIZE;
-		h->length = 0; /* digits */
-	} else if ((h->framing & FRAMING_LENGTH) && h->length) {
-		h->phase = HTTP1_BODY;
-		h->left = h->length;
-	} else {
-		h->phase = HTTP1_END;
+	http1_body(h);
+	return GO_ON;
+}
+
+/* Where the first line feed of the buffer's first BLOCK bytes is, or BLOCK if there is none. */
+__noinline __u32 http1_line_end(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return BLOCK;
+	for (__u32 at = 0; at < BLOCK; at += 8) {
+		__u64 feeds = http1_line_feeds(buffer_word(s, at));
+
+		if (feeds)
+			return at + http1_lowest_byte(feeds);
 	}
+	return BLOCK;
+}
+
+/*
+ * The first bytes behind a head with Expect: 100-continue. A client that got a final status instead
+ * may leave its body out, or send it all the same, RFC 9110 section 10.1.1. Then a whole request
+ * line, within BLOCK bytes and in one packet, is the next request, and all else is the body; so a
+ * body that begins with a request line is taken for one. Before a final status it is the body in
+ * any case.
+ */
+__noinline int http1_expect(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct parser *h;
+	struct packet *p;
+	__u32 n, end;
+
+	if (!c)
+		return STOP;
+	p = &s->packet;
+	h = parser_mine(s, c);
+	if (READ_ONCE(conn_side(c, ROLE_SERVER)->begun) ==
+	    conn_side(c, ROLE_CLIENT)->requests + p->run_count) {
+		n = p->end - p->pos;
+		n = (n < BLOCK ? n : BLOCK) - 1;
+		bounded(n, (BLOCK - 1));
+		n++;
+		if (early_or_packet(skb, s, 0, n))
+			return parser_lost(skb, LOST_GAP);
+		end = http1_line_end(skb);
+		if (end < n && http1_method(s, h, 0) &&
+		    http1_version(s, 0, http1_text(s, 0, end))) {
+			h->phase = PHASE_START;
+			return GO_ON;
+		}
+	}
+	http1_body(h);
 	return GO_ON;
 }
 

@@ -103,9 +103,15 @@ static __always_inline void http1_lines(struct scratch *s, struct parser *h, int
 					break;
 				}
 				scan->coding_end = end;
-			} else if (name == CHARS('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')) {
-				scan->upgrade_at = at;
-				scan->upgrade_len = len;
+			} else if ((__u32)name == CHARS('e', 'x', 'p', 'e', 0, 0, 0, 0) ||
+				   name == CHARS('u', 'p', 'g', 'r', 'a', 'd', 'e', ':')) {
+				if (unlikely(scan->option_len)) {
+					scan->at = at;
+					scan->found = FOUND_AGAIN;
+					break;
+				}
+				scan->option_at = at;
+				scan->option_len = len;
 			}
 		} else if (h->phase == HTTP1_FIRST) {
 			scan->first_at = at;
@@ -162,7 +168,7 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 	scan->at = 0;
 	scan->word = carry & ~7;
 	scan->feeds = http1_line_feeds(buffer_word(s, carry & ~7)) & (~0ULL << 8 * (carry & 7));
-	scan->first_len = scan->length_len = scan->coding_end = scan->upgrade_len = 0;
+	scan->first_len = scan->length_len = scan->coding_end = scan->option_len = 0;
 	scan->found = 0;
 	scan->line = h->line;
 	http1_lines(s, h, events);
@@ -177,8 +183,8 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 		return STOP;
 	if (scan->coding_end)
 		http1_coding(s, h, scan->coding_end);
-	if (unlikely(scan->upgrade_len))
-		http1_upgrade(skb, scan->upgrade_at, scan->upgrade_len);
+	if (unlikely(scan->option_len))
+		http1_option(skb, scan->option_at, scan->option_len);
 	h->carry_len = 0;
 	if (likely(scan->found == FOUND_END)) {
 		if (likely(h->phase == HTTP1_HEAD))

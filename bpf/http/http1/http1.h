@@ -23,6 +23,9 @@
 
 #include "http/http1/head.h"
 
+/* The phases in which no head is read, and nothing is passed over. */
+#define HTTP1_RARE (1U << HTTP1_CHUNK_SIZE | 1U << HTTP1_CHUNK_EXT | 1U << HTTP1_EXPECT)
+
 /* Consumes some of the packet: a head with what is there of its body, a chunk's size, a body.
  * Returns STOP if the rest is not to be looked at, or there is none. */
 static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *s, struct conn *c,
@@ -34,8 +37,8 @@ static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *
 	if (unlikely(!avail || h->phase == PHASE_LOST))
 		return STOP;
 	if (h->phase < HTTP1_BODY) {
-		if (unlikely(h->phase == HTTP1_CHUNK_SIZE || h->phase == HTTP1_CHUNK_EXT)) {
-			if (http1_chunk_size(skb))
+		if (unlikely(1U << h->phase & HTTP1_RARE)) {
+			if (h->phase == HTTP1_EXPECT ? http1_expect(skb) : http1_chunk_size(skb))
 				return STOP;
 		} else if (http1_head(skb, s, c, h, avail, events)) {
 			return STOP;

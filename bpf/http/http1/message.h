@@ -88,6 +88,16 @@ __noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
 	return route;
 }
 
+/* Are the last nine of the line's `len` bytes at `at` a space and a version? */
+static __always_inline bool http1_version(struct scratch *s, __u32 at, __u32 len)
+{
+	__u64 version = buffer_word(s, at + len - 8);
+
+	return len >= 12 && buffer_byte(s, at + len - 9) == ' ' &&
+	       (version == CHARS('H', 'T', 'T', 'P', '/', '1', '.', '1') ||
+		version == CHARS('H', 'T', 'T', 'P', '/', '1', '.', '0'));
+}
+
 /*
  * Reads a request line, or what is left of one whose beginning came earlier: `len` bytes at `at`,
  * of which the last nine are a space and the version. Counts the request. RFC 9112 section 3.
@@ -97,13 +107,10 @@ static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *
 {
 	struct parser *h = &conn_side(c, ROLE_CLIENT)->parser;
 	struct packet *p = &s->packet;
-	__u64 version = buffer_word(s, at + len - 8);
 	__u32 route = ROUTE_NONE;
 
-	if (unlikely((h->line == HTTP1_LINE_NEW && !http1_method(s, h, at)) || len < 12 ||
-		     buffer_byte(s, at + len - 9) != ' ' ||
-		     (version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '1') &&
-		      version != CHARS('H', 'T', 'T', 'P', '/', '1', '.', '0')))) {
+	if (unlikely((h->line == HTTP1_LINE_NEW && !http1_method(s, h, at)) ||
+		     !http1_version(s, at, len))) {
 		if (c->brief.l7 == L7_UNDECIDED)
 			return parser_opaque(c);
 		return parser_lost(skb, LOST_MALFORMED);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Outstanding requests of a connection, pipelined ones too. The client's side writes them, the
- * server's side reads them, and nothing else passes from one to the other.
+ * server's side reads them, and little else passes from one to the other: run_tail, and begun.
  */
 #ifndef METRICD_HTTP_HTTP1_RUNS_H
 #define METRICD_HTTP_HTTP1_RUNS_H

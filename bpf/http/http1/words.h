@@ -16,6 +16,7 @@
 #define FRAMING_CODING (1 << 2) /* a transfer coding that is not chunked */
 #define FRAMING_H2C (1 << 3)	/* no framing: the head has an upgrade to HTTP/2 */
 #define FRAMING_EMPTY (1 << 4)	/* no framing: an empty line has come, between messages */
+#define FRAMING_EXPECT (1 << 5) /* the client may wait for an answer before it sends the body */
 
 enum method {
 	METHOD_ANY = 0,

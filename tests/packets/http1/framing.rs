@@ -409,3 +409,123 @@ fn lists_of_lengths() {
         }
     }
 }
+
+/// A head with an expectation, of a body that is not sent if the answer is final.
+fn expecting(field: &str, framing: &str) -> String {
+    format!("POST / HTTP/1.1\r\n{field}\r\n{framing}\r\n\r\n")
+}
+
+const EXPECT: &str = "Expect: 100-continue";
+
+#[test]
+fn expectation_refused() {
+    let pad = format!(
+        "X: {}\r\n{EXPECT}\r\nY: {}",
+        "x".repeat(600),
+        "y".repeat(600)
+    );
+    for field in [
+        EXPECT,
+        "expect:100-Continue ",
+        "Upgrade: h2c\r\nEXPECT:\t100-continue",
+        "Expect: 100-continue\r\nUpgrade: websocket\r\nExpires: 0",
+        &pad,
+    ] {
+        for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+            for size in [1, 7, 3000] {
+                with(|f| {
+                    f.send_in(Client, size, expecting(field, framing));
+                    f.response("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n");
+                    for _ in 0..3 {
+                        f.request(GET);
+                        f.response(OK);
+                    }
+                    let seen = L7::seen(4, &[(200, 3), (417, 1)]);
+                    assert_eq!(L7::of(f), seen, "{field}, {framing} by {size}");
+                });
+            }
+        }
+    }
+}
+
+/// Behind a final answer the body may come all the same.
+#[test]
+fn expectation_refused_and_body_sent() {
+    let cut = format!("GET /{} HTTP/1.1", "x".repeat(600));
+    for body in [
+        "x",
+        "GET",
+        "GET / HTTP/1.1",
+        "GET / HTTP/1.2\r\n",
+        "GET /\r\n",
+        "G@T / HTTP/1.1\r\n",
+        &format!("{cut}\r\n"),
+    ] {
+        with(|f| {
+            f.request(expecting(EXPECT, "Content-Length: 1000"));
+            f.response("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n");
+            f.request(body);
+            f.request(GET.repeat(50).split_at(1000 - body.len()).0);
+            f.request(GET);
+            f.response(OK);
+            assert_eq!(L7::of(f), L7::seen(2, &[(200, 1), (413, 1)]), "{body}");
+        });
+    }
+    with(|f| {
+        f.request(expecting(EXPECT, "Transfer-Encoding: chunked"));
+        f.response("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n");
+        f.request(format!("1b\r\n{GET}\r\n0\r\n\r\n{GET}"));
+        f.response(OK);
+        assert_l7(f, L7::seen(2, &[(200, 1), (413, 1)]));
+    });
+}
+
+/// Before a final answer the next bytes are the body, whatever they look like.
+#[test]
+fn expectation_met() {
+    let length = format!("Content-Length: {}", GET.len());
+    for interim in ["", "HTTP/1.1 100 Continue\r\n\r\n"] {
+        with(|f| {
+            f.request(GET);
+            f.request(expecting(EXPECT, &length));
+            f.response(format!("{OK}{interim}"));
+            f.request(GET);
+            f.response(OK);
+            f.request(GET);
+            f.response(NOT_FOUND);
+            assert_l7(f, L7::seen(3, &[(200, 2), (404, 1)]));
+        });
+    }
+    // All of it at once, in order or from behind, and behind what was answered.
+    let all = format!("{}{GET}{GET}", expecting(EXPECT, &length));
+    for cut in 1..all.len() {
+        with(|f| {
+            f.request(GET);
+            f.response(OK);
+            let from = f.said[Client as usize].get();
+            f.send_at(Client, from + cut as u32, &all[cut..]);
+            f.send_at(Client, from, &all[..cut]);
+            f.response(OK.repeat(2));
+            assert_eq!(L7::of(f), L7::seen(3, &[(200, 3)]), "cut at {cut}");
+        });
+    }
+}
+
+/// Without an expectation, or with another one, a body is sent in any case.
+#[test]
+fn other_expectations() {
+    for field in [
+        "X-Expect: 100-continue",
+        "Expect-CT: 100-continue",
+        "Expect: 100-continues",
+    ] {
+        with(|f| {
+            f.request(expecting(field, &format!("Content-Length: {}", GET.len())));
+            f.response("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n");
+            f.request(GET);
+            f.request(GET);
+            f.response(OK);
+            assert_eq!(L7::of(f), L7::seen(2, &[(200, 1), (413, 1)]), "{field}");
+        });
+    }
+}
