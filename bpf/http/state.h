@@ -20,14 +20,16 @@ enum phase {
 	HTTP1_TRAILER = 3,
 	HTTP1_CHUNK_SIZE = 4,
 	HTTP1_CHUNK_EXT = 5, /* behind the digits of a chunk size */
-	HTTP1_EXPECT = 6,    /* behind a head with Expect: a body, or the next request */
-	PHASE_LOST = 7,
-	HTTP1_END = 8, /* the message is whole: http1_consume leaves it for START at once */
+	HTTP1_PROXY = 6,     /* in a line of the PROXY protocol */
+	HTTP1_EXPECT = 7,    /* behind a head with Expect: a body, or the next request */
+	HTTP1_UNASKED = 8,   /* behind a response that no request has asked for */
+	PHASE_LOST = 9,
+	HTTP1_END = 10, /* the message is whole: http1_consume leaves it for START at once */
 	/* From here on the next `left` bytes need not be seen to be followed. */
-	HTTP1_BODY = 9,
-	HTTP1_CHUNK_DATA = 10, /* with the CRLF behind it */
-	HTTP1_CLOSE = 11,      /* to the end of the connection */
-	HTTP2_SKIP = 12,       /* bytes of a frame, or of a string in one; then PHASE_START */
+	HTTP1_BODY = 11,
+	HTTP1_CHUNK_DATA = 12, /* with the CRLF behind it */
+	HTTP1_CLOSE = 13,      /* to the end of the connection */
+	HTTP2_SKIP = 14,       /* bytes of a frame, or of a string in one; then PHASE_START */
 };
 
 /* What is known of a line of which only a part has come. */

@@ -19,6 +19,25 @@ static __always_inline void http1_body(struct parser *h)
 	}
 }
 
+/*
+ * Passes over a response that no request has asked for, and over what comes behind it. A server
+ * says so that it closes the connection, with 408 (RFC 9110 section 15.5.9) or another status, and
+ * nothing is lost. If it goes on to send after a further request, it is not known what answers that.
+ */
+__noinline int http1_unasked(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+
+	if (!c)
+		return STOP;
+	if (READ_ONCE(conn_side(c, ROLE_CLIENT)->requests) != conn_side(c, ROLE_SERVER)->begun)
+		return parser_lost(skb, LOST_UNSOLICITED);
+	parser_mine(s, c)->phase = HTTP1_UNASKED;
+	s->packet.pos = s->packet.end;
+	return GO_ON;
+}
+
 /* Tells, at the empty line, what follows the head: RFC 9112 section 6.3. */
 static __always_inline int http1_head_end(struct __sk_buff *skb, struct scratch *s, struct conn *c)
 {
@@ -31,7 +50,7 @@ static __always_inline int http1_head_end(struct __sk_buff *skb, struct scratch 
 			return GO_ON;
 		}
 		if (unlikely(!http1_pop(c)))
-			return parser_lost(skb, LOST_UNSOLICITED);
+			return http1_unasked(skb);
 		if (unlikely(h->status == 101 && (h->framing & FRAMING_H2C) &&
 			     !http2_upgrade(skb))) {
 			h->phase = PHASE_START;

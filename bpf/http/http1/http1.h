@@ -23,8 +23,28 @@
 
 #include "http/http1/head.h"
 
+/* Consumes some of the packet in one of the phases that are HTTP1_RARE. */
+__noinline int http1_rare(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+
+	if (!c)
+		return STOP;
+	switch (parser_mine(s, c)->phase) {
+	case HTTP1_EXPECT:
+		return http1_expect(skb);
+	case HTTP1_UNASKED:
+		return http1_unasked(skb);
+	default:
+		return http1_chunk_size(skb);
+	}
+}
+
 /* The phases in which no head is read, and nothing is passed over. */
-#define HTTP1_RARE (1U << HTTP1_CHUNK_SIZE | 1U << HTTP1_CHUNK_EXT | 1U << HTTP1_EXPECT)
+#define HTTP1_RARE                                                                                 \
+	(1U << HTTP1_CHUNK_SIZE | 1U << HTTP1_CHUNK_EXT | 1U << HTTP1_PROXY | 1U << HTTP1_EXPECT | \
+	 1U << HTTP1_UNASKED)
 
 /* Consumes some of the packet: a head with what is there of its body, a chunk's size, a body.
  * Returns STOP if the rest is not to be looked at, or there is none. */
@@ -38,7 +58,7 @@ static __always_inline int http1_consume(struct __sk_buff *skb, struct scratch *
 		return STOP;
 	if (h->phase < HTTP1_BODY) {
 		if (unlikely(1U << h->phase & HTTP1_RARE)) {
-			if (h->phase == HTTP1_EXPECT ? http1_expect(skb) : http1_chunk_size(skb))
+			if (http1_rare(skb))
 				return STOP;
 		} else if (http1_head(skb, s, c, h, avail, events)) {
 			return STOP;

@@ -197,7 +197,7 @@ fn lines_of_a_block() {
             let empty = "a\n".repeat(before);
             f.response(format!("HTTP/1.1 200\n{empty}Content-Length: 2\n\nhi{OK}"));
             f.request(GET);
-            f.ack(Server);
+            f.response(OK);
             assert_eq!(
                 (f.total().lost.unsolicited, f.total().requests.http1),
                 (1, 2),

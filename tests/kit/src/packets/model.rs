@@ -248,6 +248,8 @@ struct Side {
     fired: usize,
     known: usize,
     lost: bool,
+    /// Behind a response that no request has asked for.
+    unasked: bool,
     /// What came too early and was kept.
     early: [Range<usize>; EARLY_RANGES],
     /// Hull of what was not.
@@ -321,6 +323,7 @@ impl Model {
         let side = &self.sides[role as usize];
         if fin
             && !side.lost
+            && !side.unasked
             && !self.opaque
             && let Some((head, status)) = side.closes_with
             && side.known >= head
@@ -376,12 +379,16 @@ impl Model {
         // A server that speaks before there was a request does not speak HTTP.
         self.opaque |= role == Server && self.l7.requests.http1 == 0 && end > 0;
         self.sides[role as usize].known = end;
+        if self.sides[role as usize].unasked && self.l7.in_flight > 0 && !self.opaque {
+            self.lose(role);
+            self.l7.lost.unsolicited += 1;
+        }
         loop {
             let side = &mut self.sides[role as usize];
             let Some((at, event)) = side.events.get(side.fired).copied() else {
                 return;
             };
-            if at > end || side.lost || self.opaque {
+            if at > end || side.lost || side.unasked || self.opaque {
                 return;
             }
             side.fired += 1;
@@ -399,10 +406,7 @@ impl Model {
                     self.l7.in_flight += 1;
                 }
             }
-            Event::Answer if self.l7.in_flight == 0 => {
-                self.lose(role);
-                self.l7.lost.unsolicited += 1;
-            }
+            Event::Answer if self.l7.in_flight == 0 => self.sides[role as usize].unasked = true,
             Event::Answer => {}
             Event::Done(status) => {
                 *self.l7.responses.entry(Answer::http1(status)).or_default() += 1;
@@ -486,8 +490,10 @@ impl Side {
     /// Whether the bytes from where the stream is known up to `end` need not be seen.
     fn skips(&self, end: usize) -> bool {
         let known = self.known;
-        self.opaque
-            .iter()
-            .any(|o| o.contains(&known) && end <= o.end)
+        !self.unasked
+            && self
+                .opaque
+                .iter()
+                .any(|o| o.contains(&known) && end <= o.end)
     }
 }
