@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The first bytes of a connection: are they HTTP/1.1, HTTP/2, or something else? */
+/* The first bytes of a connection: are they HTTP/1.1, HTTP/2, or something else? A load balancer
+ * may put a header of the PROXY protocol in front of them (haproxy's doc/proxy-protocol.txt). */
 #ifndef METRICD_HTTP_HTTP1_FIRST_H
 #define METRICD_HTTP_HTTP1_FIRST_H
 
@@ -12,6 +13,63 @@ enum first {
 	FIRST_SHORT, /* there are too few to tell */
 	FIRST_TAKEN, /* they are not HTTP/1's, and have been dealt with */
 };
+
+/* Do the first `len` bytes of `w`, of which it has eight, begin as those of `text` do? */
+static __always_inline bool first_is(__u64 w, __u32 len, __u64 text)
+{
+	return !((w ^ text) & (len < 8 ? ~(~0ULL << 8 * len) : ~0ULL));
+}
+
+#define PROXY_LINE 107 /* bytes of version 1, with the line's end */
+#define PROXY_HEAD 16  /* bytes of version 2 up to those that its length counts */
+
+/*
+ * A header of the PROXY protocol, of which `total` bytes are in the buffer: version 1 is a line,
+ * and version 2 tells its length. What it says does not matter. Returns enum first.
+ */
+__noinline int http1_first_proxy(struct __sk_buff *skb, __u32 total)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct parser *h;
+	__u64 a, b;
+
+	if (!c)
+		return FIRST_OTHER;
+	h = parser_mine(s, c);
+	a = buffer_word(s, 0);
+	b = buffer_word(s, 8);
+	if (first_is(a, total, CHARS('P', 'R', 'O', 'X', 'Y', ' ', 'T', 'C')) ||
+	    first_is(a, total, CHARS('P', 'R', 'O', 'X', 'Y', ' ', 'U', 'N'))) {
+		if (total < 8)
+			return FIRST_SHORT;
+		h->phase = HTTP1_PROXY;
+		h->length = PROXY_LINE - h->carry_len;
+		h->carry_len = 0;
+		return FIRST_TAKEN;
+	}
+	if (!first_is(a, total, CHARS('\r', '\n', '\r', '\n', 0, '\r', '\n', 'Q')) ||
+	    (total > 8 &&
+	     !first_is(b, total < 12 ? total - 8 : 4, CHARS('U', 'I', 'T', '\n', 0, 0, 0, 0)))) {
+		if (h->carry_len < 2 || (a & 0xff) != '\r')
+			return FIRST_HTTP1;
+		/* Empty lines were kept that might have become version 2. */
+		if (h->carry_len > 4)
+			return FIRST_OTHER;
+		h->carry_len = 0;
+		h->framing = FRAMING_EMPTY;
+		return FIRST_TAKEN;
+	}
+	if (total < PROXY_HEAD)
+		return FIRST_SHORT;
+	/* The version and the command, LOCAL or PROXY. */
+	if ((b >> 32 & 0xfe) != 0x20)
+		return FIRST_OTHER;
+	h->left = PROXY_HEAD + bpf_ntohs(b >> 48) - h->carry_len;
+	h->carry_len = 0;
+	h->phase = HTTP2_SKIP;
+	return FIRST_TAKEN;
+}
 
 /* The first bytes that the client sends: `total` of the buffer. Returns enum first. */
 __noinline int http1_first_client(struct __sk_buff *skb, __u32 total)
@@ -48,6 +106,12 @@ __noinline int http1_first_client(struct __sk_buff *skb, __u32 total)
 		s->packet.pos += PREFACE_LEN - h->carry_len;
 		h->carry_len = 0;
 		return FIRST_TAKEN;
+	}
+	if (unlikely(b == 'P' || b == '\r')) {
+		int first = http1_first_proxy(skb, total);
+
+		if (first != FIRST_HTTP1)
+			return first;
 	}
 	/* What was carried over began as the preface, and its first line is that of no request. */
 	if (unlikely(h->carry_len >= 16))

@@ -22,7 +22,8 @@ static __always_inline void http1_body(struct parser *h)
 /*
  * Passes over a response that no request has asked for, and over what comes behind it. A server
  * says so that it closes the connection, with 408 (RFC 9110 section 15.5.9) or another status, and
- * nothing is lost. If it goes on to send after a further request, it is not known what answers that.
+ * nothing is lost. If it goes on to send after a further request, it is not known what answers
+ * that.
  */
 __noinline int http1_unasked(struct __sk_buff *skb)
 {
@@ -82,20 +83,53 @@ static __always_inline int http1_head_end(struct __sk_buff *skb, struct scratch 
 	return GO_ON;
 }
 
-/* Where the first line feed of the buffer's first BLOCK bytes is, or BLOCK if there is none. */
-__noinline __u32 http1_line_end(struct __sk_buff *skb)
+/* Loads the packet from its position on, up to BLOCK bytes. Returns how many of them are its first
+ * line, with the line feed, or 0 if the line goes on. */
+__noinline __u32 http1_line(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
+	__u32 n, end = 0;
 
 	if (!s || !skb->len)
-		return BLOCK;
+		return 0;
+	n = s->packet.end - s->packet.pos;
+	n = (n < BLOCK ? n : BLOCK) - 1;
+	bounded(n, (BLOCK - 1));
+	n++;
+	if (early_or_packet(skb, s, 0, n))
+		return 0;
 	for (__u32 at = 0; at < BLOCK; at += 8) {
 		__u64 feeds = http1_line_feeds(buffer_word(s, at));
 
-		if (feeds)
-			return at + http1_lowest_byte(feeds);
+		if (feeds) {
+			end = at + http1_lowest_byte(feeds) + 1;
+			break;
+		}
 	}
-	return BLOCK;
+	return end <= n ? end : 0;
+}
+
+/* Passes over a line of the PROXY protocol, of which at most h->length bytes are to come. */
+__noinline int http1_proxy(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct parser *h;
+	__u32 n;
+
+	if (!c)
+		return STOP;
+	h = parser_mine(s, c);
+	n = http1_line(skb);
+	if (n)
+		h->phase = PHASE_START;
+	else
+		n = s->packet.end - s->packet.pos;
+	if (n > h->length)
+		return parser_opaque(c);
+	h->length -= n;
+	s->packet.pos += n;
+	return GO_ON;
 }
 
 /*
@@ -110,24 +144,15 @@ __noinline int http1_expect(struct __sk_buff *skb)
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
 	struct parser *h;
-	struct packet *p;
-	__u32 n, end;
+	__u32 n;
 
 	if (!c)
 		return STOP;
-	p = &s->packet;
 	h = parser_mine(s, c);
 	if (READ_ONCE(conn_side(c, ROLE_SERVER)->begun) ==
-	    conn_side(c, ROLE_CLIENT)->requests + p->run_count) {
-		n = p->end - p->pos;
-		n = (n < BLOCK ? n : BLOCK) - 1;
-		bounded(n, (BLOCK - 1));
-		n++;
-		if (early_or_packet(skb, s, 0, n))
-			return parser_lost(skb, LOST_GAP);
-		end = http1_line_end(skb);
-		if (end < n && http1_method(s, h, 0) &&
-		    http1_version(s, 0, http1_text(s, 0, end))) {
+	    conn_side(c, ROLE_CLIENT)->requests + s->packet.run_count) {
+		n = http1_line(skb);
+		if (n && http1_method(s, h, 0) && http1_version(s, 0, http1_text(s, 0, n - 1))) {
 			h->phase = PHASE_START;
 			return GO_ON;
 		}

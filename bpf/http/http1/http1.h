@@ -32,6 +32,8 @@ __noinline int http1_rare(struct __sk_buff *skb)
 	if (!c)
 		return STOP;
 	switch (parser_mine(s, c)->phase) {
+	case HTTP1_PROXY:
+		return http1_proxy(skb);
 	case HTTP1_EXPECT:
 		return http1_expect(skb);
 	case HTTP1_UNASKED:
