@@ -97,7 +97,8 @@ static __always_inline int http1_content_length(struct __sk_buff *skb, struct sc
 	return GO_ON;
 }
 
-/* The end of a transfer-encoding line: is chunked the last coding? RFC 9112 section 6.1. */
+/* The end of a transfer-encoding line: is chunked the last coding? In HTTP/1.0 there is none, and
+ * where the body ends is not known. RFC 9112 section 6.1. */
 static __always_inline void http1_coding(struct scratch *s, struct parser *h, __u32 end)
 {
 	__u64 w;
@@ -105,7 +106,7 @@ static __always_inline void http1_coding(struct scratch *s, struct parser *h, __
 
 	for (int i = 0; i < 9; i++) {
 		b = buffer_byte(s, end - 1);
-		if (b != ' ' && b != '\t' && (i || b != '\r'))
+		if (b != ' ' && b != '\t' && b != ',' && (i || b != '\r'))
 			break;
 		end--;
 	}
@@ -113,7 +114,7 @@ static __always_inline void http1_coding(struct scratch *s, struct parser *h, __
 	b = w;
 	h->framing &= ~(FRAMING_CHUNKED | FRAMING_CODING);
 	if (((w | BYTES(0x20)) >> 8) == CHARS('c', 'h', 'u', 'n', 'k', 'e', 'd', 0) &&
-	    (b == ' ' || b == ',' || b == ':' || b == '\t'))
+	    !(h->framing & FRAMING_OLD) && (b == ' ' || b == ',' || b == ':' || b == '\t'))
 		h->framing |= FRAMING_CHUNKED;
 	else
 		h->framing |= FRAMING_CODING;

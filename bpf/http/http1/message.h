@@ -115,6 +115,8 @@ static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *
 			return parser_opaque(c);
 		return parser_lost(skb, LOST_MALFORMED);
 	}
+	if (unlikely(buffer_byte(s, at + len - 1) == '0'))
+		h->framing |= FRAMING_OLD;
 	if (unlikely(c->brief.l7 == L7_UNDECIDED))
 		c->brief.l7 = L7_HTTP1;
 	if (unlikely(config.routes))
@@ -139,6 +141,7 @@ static __always_inline int http1_status(struct __sk_buff *skb, struct scratch *s
 					__u32 at, __u32 len)
 {
 	__u64 version = buffer_word(s, at), rest = buffer_word(s, at + 8);
+	struct parser *h = &conn_side(c, ROLE_SERVER)->parser;
 	__u32 hundreds = (rest >> 8 & 0xff) - '0', tens = (rest >> 16 & 0xff) - '0',
 	      ones = (rest >> 24 & 0xff) - '0';
 
@@ -148,7 +151,9 @@ static __always_inline int http1_status(struct __sk_buff *skb, struct scratch *s
 		     (rest & 0xff) != ' ' || hundreds < 1 || hundreds > 9 || tens > 9 || ones > 9 ||
 		     (len > 12 && (rest >> 32 & 0xff) != ' ')))
 		return parser_lost(skb, LOST_MALFORMED);
-	conn_side(c, ROLE_SERVER)->parser.status = hundreds * 100 + tens * 10 + ones;
+	h->status = hundreds * 100 + tens * 10 + ones;
+	if (unlikely(version >> 56 == '0'))
+		h->framing |= FRAMING_OLD;
 	return GO_ON;
 }
 

@@ -17,6 +17,7 @@
 #define FRAMING_H2C (1 << 3)	/* no framing: the head has an upgrade to HTTP/2 */
 #define FRAMING_EMPTY (1 << 4)	/* no framing: an empty line has come, between messages */
 #define FRAMING_EXPECT (1 << 5) /* the client may wait for an answer before it sends the body */
+#define FRAMING_OLD (1 << 6)	/* no framing: the message is of HTTP/1.0 */
 
 enum method {
 	METHOD_ANY = 0,

@@ -1,6 +1,6 @@
 //! Where messages end: RFC 9112 section 6.3.
 
-use metricd::abi::AbortedValue;
+use metricd::abi::{AbortedValue, LostValue};
 
 use super::{GET, NOT_FOUND, OK, assert_l7, with};
 use crate::flow::{Client, Flow, Server};
@@ -407,6 +407,72 @@ fn lists_of_lengths() {
                 assert_eq!(L7::of(f), seen, "{length} by {size}");
             });
         }
+    }
+}
+
+/// RFC 9112 section 6.1: in HTTP/1.0 there are no transfer codings, and the framing is faulty.
+#[test]
+fn codings_of_http_1_0() {
+    for fields in [
+        "Transfer-Encoding: chunked",
+        "Content-Length: 3\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3",
+    ] {
+        for size in [1, 7, 1000] {
+            with(|f| {
+                f.request(GET);
+                let head = format!("HTTP/1.0 200 OK\r\n{fields}\r\n\r\n");
+                f.send_in(
+                    Server,
+                    size,
+                    format!("{head}3\r\nabc\r\n0\r\n\r\n{NOT_FOUND}"),
+                );
+                assert_eq!(L7::of(f), L7::seen(1, &[]), "{fields} by {size}");
+                f.fin(Server);
+                assert_eq!(L7::of(f), L7::seen(1, &[(200, 1)]), "{fields} by {size}");
+            });
+            with(|f| {
+                let request = format!("POST / HTTP/1.0\r\n{fields}\r\n\r\n0\r\n\r\n{GET}");
+                f.send_in(Client, size, request);
+                f.response(OK);
+                let seen = L7::seen(1, &[(200, 1)]).lost(LostValue {
+                    malformed: 1,
+                    ..Default::default()
+                });
+                assert_eq!(L7::of(f), seen, "{fields} by {size}");
+            });
+        }
+    }
+    // An interim response, and one without a body, have no framing.
+    with(|f| {
+        f.request("HEAD / HTTP/1.0\r\n\r\n");
+        f.response("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        f.request(GET);
+        f.response(OK);
+        assert_l7(f, L7::seen(2, &[(200, 2)]));
+    });
+}
+
+/// Empty elements of a list do not count, RFC 9110 section 5.6.1.
+#[test]
+fn lists_of_codings() {
+    for coding in [
+        "chunked,",
+        ", chunked , ,",
+        "gzip,,chunked",
+        "gzip\r\nTransfer-Encoding: chunked",
+    ] {
+        let framed = format!("Transfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
+        exchange(
+            &[
+                (
+                    &format!("POST / HTTP/1.1\r\n{framed}"),
+                    &format!("HTTP/1.1 200 OK\r\n{framed}"),
+                ),
+                (GET, NOT_FOUND),
+            ],
+            L7::seen(2, &[(200, 1), (404, 1)]),
+        );
     }
 }
 
