@@ -162,7 +162,8 @@ __noinline __u32 route_number(struct __sk_buff *skb)
 	return found ? *found : ROUTE_OTHER;
 }
 
-/* The route of the path of `len` bytes at `at` of the buffer. */
+/* The route of the path of `len` bytes at `at` of the buffer. What is no path, as "*" or the host
+ * of a CONNECT, has none: RFC 9112 section 3.2. */
 __noinline __u32 route_of(struct __sk_buff *skb, __u32 at, __u32 len, __u32 huffman)
 {
 	struct scratch *s = scratch();
@@ -190,7 +191,10 @@ __noinline __u32 route_of(struct __sk_buff *skb, __u32 at, __u32 len, __u32 huff
 	if (route->at == route->end && len == ROUTE_RAW)
 		route->too_long = 1;
 	route_segment(route);
-	number = route->too_long ? ROUTE_OTHER : route_number(skb);
+	if (!route->len || route->text[0] != '/')
+		number = ROUTE_NONE;
+	else
+		number = route->too_long ? ROUTE_OTHER : route_number(skb);
 	bpf_map_update_elem(&linkerd_route_cache_map, &hash, &number, BPF_ANY);
 	return number;
 }

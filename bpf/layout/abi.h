@@ -193,7 +193,7 @@ struct request_entry {
 
 /* A route is the number of an element of linkerd_route_map, of 14 bits, or ROUTE_NONE, ROUTE_ROOT,
  * ROUTE_INDEX, ROUTE_UNKNOWN or ROUTE_OTHER. */
-#define ROUTE_NONE 0	   /* routes are not told apart */
+#define ROUTE_NONE 0	   /* routes are not told apart, or the request is for no path */
 #define ROUTE_ROOT 0x3ffc  /* kernel side only: "/", by HPACK's static table */
 #define ROUTE_INDEX 0x3ffd /* kernel side only: "/index.html", by HPACK's static table */
 #define ROUTE_UNKNOWN 0x3ffe

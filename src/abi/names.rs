@@ -72,7 +72,7 @@ pub mod protocol {
 
 /// Numbers of `linkerd_route_map`, and what is none: [`RequestKey::route`] and its like.
 pub mod route {
-    /// Routes are not told apart.
+    /// Routes are not told apart, or the request is for no path.
     pub const NONE: u16 = crate::abi::constants::ROUTE_NONE as u16;
     /// The path was not in one packet.
     pub const UNKNOWN: u16 = crate::abi::constants::ROUTE_UNKNOWN as u16;

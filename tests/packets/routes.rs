@@ -29,8 +29,11 @@ fn is_id(segment: &str) -> bool {
     !segment.is_empty() && only && ((dashes == 0 && (number || hex)) || uuid)
 }
 
-/// The route of a path, by other means than the kernel's.
+/// The route of a path, by other means than the kernel's; that of anything else is empty.
 fn route(path: &str) -> String {
+    if !path.starts_with('/') {
+        return String::new();
+    }
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let mut text = String::new();
     for (i, segment) in path.split('/').enumerate() {
@@ -109,8 +112,9 @@ fn templates() {
             "/helloworld.Greeter/SayHello",
         ),
         ("//1//2", "//{id}//{id}"),
-        ("*", "*"),
+        ("*", ""),
         ("?x=1", ""),
+        ("example.org:443", ""),
     ] {
         assert_eq!(route(path), template);
         let kernel = load("4");
@@ -118,6 +122,34 @@ fn templates() {
         let [asked, answered] = play(&kernel, &paths);
         assert_eq!(asked, expected(&paths), "{path}");
         assert_eq!(answered, asked, "{path}");
+    }
+}
+
+/// The forms of a request target: RFC 9112 section 3.2.
+#[test]
+fn targets() {
+    let long = format!("http://{}/a", "x".repeat(240));
+    for (method, target, expected) in [
+        ("GET", "http://example.org/users/7?x=/y", "/users/{id}"),
+        ("GET", "HTTPS://user@[::1]:8443/users/7/", "/users/{id}/"),
+        ("GET", "http://a/b://c/d", "/b://c/d"),
+        ("GET", &long, "/a"),
+        ("GET", "http://example.org", "/"),
+        ("GET", "http://example.org?x=/y", "/"),
+        ("GET", "https://example.org:80#/y", "/"),
+        ("GET", "http:/users/7", ""),
+        ("GET", "ftp://example.org/users/7", ""),
+        ("OPTIONS", "*", ""),
+        ("CONNECT", "example.org:443", ""),
+    ] {
+        let kernel = load("4");
+        let f = Flow::open(&kernel, Shared::port());
+        f.request(format!("{method} {target} HTTP/1.1\r\n\r\n"));
+        f.response("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        f.rst(Client);
+        let [asked, answered] = kernel.routes();
+        assert_eq!(asked, [(expected.to_string(), 1)].into(), "{target}");
+        assert_eq!(answered, asked, "{target}");
     }
 }
 

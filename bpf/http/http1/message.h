@@ -66,6 +66,47 @@ static __always_inline bool http1_method(struct scratch *s, struct parser *h, __
 	return false;
 }
 
+/* How many of the `len` bytes at `at` are a URI's authority: RFC 3986 section 3.2. */
+__noinline __u32 http1_authority(struct __sk_buff *skb, __u32 at, __u32 len)
+{
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return 0;
+	for (__u32 i = 0; i < ROUTE_RAW; i++) {
+		__u32 b = buffer_byte(s, at + i);
+
+		if (i >= len || b == '/')
+			return i;
+		/* Otherwise clang makes one test of all, of a form that the verifier refuses. */
+		fresh(b);
+		if (b == '?' || b == '#')
+			return i;
+	}
+	return ROUTE_RAW;
+}
+
+/* The route of a request target of `len` bytes at `at`: of its path, also in the absolute form,
+ * which is for proxies. RFC 9112 section 3.2. */
+static __always_inline __u32 http1_target(struct __sk_buff *skb, struct scratch *s, __u32 at,
+					  __u32 len)
+{
+	__u64 w = buffer_word(s, at) | BYTES(0x20);
+	__u32 n = 0;
+
+	if (w == CHARS('h', 't', 't', 'p', 's', ':', '/', '/'))
+		n = 8;
+	else if ((w & 0x00ffffffffffffffULL) == CHARS('h', 't', 't', 'p', ':', '/', '/', 0))
+		n = 7;
+	if (n) {
+		n += http1_authority(skb, at + n, len - n);
+		/* An empty path is that of the root, RFC 9110 section 4.2.3. */
+		if (buffer_byte(s, at + n) != '/')
+			return route_static(skb, ROUTE_ROOT);
+	}
+	return route_of(skb, at + n, len - n, 0);
+}
+
 /* Finds the route of the request line of `len` bytes at `at`, and counts the request by it. */
 __noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
 {
@@ -82,7 +123,7 @@ __noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
 				break;
 		}
 		if (len > skip + 9)
-			route = route_of(skb, at + skip, len - 9 - skip, 0);
+			route = http1_target(skb, s, at + skip, len - 9 - skip);
 	}
 	route_request(skb, PROTOCOL_HTTP1, route, 1);
 	return route;

@@ -37,7 +37,7 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 
 	http2_count(p, t);
 	if (unlikely(config.routes)) {
-		if (t->route == ROUTE_NONE)
+		if (t->route == ROUTE_NONE && (t->result.found & FOUND_UNKNOWN))
 			t->route = ROUTE_UNKNOWN;
 		else if (t->route == ROUTE_ROOT || t->route == ROUTE_INDEX)
 			t->route = route_static(skb, t->route);

@@ -243,6 +243,7 @@ impl Kernel {
             let text = match entry.key.route {
                 route::OTHER => "other".into(),
                 route::UNKNOWN => "unknown".into(),
+                route::NONE => String::new(),
                 number => texts[&u32::from(number)].clone(),
             };
             let answered = usize::from(entry.key.status != STATUS_REQUESTS);
