@@ -336,6 +336,55 @@ fn expectation_failed() {
     e.ends_with(Http::requests(1).response("417", 1));
 }
 
+/// The same, and the connection goes on.
+#[test]
+fn expectation_failed_and_the_connection_kept() {
+    let mut e = Exchange::begin();
+    e.says(
+        "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n",
+        "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n",
+    );
+    e.and_goes_on();
+    e.says(GET.replace("GET", "patch"), OK);
+    e.and_goes_on();
+    e.ends_with(
+        Http::requests(4)
+            .response("200", 1)
+            .response("404", 2)
+            .response("413", 1),
+    );
+}
+
+/// The server gives up on an idle connection, and says so.
+#[test]
+fn a_timeout_of_an_idle_connection() {
+    let mut e = Exchange::begin();
+    e.says(GET, OK);
+    e.pair
+        .server_says("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n");
+    e.pair.close_server_first();
+    let scrape = e.pod.ended();
+    Http::requests(1)
+        .response("200", 1)
+        .assert_in(&scrape, PORT);
+    Connections::closed("fin", 1).assert_in(&scrape, PORT);
+}
+
+/// A load balancer says who the client is, in haproxy's two forms.
+#[test]
+fn behind_the_proxy_protocol() {
+    let text = &b"PROXY TCP4 198.51.100.7 203.0.113.1 56324 9000\r\n"[..];
+    let binary =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc6\x33\x64\x07\xcb\0\x71\x01\xdc\x04\x23\x28";
+    for header in [text, binary] {
+        let mut e = Exchange::begin();
+        e.pair.client_spells(header);
+        e.says(GET, OK);
+        e.and_goes_on();
+        e.ends_with(Http::requests(2).response("200", 1).response("404", 1));
+    }
+}
+
 #[test]
 fn an_answer_before_the_request_has_ended() {
     let mut e = Exchange::begin();
