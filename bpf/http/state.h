@@ -77,7 +77,7 @@ union run_part {
 
 /*
  * Outstanding requests of one method and route that began in one packet: written by the client's
- * side, read by the server's. Nothing else passes from one side to the other.
+ * side, read by the server's.
  */
 struct run {
 	__u64 start_ns; /* 0 is unknown */

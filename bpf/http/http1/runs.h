@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Outstanding requests of a connection, pipelined ones too. The client's side writes them, the
- * server's side reads them, and little else passes from one to the other: run_tail, and begun.
+ * server's side reads them, and little else passes from one to the other: side.requests, begun and
+ * run_tail.
  */
 #ifndef METRICD_HTTP_HTTP1_RUNS_H
 #define METRICD_HTTP_HTTP1_RUNS_H
