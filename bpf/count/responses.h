@@ -43,7 +43,8 @@ static __always_inline void responses_add(struct __sk_buff *skb, struct side *si
 		p->delta.untimed++;
 		return;
 	}
-	histogram_response(e->latency, packet_now(p) - start_ns, first_ns - start_ns);
+	histogram_response(e->latency, clock_since(start_ns, packet_now(p)),
+			   clock_since(start_ns, first_ns));
 }
 
 #endif

@@ -19,18 +19,21 @@ __noinline int follow_turn(struct __sk_buff *skb)
 	struct conn *c = parser_enter(skb, &s);
 	struct packet *p;
 	union brief b;
+	__u64 since;
 
 	if (unlikely(!c))
 		return 0;
 	p = &s->packet;
+	since = bpf_ktime_get_ns();
 	for (int i = 0; i < PARSER_WAIT_ROUNDS; i++) {
-		parser_wait(skb, p->role);
-		if (!conn_busy(c, p->role))
+		if (parser_wait(skb, p->role, since))
+			break;
+		if (!conn_busy_anywhere(c, p->role))
 			continue;
 		b.word = READ_ONCE(c->brief.word);
 		if (b.generation == p->generation && b.state == SLOT_LIVE && b.l7 < L7_OPAQUE)
 			return 1;
-		conn_done(c, p->role);
+		conn_done_anywhere(c, p->role);
 		break;
 	}
 	return 0;

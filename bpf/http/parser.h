@@ -90,24 +90,27 @@ static __always_inline int parser_opaque(struct conn *c)
 	return STOP;
 }
 
-/* Rounds of PARSER_WAIT_READS looks: together longer than the largest packet takes to follow. */
-#define PARSER_WAIT_ROUNDS 512
-#define PARSER_WAIT_READS 1024
+/* How long a packet waits for another CPU at most: that is in the softirq, where all packets of
+ * this CPU wait, too. It is longer than most packets take to follow. */
+#define PARSER_WAIT_NS 100000
+#define PARSER_WAIT_ROUNDS 512 /* of PARSER_WAIT_READS looks, if they are so quick */
+#define PARSER_WAIT_READS 256
 
-/* One round of waiting for the CPU that follows one direction of the packet's connection. */
-__noinline int parser_wait(struct __sk_buff *skb, __u32 role)
+/* One round of waiting for the CPU that follows one direction of the packet's connection, since the
+ * time `since`. Returns STOP if that has taken too long. */
+__noinline int parser_wait(struct __sk_buff *skb, __u32 role, __u64 since)
 {
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
 
 	if (unlikely(!c))
-		return 0;
+		return STOP;
 	bounded(role, 1);
 	for (int i = 0; i < PARSER_WAIT_READS; i++) {
 		if (!READ_ONCE(conn_side(c, role)->busy))
-			break;
+			return GO_ON;
 	}
-	return 0;
+	return bpf_ktime_get_ns() - since > PARSER_WAIT_NS ? STOP : GO_ON;
 }
 
 /* Skips up to `n` bytes of a part of known length. */

@@ -13,6 +13,15 @@ static __always_inline __u64 packet_now(struct packet *p)
 	return p->now;
 }
 
+/* The nanoseconds from one time to another; 0 if the other was before, as times that two CPUs or
+ * two clocks have given may be. */
+static __always_inline __u64 clock_since(__u64 from, __u64 to)
+{
+	__s64 ns = to - from;
+
+	return unlikely(ns < 0) ? 0 : ns;
+}
+
 #define CLOCK_HOUR (3600 * SECOND)
 
 /*

@@ -148,13 +148,18 @@ static __always_inline bool conn_client_sends(const struct conn_key *k, __u8 fla
 	return conn_is_loopback(k) ? mesh_sends(flags, ROLE_CLIENT) : flags & CONN_CLIENT_LOCAL;
 }
 
-/* Takes the connection's requests without an answer, which will not get one any more, and returns
- * how many they are. To be called when nobody is busy. */
+/*
+ * Takes the connection's requests without an answer, which will not get one any more, and returns
+ * how many they are. Under the slot's lock, and when nobody is busy with the server's side, unless
+ * its answers are lost: CONN_ANSWERS_LOST. The client's side may add requests meanwhile, so their
+ * number is read once.
+ */
 static __always_inline __u32 conn_outstanding(struct conn *c)
 {
-	__u32 n = conn_side(c, ROLE_CLIENT)->requests - conn_side(c, ROLE_SERVER)->answered;
+	__u32 requests = READ_ONCE(conn_side(c, ROLE_CLIENT)->requests);
+	__u32 n = requests - conn_side(c, ROLE_SERVER)->answered;
 
-	conn_side(c, ROLE_SERVER)->answered = conn_side(c, ROLE_CLIENT)->requests;
+	conn_side(c, ROLE_SERVER)->answered = requests;
 	return n;
 }
 
@@ -174,6 +179,31 @@ static __always_inline void conn_done(struct conn *c, __u32 role)
 {
 	bounded(role, 1);
 	add32(&conn_side(c, role)->busy, -1);
+}
+
+/* conn_busy and conn_done, for callers that may run where an atomic add is no barrier: there the
+ * two are done under the slot's lock. */
+static __always_inline bool conn_busy_anywhere(struct conn *c, __u32 role)
+{
+	bool is_mine;
+
+	if (config.ordered)
+		return conn_busy(c, role);
+	bpf_spin_lock(&c->lock);
+	is_mine = conn_busy(c, role);
+	bpf_spin_unlock(&c->lock);
+	return is_mine;
+}
+
+static __always_inline void conn_done_anywhere(struct conn *c, __u32 role)
+{
+	if (config.ordered) {
+		conn_done(c, role);
+		return;
+	}
+	bpf_spin_lock(&c->lock);
+	conn_done(c, role);
+	bpf_spin_unlock(&c->lock);
 }
 
 /* Is any CPU busy with the connection? What was stored before this call is seen by a CPU that

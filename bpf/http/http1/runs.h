@@ -31,6 +31,23 @@ static __always_inline void http1_fetch_run(struct conn *c)
 	WRITE_ONCE(c->runs[at].start_ns, 0);
 }
 
+/* Takes the requests that the server's side, which can't be followed any more, has not taken:
+ * parser_lost takes those that it sees, and whoever holds the lock takes each once. */
+__noinline int http1_unanswered(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 n;
+
+	if (!c)
+		return 0;
+	bpf_spin_lock(&c->lock);
+	n = conn_outstanding(c);
+	bpf_spin_unlock(&c->lock);
+	s->packet.unknown += n;
+	return 0;
+}
+
 /*
  * Remembers the packet's requests. The client's side writes and the server's reads, without a lock.
  * A run's start is written before its numbers, by which the server's side looks for it when an
@@ -68,10 +85,8 @@ static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, str
 		WRITE_ONCE(c->runs[at].start_ns, 0);
 		WRITE_ONCE(c->runs[at].part.word, part.word);
 	}
-	if (unlikely(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST)) {
-		conn_side(c, ROLE_SERVER)->answered += n;
-		p->unknown += n;
-	}
+	if (unlikely(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
+		http1_unanswered(skb);
 	return GO_ON;
 }
 

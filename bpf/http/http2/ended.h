@@ -28,8 +28,8 @@ static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s
 		tap_answered(skb, what, r->route, r->first_ns ? r->start_ns : 0, r->first_ns,
 			     stream);
 	if (likely(r->start_ns && r->first_ns)) {
-		duration = packet_now(p) - r->start_ns;
-		ttfb = r->first_ns - r->start_ns;
+		duration = clock_since(r->start_ns, packet_now(p));
+		ttfb = clock_since(r->start_ns, r->first_ns);
 	}
 	if (likely(answers->count && answers->what == what.word && answers->route == r->route &&
 		   duration != TIME_UNKNOWN &&
@@ -140,6 +140,9 @@ __noinline int http2_infer(struct __sk_buff *skb, __u32 stream, __u32 protocol)
 		last += 2;
 		http2_infer_one(skb, last, protocol);
 	}
+	/* So many can't be: the rest has been passed over. */
+	if (last < stream)
+		s->packet.delta.lost = LOST_BOUND + 1;
 	x->side[ROLE_SERVER].last = stream;
 	return n;
 }

@@ -15,16 +15,15 @@ __noinline int http2_cancel(struct __sk_buff *skb, __u32 stream)
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
 	bool mine = false;
+	__u64 since;
 
 	if (!c)
 		return 0;
+	since = bpf_ktime_get_ns();
 	for (int i = 0; i < PARSER_WAIT_ROUNDS && !mine; i++) {
-		parser_wait(skb, ROLE_SERVER);
-		if (!config.ordered)
-			bpf_spin_lock(&c->lock);
-		mine = conn_busy(c, ROLE_SERVER);
-		if (!config.ordered)
-			bpf_spin_unlock(&c->lock);
+		if (parser_wait(skb, ROLE_SERVER, since))
+			break;
+		mine = conn_busy_anywhere(c, ROLE_SERVER);
 	}
 	/* If it can't be taken, the request counts as in flight until the connection ends. */
 	if (!mine) {
@@ -34,11 +33,7 @@ __noinline int http2_cancel(struct __sk_buff *skb, __u32 stream)
 	/* If answers are lost, the request counts as answered already. */
 	if (!(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
 		http2_abort(skb, stream, ABORT_CANCELLED);
-	if (!config.ordered)
-		bpf_spin_lock(&c->lock);
-	conn_done(c, ROLE_SERVER);
-	if (!config.ordered)
-		bpf_spin_unlock(&c->lock);
+	conn_done_anywhere(c, ROLE_SERVER);
 	return 0;
 }
 
