@@ -18,9 +18,29 @@
 #define PACKET_VLANS 2	    /* tags left in the packet, beside the one that the kernel takes out */
 #define PACKET_EXTENSIONS 8 /* IPv6 extension headers followed */
 
-static __always_inline int packet_read(struct __sk_buff *skb, __u32 off, void *to, __u32 len)
+/* packet_read where the header is not in the linear part, as with what packet sockets send: then it
+ * is read by its offset from the start of the data. Ethernet's header, if there is one, has the
+ * packet's protocol at its end. */
+__noinline int packet_read_far(struct __sk_buff *skb, __u32 off, __u32 len)
 {
-	return bpf_skb_load_bytes_relative(skb, off, to, len, BPF_HDR_START_NET);
+	struct scratch *s = scratch();
+	__be16 ethertype;
+
+	if (!s || !len || len > sizeof(s->packet.headers) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN - sizeof(ethertype), &ethertype, sizeof(ethertype)))
+		return -1;
+	if (ethertype == (__be16)skb->protocol)
+		off += ETH_HLEN;
+	return bpf_skb_load_bytes(skb, off, s->packet.headers, len) ? -1 : 0;
+}
+
+/* Reads `len` bytes, `off` bytes behind the beginning of the network header, into p->headers. */
+static __always_inline int packet_read(struct __sk_buff *skb, struct packet *p, __u32 off,
+				       __u32 len)
+{
+	if (likely(!bpf_skb_load_bytes_relative(skb, off, p->headers, len, BPF_HDR_START_NET)))
+		return 0;
+	return packet_read_far(skb, off, len);
 }
 
 /*
@@ -33,14 +53,18 @@ static __always_inline int packet_read(struct __sk_buff *skb, __u32 off, void *t
 
 __noinline int packet_extensions(struct __sk_buff *skb, __u32 off, __u32 proto)
 {
+	struct scratch *s = scratch();
 	__u32 start = off, flags = 0;
-	__u8 h[4];
+	__u8 *h;
 
+	if (!s)
+		return off << 16 | (proto & 0xff);
+	h = s->packet.headers;
 	for (int i = 0; i < PACKET_EXTENSIONS; i++) {
 		if (proto != IPV6_HOPOPTS && proto != IPV6_ROUTING && proto != IPV6_FRAGMENT &&
 		    proto != IPV6_AH && proto != IPV6_DSTOPTS && proto != IPV6_MOBILITY)
 			break;
-		if (packet_read(skb, off, h, sizeof(h)))
+		if (packet_read(skb, &s->packet, off, 4))
 			break;
 		if (proto == IPV6_FRAGMENT) {
 			__u32 offset = h[2] << 8 | h[3];
@@ -207,7 +231,7 @@ __noinline int packet_any(struct __sk_buff *skb)
 	for (int i = 0; i < PACKET_VLANS; i++) {
 		if (ethertype != bpf_htons(ETH_P_8021Q) && ethertype != bpf_htons(ETH_P_8021AD))
 			break;
-		if (packet_read(skb, net, b, VLAN_LEN))
+		if (packet_read(skb, p, net, VLAN_LEN))
 			break;
 		ethertype = ((__be16 *)b)[1];
 		net += VLAN_LEN;
@@ -216,7 +240,7 @@ __noinline int packet_any(struct __sk_buff *skb)
 	p->fragment = 0;
 	p->payload = p->end = 0;
 	if (ethertype == bpf_htons(ETH_P_IP)) {
-		if (packet_read(skb, net, b, IPV4_LEN)) {
+		if (packet_read(skb, p, net, IPV4_LEN)) {
 			counters_add(truncated);
 			goto not_ip;
 		}
@@ -237,7 +261,7 @@ __noinline int packet_any(struct __sk_buff *skb)
 			packet_size(skb, p, 0);
 			return 0;
 		}
-		if (packet_read(skb, net, b, IPV6_LEN)) {
+		if (packet_read(skb, p, net, IPV6_LEN)) {
 			counters_add(truncated);
 			goto not_ip;
 		}
@@ -267,7 +291,7 @@ __noinline int packet_any(struct __sk_buff *skb)
 
 	l4 = l2 + l3;
 	if (proto == IPPROTO_TCP && !(p->fragment & (PACKET_FRAGMENTED_LATER >> 8))) {
-		if (packet_read(skb, net + l3, b, TCP_FIELDS)) {
+		if (packet_read(skb, p, net + l3, TCP_FIELDS)) {
 			counters_add(truncated);
 			/* As little is known of the segment as of a fragment. */
 			p->fragment = PACKET_FRAGMENTED_FIRST >> 8;
@@ -280,7 +304,7 @@ __noinline int packet_any(struct __sk_buff *skb)
 			l4 = p->payload;
 		}
 	} else if (proto == IPPROTO_UDP && !(p->fragment & (PACKET_FRAGMENTED_LATER >> 8))) {
-		if (packet_read(skb, net + l3, b, PORTS_LEN)) {
+		if (packet_read(skb, p, net + l3, PORTS_LEN)) {
 			counters_add(truncated);
 		} else {
 			src_port = bpf_ntohs(((__be16 *)b)[0]);

@@ -13,6 +13,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::client::{Pair, SOME_SECONDS, connect_from, drain, reset};
 use crate::exposition::Scrape;
 use crate::fixture::{Family, Pod, Shape};
+use crate::kernel::packet_socket;
 use crate::load::h2load;
 use crate::netns::{Interface, Netns};
 use crate::observed::{Connections, Http, io};
@@ -68,6 +69,45 @@ fn all_series_together_are_the_interface() {
         assert!(after.0.sent_bytes > 100 << 20, "{:?}", after.0);
         assert_equal_growth(&before, &after);
     }
+}
+
+/// What packet sockets send in large frames has only Ethernet's header in the linear part.
+#[test]
+fn headers_in_a_fragment() {
+    let pod = Pod::measured(Shape::Plain, &[]);
+    for netns in [&pod.client, &pod.hook] {
+        netns.ip("link set eth0 mtu 9000");
+    }
+    let socket = pod.client.inside(|| packet_socket("eth0"));
+    let payload = [0; 5000];
+    let be = u16::to_be_bytes;
+    let length = 8 + payload.len() as u16;
+    let udp = [&be(1111), &be(PORT), &be(length), &[0; 2], &payload[..]].concat();
+    let ends = [[0xfd; 16], [0xfe; 16]].concat();
+    let v4 = [
+        &[0x45, 0][..],
+        &be(20 + length),
+        &[0, 1, 0, 0, 64, 17, 0, 0],
+    ]
+    .concat();
+    let v6 = |next, n| [&[0x60, 0, 0, 0][..], &be(n), &[next, 64], &ends].concat();
+    let v4 = [v4, [[10, 0, 0, 1], [10, 0, 0, 2]].concat(), udp.clone()].concat();
+    let options = [17, 0, 0, 0, 0, 0, 0, 0];
+    for (ethertype, packet) in [
+        (&[8, 0][..], v4.clone()),
+        (&[0x86, 0xdd], [v6(17, length), udp.clone()].concat()),
+        (
+            &[0x86, 0xdd],
+            [&v6(60, 8 + length), &options[..], &udp].concat(),
+        ),
+        (&[0x81, 0, 0, 5, 8, 0], v4),
+    ] {
+        let frame = [&[2; 12], ethertype, &packet].concat();
+        nix::unistd::write(&socket, &frame).expect("send a frame");
+    }
+    let udp = [("proto", "udp"), ("dst_port", "7000"), ("io", "recv")];
+    let scrape = pod.settled(|scrape| scrape.sum("linkerd_ebpf_packets_total", &udp) == 4);
+    assert_eq!(scrape.sum("linkerd_ebpf_truncated_packets_total", &[]), 0);
 }
 
 /// With the offloads that a pod has, one skb is up to 64 KB, for the interface one packet; what
