@@ -93,8 +93,8 @@ static __always_inline int parser_opaque(struct conn *c)
 /* How long a packet waits for another CPU at most: that is in the softirq, where all packets of
  * this CPU wait, too. It is longer than most packets take to follow. */
 #define PARSER_WAIT_NS 100000
-#define PARSER_WAIT_ROUNDS 512 /* of PARSER_WAIT_READS looks, if they are so quick */
-#define PARSER_WAIT_READS 256
+#define PARSER_WAIT_ROUNDS 128 /* of PARSER_WAIT_READS looks, if they are so quick */
+#define PARSER_WAIT_READS 1024
 
 /* One round of waiting for the CPU that follows one direction of the packet's connection, since the
  * time `since`. Returns STOP if that has taken too long. */

@@ -256,7 +256,8 @@ struct packet {
 	__u8 sent;  /* 1 if the pod has sent it */
 	__u8 flags; /* CONN_… */
 	__u8 ends;  /* END_…, of the connection that this packet opens */
-	__u8 pad[3];
+	__u8 pad;
+	__u16 route;	    /* of the request at hand: ROUTE_… */
 	__u32 series;	    /* in linkerd_metrics_map */
 	__u32 unknown;	    /* requests, but gRPC's, whose answers will be unknown */
 	__u32 unknown_grpc; /* requests of gRPC whose answers will be unknown */

@@ -148,7 +148,6 @@ static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *
 {
 	struct parser *h = &conn_side(c, ROLE_CLIENT)->parser;
 	struct packet *p = &s->packet;
-	__u32 route = ROUTE_NONE;
 
 	if (unlikely((h->line == HTTP1_LINE_NEW && !http1_method(s, h, at)) ||
 		     !http1_version(s, at, len))) {
@@ -160,18 +159,19 @@ static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *
 		h->framing |= FRAMING_OLD;
 	if (unlikely(c->brief.l7 == L7_UNDECIDED))
 		c->brief.l7 = L7_HTTP1;
-	if (unlikely(config.routes))
-		route = http1_route(skb, at, len);
+	/* In memory, as the verifier walks through the rest once for each value that it can tell.
+	 */
+	p->route = unlikely(config.routes) ? http1_route(skb, at, len) : ROUTE_NONE;
 	if (TAPPED)
 		tap_http1(skb, at, len, true);
 	if (unlikely(p->run_count && (p->run_start_ns != h->start_ns ||
-				      p->run_method != h->method || p->run_route != route))) {
+				      p->run_method != h->method || p->run_route != p->route))) {
 		if (http1_push_early(skb))
 			return STOP;
 	}
 	p->run_start_ns = h->start_ns;
 	p->run_method = h->method;
-	p->run_route = route;
+	p->run_route = p->route;
 	p->run_count++;
 	p->delta.requests++;
 	return GO_ON;
