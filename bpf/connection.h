@@ -7,6 +7,7 @@
 #include "http/follow.h"
 #include "http/unknown.h"
 #include "mesh/mesh.h"
+#include "net/mptcp.h"
 
 /* Adds a time to the histogram of the packet's connection. */
 __noinline int connection_add_time(struct __sk_buff *skb, __u32 what, __u64 ns)
@@ -68,12 +69,18 @@ __noinline int connection_unordered(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
 	struct tcp_result *result;
+	struct conn *c;
 
 	if (!s || tcp_track(skb))
 		return -1;
 	result = &s->result;
 	if (!result->known)
 		return -1;
+	if (packet_is_syn(&s->packet) && mptcp_joins(skb)) {
+		c = conn_slot(s->packet.slot);
+		if (c)
+			parser_opaque(c);
+	}
 	if (unlikely(result->contended)) {
 		result->parse = follow_turn(skb);
 		if (!result->parse)
@@ -98,8 +105,8 @@ __noinline int connection_settle(struct __sk_buff *skb)
 	if (!c)
 		return 0;
 	p->series = conn_series(skb);
-	late = !(p->flags & CONN_UNSETTLED) && p->key.proto == IPPROTO_TCP && !p->fragment &&
-	       c->brief.l7 == L7_OPAQUE && !mesh_is_proxys(p->flags);
+	late = p->key.proto == IPPROTO_TCP && !p->fragment && !mesh_is_proxys(p->flags) &&
+	       !(p->flags & CONN_UNSETTLED) && ((p->flags & CONN_ADOPTED) || (c->ends & END_LATE));
 	v = series_value(p->series);
 	if (v)
 		held_settle(v, s->held, conn_client_sends(&p->key, p->flags), late);

@@ -111,6 +111,7 @@ union tagged_seq {
 #define END_REDIRECTED (1 << 4)		    /* redirection leads the connection to the proxy */
 #define END_TOLD (1 << 5)		    /* in a pod with a proxy: nothing more will be known */
 #define END_SPOKE(role) (1 << (6 + (role))) /* the role has sent something but a reset */
+#define END_LATE (1 << 8)		    /* bytes have passed that should have been followed */
 #define END_BOTH_SPOKE (END_SPOKE(ROLE_CLIENT) | END_SPOKE(ROLE_SERVER))
 
 #define SEEN_SYN (1 << 0)

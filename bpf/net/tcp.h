@@ -248,6 +248,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 		} else if (payload) {
 			/* It can't be followed from its beginning on any more. */
 			c->brief.l7 = b.l7 = L7_OPAQUE;
+			c->ends |= END_LATE;
 		}
 	}
 	if (!(b.flags & CONN_UNSETTLED))

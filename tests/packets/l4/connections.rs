@@ -4,7 +4,7 @@ use metricd::abi::{ClosedValue, MetricValue};
 
 use crate::flow::{Client, Flow, Role, Server, ends, ends6};
 use crate::frame::{ACK, FIN, RST, SYN};
-use crate::kernel::Shared;
+use crate::kernel::{Shared, Way};
 
 /// What happens to a connection.
 type Act = fn(&Flow);
@@ -325,4 +325,44 @@ fn both_ways_of_speaking_are_told_apart() {
         };
         assert_eq!((total.recv.packets, total.sent.packets), (recv, sent));
     });
+}
+
+#[test]
+fn further_subflows_of_mptcp() {
+    // RFC 8684 section 3.2: the option's length, and its subtype in the upper half of the third byte.
+    let join = [30, 12, 0x10, 1, 1, 2, 3, 4, 5, 6, 7, 8];
+    let capable = [30, 12, 0x01, 1, 1, 2, 3, 4, 5, 6, 7, 8];
+    for (options, followed) in [
+        (join, 0),
+        (capable, 1),
+        // Behind others, and cut.
+        ([1, 1, 8, 3, 0, 30, 12, 0x10, 0, 0, 0, 0], 0),
+        ([1, 1, 8, 3, 0, 30, 12, 0x21, 0, 0, 0, 0], 1),
+        ([2, 9, 0, 0, 0, 0, 0, 0, 0, 30, 3, 0x10], 0),
+        ([2, 10, 0, 0, 0, 0, 0, 0, 0, 0, 30, 3], 1),
+        ([2, 200, 0, 0, 0, 0, 0, 0, 0, 0, 30, 3], 1),
+        // No more options, or one without a length.
+        ([0, 30, 12, 0x10, 0, 0, 0, 0, 0, 0, 0, 0], 1),
+        ([2, 0, 30, 12, 0x10, 0, 0, 0, 0, 0, 0, 0], 1),
+    ] {
+        let kernel = Shared::get();
+        for ends in [ends(Shared::port()), ends6(Shared::port())] {
+            let flow = Flow::new(&kernel, ends);
+            let mut syn = flow.frame(Client, SYN, flow.isn[0], b"");
+            let n = syn.len();
+            syn[n - 12..].copy_from_slice(&options);
+            kernel.run(Way::In, &syn);
+            flow.syn_ack();
+            flow.ack(Client);
+            flow.request("GET / HTTP/1.1\r\n\r\n");
+            flow.response("HTTP/1.1 204 No Content\r\n\r\n");
+            flow.rst(Client);
+            let total = flow.total();
+            assert_eq!(
+                (total.opened, total.requests.http1),
+                (1, followed),
+                "{options:?}"
+            );
+        }
+    }
 }
