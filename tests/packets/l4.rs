@@ -5,4 +5,5 @@ mod gso;
 mod headers;
 mod limits;
 mod retransmits;
+mod scans;
 mod series;

@@ -25,7 +25,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_connections_opened_total",
-        help: "Connections that began: TCP, and of other protocols who first spoke with whom.",
+        help: "Connections that opened, or were given up before: TCP, and of other protocols who first spoke with whom.",
         kind: COUNTER,
         rows: Rows::Series(&[], |_, value, samples| happened(samples, "", value.opened)),
     },
