@@ -6,3 +6,5 @@ pub mod http1;
 pub mod http2;
 pub mod kernel;
 pub mod model;
+#[cfg(test)]
+mod two_cpus;
