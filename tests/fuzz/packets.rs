@@ -274,7 +274,12 @@ fn flush(kernel: &Kernel) {
             said: [0; 2],
         })
         .collect();
-    lanes.iter().for_each(|lane| lane.control(Client, SYN));
+    // Only what has opened takes the slot of a connection that has.
+    for lane in &lanes {
+        lane.control(Client, SYN);
+        lane.control(Server, SYN | ACK);
+        lane.control(Client, ACK);
+    }
     lanes
         .iter()
         .for_each(|lane| lane.control(Server, RST | ACK));
