@@ -26,12 +26,17 @@ __noinline int packet_read_far(struct __sk_buff *skb, __u32 off, __u32 len)
 	struct scratch *s = scratch();
 	__be16 ethertype;
 
-	if (!s || !len || len > sizeof(s->packet.headers) ||
+	if (!s || !len)
+		return -1;
+	/* Bounded in a form that older verifiers see. */
+	len--;
+	bounded(len, 63);
+	if (len >= sizeof(s->packet.headers) ||
 	    bpf_skb_load_bytes(skb, ETH_HLEN - sizeof(ethertype), &ethertype, sizeof(ethertype)))
 		return -1;
 	if (ethertype == (__be16)skb->protocol)
 		off += ETH_HLEN;
-	return bpf_skb_load_bytes(skb, off, s->packet.headers, len) ? -1 : 0;
+	return bpf_skb_load_bytes(skb, off, s->packet.headers, len + 1) ? -1 : 0;
 }
 
 /* Reads `len` bytes, `off` bytes behind the beginning of the network header, into p->headers. */
