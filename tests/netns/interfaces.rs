@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::attach::WAYS;
 use crate::client::Pair;
-use crate::fixture::{METRICS, Pod, Shape, binary};
+use crate::fixture::{METRICS, Pod, Shape};
 use crate::netns::veth;
 use crate::observed::Http;
 use crate::process::{PATIENCE, eventually};
@@ -19,22 +19,6 @@ fn init(pod: &Pod, flags: &[&str]) -> String {
     command.arg(env!("CARGO_BIN_EXE_metricd-init"));
     command.arg("--pin-dir").arg(pod.pins.path()).args(flags);
     pod.hook.run(&mut command)
-}
-
-/// metricd as in a pod, without any right.
-fn start_without_rights(pod: &mut Pod) {
-    let metricd = binary(env!("CARGO_BIN_EXE_metricd"));
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    command.args(["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]);
-    command.arg(metricd.get_program()).arg("--pin-dir");
-    command.arg(pod.pins.path());
-    pod.start_as(command);
-    let up = || {
-        pod.try_scrape()
-            .is_ok_and(|scrape| scrape.sum("linkerd_ebpf_up", &[]) == 1)
-    };
-    assert!(eventually(PATIENCE, up));
 }
 
 /// The interfaces that a scrape names, and whether each is observed.
@@ -91,7 +75,7 @@ fn one_that_comes_up_later() {
     for way in WAYS {
         let mut pod = Pod::new(Shape::Plain);
         init(&pod, &["--attach", way]);
-        start_without_rights(&mut pod);
+        pod.start_without_rights();
         shows(&pod, &[("eth0", true)]);
         assert!(!diagnosis(&pod).contains("interface_observed"), "{way}");
         // Without a carrier it is not missed.
@@ -121,7 +105,7 @@ fn one_that_was_named() {
     second(&pod, "net1", 3);
     second(&pod, "net2", 4);
     init(&pod, &["--interface", "eth0,net1"]);
-    start_without_rights(&mut pod);
+    pod.start_without_rights();
     shows(&pod, &[("eth0", true), ("net1", true)]);
     pod.hook.ip("link del net1");
     shows(&pod, &[("eth0", true)]);

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use crate::attach::WAYS;
 use crate::client::connect;
 use crate::exposition::Scrape;
-use crate::fixture::{Family, Pod, Shape, binary};
+use crate::fixture::{Family, Pod, Shape};
 use crate::load::{check, command, h2load};
 use crate::observed::{Connections, Http, io};
 use crate::process::{PATIENCE, eventually, run};
@@ -107,23 +106,11 @@ fn metricd_finds_new_maps() {
     Connections::closed("fin", 2).assert_in(&scrape, HTTP);
 }
 
-/// As in a pod: nobody, no capability, none to be had.
 #[test]
 fn metricd_needs_no_rights() {
     let mut pod = Pod::new(Shape::Plain);
     pod.attach(&["--reader-gid", "65534"]);
-    let metricd = binary(env!("CARGO_BIN_EXE_metricd"));
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    command.args(["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]);
-    command.arg(metricd.get_program()).arg("--pin-dir");
-    command.arg(pod.pins.path());
-    pod.start_as(command);
-    let up = eventually(PATIENCE, || {
-        pod.try_scrape()
-            .is_ok_and(|scrape| scrape.sum("linkerd_ebpf_up", &[]) == 1)
-    });
-    assert!(up, "{}", pod.metricd().said());
+    pod.start_without_rights();
     let id = pod.metricd().id();
     let status = fs::read_to_string(format!("/proc/{id}/status")).expect("status");
     let of = |name: &str| {

@@ -53,6 +53,15 @@ impl Exchange {
             .sent_again(&self.pod)
             .assert_in(&scrape, PORT);
     }
+
+    /// Has the server close it, and compares.
+    #[track_caller]
+    fn server_ends_with(self, expected: Http) {
+        self.pair.close_server_first();
+        let scrape = self.pod.ended();
+        expected.assert_in(&scrape, PORT);
+        Connections::closed("fin", 1).assert_in(&scrape, PORT);
+    }
 }
 
 fn chunked(chunks: &[&str]) -> String {
@@ -362,12 +371,7 @@ fn a_timeout_of_an_idle_connection() {
     e.says(GET, OK);
     e.pair
         .server_says("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n");
-    e.pair.close_server_first();
-    let scrape = e.pod.ended();
-    Http::requests(1)
-        .response("200", 1)
-        .assert_in(&scrape, PORT);
-    Connections::closed("fin", 1).assert_in(&scrape, PORT);
+    e.server_ends_with(Http::requests(1).response("200", 1));
 }
 
 /// A load balancer says who the client is, in haproxy's two forms.
@@ -502,10 +506,7 @@ fn a_request_whose_client_resets() {
 fn a_request_that_is_never_answered() {
     let mut e = Exchange::begin();
     e.pair.client_says(GET);
-    e.pair.close_server_first();
-    let scrape = e.pod.ended();
-    Http::requests(1).aborted("fin", 1).assert_in(&scrape, PORT);
-    Connections::closed("fin", 1).assert_in(&scrape, PORT);
+    e.server_ends_with(Http::requests(1).aborted("fin", 1));
 }
 
 #[test]
@@ -527,12 +528,7 @@ fn a_client_that_closes_its_half_first() {
     assert!(drain(&mut e.pair.server).is_empty());
     e.shows(Http::requests(1).in_flight(1));
     e.pair.server_says(OK);
-    e.pair.close_server_first();
-    let scrape = e.pod.ended();
-    Http::requests(1)
-        .response("200", 1)
-        .assert_in(&scrape, PORT);
-    Connections::closed("fin", 1).assert_in(&scrape, PORT);
+    e.server_ends_with(Http::requests(1).response("200", 1));
 }
 
 #[test]

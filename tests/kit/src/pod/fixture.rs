@@ -216,6 +216,22 @@ impl Pod {
     /// Starts metricd and waits until it serves what the programs count.
     pub fn start(&mut self) {
         self.start_waiting();
+        self.wait_until_up();
+    }
+
+    /// As `start`, as in a pod: nobody, no capability, none to be had.
+    pub fn start_without_rights(&mut self) {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.args(["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]);
+        let metricd = binary(binaries::path("metricd"));
+        command.arg(metricd.get_program()).arg("--pin-dir");
+        command.arg(self.pins.path());
+        self.start_as(command);
+        self.wait_until_up();
+    }
+
+    fn wait_until_up(&mut self) {
         let up = eventually(PATIENCE, || {
             self.try_scrape()
                 .is_ok_and(|scrape| scrape.sum("linkerd_ebpf_up", &[]) == 1)
