@@ -23,20 +23,17 @@ __noinline int connection_add_time(struct __sk_buff *skb, __u32 what, __u64 ns)
  * the scratch. */
 __noinline int connection_track(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
 	struct tcp_result *result;
 	struct packet *p;
-	struct conn *c;
 	union brief b;
 	__u32 role;
 
-	if (!s || !skb->len)
+	if (!c)
 		return -1;
 	p = &s->packet;
 	result = &s->result;
-	c = conn_slot(p->slot);
-	if (!c)
-		return -1;
 	b.word = READ_ONCE(c->brief.word);
 	if (b.generation != p->generation || b.state != SLOT_LIVE)
 		return -1;
@@ -67,20 +64,17 @@ __noinline int connection_track(struct __sk_buff *skb)
  * result is in the scratch. */
 __noinline int connection_unordered(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
 	struct tcp_result *result;
-	struct conn *c;
 
-	if (!s || tcp_track(skb))
+	if (!c || tcp_track(skb))
 		return -1;
 	result = &s->result;
 	if (!result->known)
 		return -1;
-	if (packet_is_syn(&s->packet) && mptcp_joins(skb)) {
-		c = conn_slot(s->packet.slot);
-		if (c)
-			parser_opaque(c);
-	}
+	if (packet_is_syn(&s->packet) && mptcp_joins(skb))
+		parser_opaque(c);
 	if (unlikely(result->contended)) {
 		result->parse = follow_turn(skb);
 		if (!result->parse)
@@ -92,18 +86,15 @@ __noinline int connection_unordered(struct __sk_buff *skb)
 /* Adds what the packet's connection has held to its series, which it has from now on. */
 __noinline int connection_settle(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch();
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
 	struct metric_value *v;
 	struct packet *p;
-	struct conn *c;
 	bool late;
 
-	if (!s || !skb->len)
-		return 0;
-	p = &s->packet;
-	c = conn_slot(p->slot);
 	if (!c)
 		return 0;
+	p = &s->packet;
 	p->series = conn_series(skb);
 	late = p->key.proto == IPPROTO_TCP && !p->fragment && !mesh_is_proxys(p->flags) &&
 	       !(p->flags & CONN_UNSETTLED) && ((p->flags & CONN_ADOPTED) || (c->ends & END_LATE));
@@ -150,7 +141,7 @@ __noinline int connection_stray(struct __sk_buff *skb)
 		return 0;
 	p = &s->packet;
 	p->flags = conn_flags(skb, p);
-	p->series = series_find(skb, p->flags & CONN_UNSETTLED ? SERIES_IF_ANY : 0);
+	p->series = series_find(skb, series_how(p->flags));
 	return 0;
 }
 

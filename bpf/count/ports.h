@@ -24,7 +24,7 @@ static __always_inline void port_opened(__u8 direction, __u16 port)
 	__u32 key = port_key(direction, port);
 	__u8 yes = 1;
 
-	if (!bpf_map_lookup_elem(&linkerd_server_port_map, &key))
+	if (!port_is_servers(direction, port))
 		bpf_map_update_elem(&linkerd_server_port_map, &key, &yes, BPF_ANY);
 }
 

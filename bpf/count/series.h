@@ -141,6 +141,12 @@ static __always_inline void series_unopened(struct metric_key *key)
 #define SERIES_IF_ANY                                                                              \
 	(1 << 1) /* if there is none, take the one of attempts: make none for a peer */
 
+/* How the series of a connection with these flags (CONN_…) is looked for. */
+static __always_inline __u32 series_how(__u8 flags)
+{
+	return flags & CONN_UNSETTLED ? SERIES_IF_ANY : 0;
+}
+
 /* Finds a series (SERIES_…), or makes it, and returns its number. */
 __noinline __u32 series_find(struct __sk_buff *skb, __u32 how)
 {

@@ -303,9 +303,7 @@ __noinline int dns_message(struct __sk_buff *skb)
 		dns_ask(skb);
 	for (int i = 0; i < DNS_SWEEP; i++)
 		dns_sweep(skb);
-	p->flags = is_inbound ? 0 : CONN_CLIENT_LOCAL;
-	if (config.mesh && conn_is_loopback(&p->key))
-		p->flags |= CLASS_LOCAL;
+	p->flags = mesh_class_untold(&p->key) | (is_inbound ? 0 : CONN_CLIENT_LOCAL);
 	return 1;
 }
 

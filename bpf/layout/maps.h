@@ -5,17 +5,21 @@
 
 #include "layout/scratch.h"
 
-#define MAP(NAME, TYPE, FLAGS, KEY, VALUE)                                                         \
+#define SIZED_MAP(NAME, TYPE, FLAGS, SIZE, KEY, VALUE)                                             \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_##TYPE);                                                 \
 		__uint(map_flags, FLAGS);                                                          \
-		__uint(max_entries, 1);                                                            \
+		__uint(max_entries, SIZE);                                                         \
 		__type(key, KEY);                                                                  \
 		__type(value, VALUE);                                                              \
 	} NAME SEC(".maps")
 
+#define MAP(NAME, TYPE, FLAGS, KEY, VALUE) SIZED_MAP(NAME, TYPE, FLAGS, 1, KEY, VALUE)
+
 /* NO_PREALLOC: a pod with ten peers pays for ten. */
 #define GROWING_HASH(NAME, KEY, VALUE) MAP(NAME, HASH, BPF_F_NO_PREALLOC, KEY, VALUE)
+#define SIZED_HASH(NAME, SIZE, KEY, VALUE)                                                         \
+	SIZED_MAP(NAME, HASH, BPF_F_NO_PREALLOC, SIZE, KEY, VALUE)
 
 /* MMAPABLE, because the elements of such an array begin at a page: their lines are cache lines. */
 #define ALIGNED_ARRAY(NAME, VALUE) MAP(NAME, ARRAY, BPF_F_MMAPABLE, __u32, VALUE)
@@ -78,20 +82,8 @@ LIST(linkerd_flow_map, QUEUE, union conn_ref);
 /* Ports of servers, and the first that were tried and are none, by port_key: see count/ports.h. */
 #define PORTS_OF_SERVERS 1024
 #define PORTS_TRIED 16
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, PORTS_OF_SERVERS);
-	__type(key, __u32);
-	__type(value, __u8);
-} linkerd_server_port_map SEC(".maps");
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, PORTS_TRIED);
-	__type(key, __u32);
-	__type(value, __u8);
-} linkerd_tried_port_map SEC(".maps");
+SIZED_HASH(linkerd_server_port_map, PORTS_OF_SERVERS, __u32, __u8);
+SIZED_HASH(linkerd_tried_port_map, PORTS_TRIED, __u32, __u8);
 
 /* A cache in front of linkerd_connection_index_map, by a hash of the key. Its answer is a guess
  * that the slot itself confirms. */
@@ -138,13 +130,7 @@ MAP(linkerd_counters_map, ARRAY, 0, __u32, struct counters);
 MAP(linkerd_info_map, ARRAY, 0, __u32, struct info);
 
 /* Not for the programs: metricd-init keeps here what --detach must know. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 4096);
-	__type(key, struct attachment_key);
-	__type(value, struct attachment_value);
-} linkerd_attachment_map SEC(".maps");
+SIZED_HASH(linkerd_attachment_map, 4096, struct attachment_key, struct attachment_value);
 
 /*
  * A scratch for each CPU, by the CPU's number. A per-CPU map would serve, too, but take another

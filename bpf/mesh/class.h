@@ -44,6 +44,12 @@ static __always_inline __u8 mesh_class(__u8 flags, __u16 ends, bool loopback)
 	return (flags & ~CONN_CLASS) | class;
 }
 
+/* The class, as flags, of what nobody tells the ends of. */
+static __always_inline __u8 mesh_class_untold(const struct conn_key *k)
+{
+	return config.mesh && conn_is_loopback(k) ? CLASS_LOCAL : 0;
+}
+
 /* Is it a connection of which the proxy tells nobody who the client is? */
 static __always_inline bool mesh_hides_client(const struct conn_key *k, __u8 flags)
 {

@@ -5,15 +5,16 @@
  *
  * On eth0 the pod's end tells: at the SYN of an outbound connection, and at the SYN-ACK of an
  * inbound one. On the loopback both ends tell, and every packet passes both hooks. The egress hook,
- * where a packet still has its socket, opens and settles the connection, and counts nothing. The
- * ingress hook counts.
+ * where a packet still has its socket, opens the connection and notes what its ends tell, and
+ * counts nothing. The ingress hook counts.
  *
- * A connection is unsettled until its ends have told, and has no series: its packets are held.
+ * A connection is unsettled until its ends have told, and it has opened: net/held.h.
  */
 #ifndef METRICD_MESH_MESH_H
 #define METRICD_MESH_MESH_H
 
 #include "mesh/translated.h"
+#include "net/conn_open.h"
 #include "net/tcp.h"
 #include "redirect/mark.h"
 
@@ -82,11 +83,11 @@ __noinline int mesh_loopback_syn(struct __sk_buff *skb)
 		found = bpf_map_lookup_elem(&linkerd_connection_index_map, &s->as_sent);
 		slot = found ? found->slot : NO_SLOT;
 		c = conn_slot(slot);
-		if (c && !conn_key_equal(&c->key, &p->key) && conn_end(skb, slot))
+		if (c && !conn_key_equal(&c->key, &p->key) && conn_replace(skb, slot))
 			return CONN_NONE;
 	}
 	c = conn_find(p);
-	if (c && (conn_again(p, c) || conn_end(skb, p->slot)))
+	if (c && (conn_again(p, c) || conn_replace(skb, p->slot)))
 		return CONN_FOUND;
 	if (!p->to_local)
 		flags |= CONN_CLIENT_LOCAL;
@@ -94,8 +95,8 @@ __noinline int mesh_loopback_syn(struct __sk_buff *skb)
 	return CONN_OPENS | flags;
 }
 
-/* Looks whose connection another packet that leaves by the loopback belongs to, and settles it.
- * `found` says whether the packet's slot has it. */
+/* Looks whose connection another packet that leaves by the loopback belongs to, and notes
+ * what it tells. `found` says whether the packet's slot has it. */
 __noinline int mesh_loopback_goes_on(struct __sk_buff *skb, __u32 found)
 {
 	struct scratch *s = scratch();
@@ -140,7 +141,7 @@ __noinline int mesh_index(struct __sk_buff *skb)
 	ref.slot = s->packet.slot;
 	ref.generation = s->packet.generation;
 	if (bpf_map_update_elem(&linkerd_connection_index_map, &s->as_sent, &ref, BPF_ANY) &&
-	    !conn_end(skb, s->packet.slot))
+	    !conn_replace(skb, s->packet.slot))
 		counters_add(untracked);
 	return 0;
 }
@@ -207,7 +208,7 @@ static __always_inline int mesh_begin(struct __sk_buff *skb, struct packet *p)
 
 /*
  * For the packets that begin a connection, and those of a connection that is unsettled: finds the
- * connection, and settles it as far as the packet tells. `found` says whether the packet's slot has
+ * connection, and notes what the packet tells. `found` says whether the packet's slot has
  * it already.
  */
 __noinline int mesh_packet(struct __sk_buff *skb, __u32 found)
@@ -230,7 +231,7 @@ __noinline int mesh_packet(struct __sk_buff *skb, __u32 found)
 		return CONN_NONE;
 	if (packet_is_syn(p)) {
 		if ((conn_is_loopback(&p->key) && !redirected) || conn_again(p, c) ||
-		    conn_end(skb, p->slot))
+		    conn_replace(skb, p->slot))
 			return CONN_FOUND;
 		return mesh_begin(skb, p);
 	}

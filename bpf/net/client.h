@@ -78,7 +78,7 @@ __noinline int client_is_local(struct __sk_buff *skb)
 	if (!s || !skb->len)
 		return 0;
 	k = &s->packet.key;
-	loopback = k->ifindex == config.loopback_ifindex;
+	loopback = conn_is_loopback(k);
 	if (client_socket(skb, SOCKET_LISTENS, false))
 		return 0;
 	if (loopback && client_socket(skb, SOCKET_LISTENS, true))

@@ -124,7 +124,7 @@ __noinline __u32 conn_series(struct __sk_buff *skb)
 
 	if (!c)
 		return ELEMENT_OTHER;
-	series = series_find(skb, s->packet.flags & CONN_UNSETTLED ? SERIES_IF_ANY : 0);
+	series = series_find(skb, series_how(s->packet.flags));
 	if (!epoch_is_other(epoch_number(READ_ONCE(c->series))))
 		return series;
 	bpf_spin_lock(&c->lock);
