@@ -22,7 +22,7 @@
 #define SERIES_UNSETTLED 0
 
 /* Holds the packet, under the slot's lock. */
-static __always_inline void held_add(struct conn *c, struct packet *p, __u32 role)
+static __always_inline void held_add(struct conn *c, const struct packet *p, __u32 role)
 {
 	struct held *held;
 
@@ -30,8 +30,6 @@ static __always_inline void held_add(struct conn *c, struct packet *p, __u32 rol
 	held = &c->held[role];
 	held->packets += p->segments;
 	held->bytes += p->wire_bytes;
-	held->retransmits += p->delta.retransmits;
-	p->delta.retransmits = 0;
 }
 
 /* Have both ends of a connection that no SYN has opened taken part? So much from one end says as
@@ -63,7 +61,6 @@ static __always_inline void held_settle(struct metric_value *v, const struct hel
 
 		add(&io->packets, held[role].packets);
 		add(&io->bytes, held[role].bytes);
-		add(&io->retransmits, held[role].retransmits);
 	}
 	add(&v->opened, 1);
 	add(&v->active, 1);

@@ -177,7 +177,6 @@ struct stream {
 struct held {
 	__u32 packets;
 	__u32 bytes;
-	__u32 retransmits;
 };
 
 struct conn {
@@ -194,12 +193,12 @@ struct conn {
 	__u64 handshake_ns; /* when the SYN-ACK was seen, until the RTT takes its place */
 	struct stream stream[2];
 	struct held held[2]; /* by role */
+	__u32 isn;	     /* sequence number of the packet that has opened the connection */
+	__u32 pad;
 	struct side client;
 	struct run runs[RUNS];	 /* a ring; the client's */
 	struct conn_key as_sent; /* the key of the client's packets, if CONN_TRANSLATED */
-	__u32 isn;		 /* sequence number of the packet that has opened the connection */
-	__u32 pad;
-	__u64 pad2[2];
+	__u64 pad2[3];
 	struct side server;
 	/* An odd number of lines, or slots would share cache sets. */
 };

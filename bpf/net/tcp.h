@@ -296,12 +296,14 @@ __noinline int tcp_track(struct __sk_buff *skb)
 		}
 	}
 	if ((b.flags & CONN_UNSETTLED) && b.state == SLOT_LIVE) {
-		/* With its end, too, what was held is to be told. */
+		/* With its end, too, what was held is to be told. What is sent again is counted at
+		 * once: who tries in vain is to be seen while it tries. */
 		result->held = p->delta.closed;
-		result->holds = !result->held;
+		result->known = result->held || !p->delta.retransmits;
+		result->holds = !result->held && result->known;
 		if (result->holds)
 			held_add(c, p, role);
-		else if (config.mesh)
+		else if (result->held && config.mesh)
 			c->brief.flags = p->flags =
 			    mesh_class(b.flags, c->ends, conn_is_loopback(&p->key));
 	}

@@ -167,6 +167,34 @@ fn a_peer_that_is_known() {
     assert_eq!((closed.fin, closed.refused), (1, 1));
 }
 
+/// Who tries in vain is seen while it tries, and what it has sent counts once.
+#[test]
+fn an_attempt_that_is_made_again() {
+    for inbound in [false, true] {
+        let kernel = Kernel::load(&["--connections", "64"]);
+        let [client, server] = ends(1000);
+        let (from, to, way) = if inbound {
+            (client, server, Way::In)
+        } else {
+            (server, client, Way::Out)
+        };
+        for _ in 0..4 {
+            kernel.run(way, &frame::tcp(from, to, 77, 0, SYN, b""));
+        }
+        let [(_, value)] = unopened(&kernel)[..] else {
+            panic!("{:?}", kernel.series());
+        };
+        let sent = if inbound { value.recv } else { value.sent };
+        assert_eq!((sent.packets, sent.retransmits), (3, 3));
+        assert_eq!(value.opened, 0);
+        kernel.run(way, &frame::tcp(from, to, 99, 0, SYN, b""));
+        let total = kernel.total();
+        let sent = if inbound { total.recv } else { total.sent };
+        assert_eq!((sent.packets, sent.retransmits), (4, 3));
+        assert_eq!((total.opened, total.closed.idle), (1, 1));
+    }
+}
+
 /// Datagrams take a share of the slots, and end no connection.
 #[test]
 fn a_storm_of_datagrams() {
