@@ -123,7 +123,7 @@ impl Session {
         let scrape = self.pod.ended();
         expected.assert_as(protocol, &scrape, PORT);
         Connections::closed("fin", 1)
-            .sent_again(&self.pod)
+            .sent_again_but_bytes(&self.pod, &scrape, PORT)
             .assert_in(&scrape, PORT);
     }
 }

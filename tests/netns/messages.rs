@@ -50,7 +50,7 @@ impl Exchange {
         let scrape = self.pod.ended();
         expected.assert_in(&scrape, PORT);
         Connections::closed("fin", 1)
-            .sent_again(&self.pod)
+            .sent_again_but_bytes(&self.pod, &scrape, PORT)
             .assert_in(&scrape, PORT);
     }
 
@@ -60,7 +60,9 @@ impl Exchange {
         self.pair.close_server_first();
         let scrape = self.pod.ended();
         expected.assert_in(&scrape, PORT);
-        Connections::closed("fin", 1).assert_in(&scrape, PORT);
+        Connections::closed("fin", 1)
+            .sent_again_but_bytes(&self.pod, &scrape, PORT)
+            .assert_in(&scrape, PORT);
     }
 }
 
