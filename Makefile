@@ -76,6 +76,7 @@ test-long: setup setup-test setup-python build bpffs ## Hours: other seeds each 
 		METRICD_TEST_CONNECTIONS=1000000 PROPTEST_CASES=10000 METRICD_TEST_UPGRADES=20 METRICD_TEST_KILLS=all \
 		METRICD_TEST_RANDOM_KILLS=300 METRICD_TEST_PODS=1000 METRICD_TEST_L7_KILLS=1000 \
 		cargo test --no-fail-fast --locked --workspace --features benches -- --include-ignored
+	$(SUDO) env $(TEST_ENV) METRICD_TEST_UNORDERED=1 cargo test --locked --workspace --features benches --test packets
 	$(MAKE) test-kernels KERNELS="$(ALL_KERNELS)"
 	$(MAKE) test-clangs
 

@@ -34,6 +34,7 @@ fn load() -> Object {
     let plan = Plan {
         settings: &settings,
         loopback: 0,
+        ordered: load::ORDERED,
         epoch: 1,
         state: None,
         exported: None,

@@ -185,6 +185,7 @@ fn install(dir: &LockedPinDir, options: &Options) -> Result<Installed> {
     let plan = Plan {
         settings: &settings,
         loopback: LOOPBACK,
+        ordered: load::ORDERED,
         epoch: 1,
         state: None,
         exported: None,
@@ -246,6 +247,7 @@ fn replace(dir: &LockedPinDir, installed: &Installed, options: &Options) -> Resu
     let plan = Plan {
         settings: &settings,
         loopback: LOOPBACK,
+        ordered: load::ORDERED,
         epoch: number,
         state: Some(dir),
         exported: same_maps.then_some(&installed.epoch),

@@ -133,14 +133,16 @@ static __always_inline void packet_ends(struct __sk_buff *skb, struct packet *p,
 					const __u64 *dst, __u32 src_port, __u32 dst_port,
 					__u32 proto)
 {
-	if (unlikely(skb->ifindex == config.loopback_ifindex)) {
+	bool loopback = skb->ifindex == config.loopback_ifindex;
+
+	if (unlikely(loopback)) {
 		/* Both ends are local: take the one with the lower port. */
 		p->to_local = dst_port < src_port || (dst_port == src_port && dst[1] < src[1]);
 	} else {
 		p->to_local = !p->egress;
 	}
 	p->kind = SERIES_IP;
-	p->key.rest = conn_rest(skb->ifindex, proto);
+	p->key.rest = conn_rest(loopback, proto);
 	if (p->to_local) {
 		p->key.remote[0] = src[0], p->key.remote[1] = src[1];
 		p->key.local[0] = dst[0], p->key.local[1] = dst[1];

@@ -31,7 +31,9 @@ struct conn_key {
 	union {
 		__u32 rest;
 		struct {
-			__u32 ifindex : 24; /* a connection seen on two interfaces is two */
+			/* 1 on the loopback. Other interfaces are not told apart: a connection may
+			 * come in by one and go out by another. */
+			__u32 loopback : 24;
 			__u32 proto : 8;
 		};
 	};
@@ -44,15 +46,15 @@ static __always_inline __u32 conn_ports(__u32 local_port, __u32 remote_port)
 	return local_port | remote_port << 16;
 }
 
-static __always_inline __u32 conn_rest(__u32 ifindex, __u32 proto)
+static __always_inline __u32 conn_rest(bool loopback, __u32 proto)
 {
-	return (ifindex & 0xffffff) | proto << 24;
+	return loopback | proto << 24;
 }
 
 /* Are both ends the pod's, as they are on the loopback? */
 static __always_inline bool conn_is_loopback(const struct conn_key *k)
 {
-	return k->ifindex == config.loopback_ifindex;
+	return k->loopback;
 }
 
 enum role {

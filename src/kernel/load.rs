@@ -142,12 +142,17 @@ fn highest(list: &str) -> Option<u32> {
     list.trim().rsplit(['-', ',']).next()?.parse().ok()
 }
 
+/// Whether this machine's atomic additions are full barriers: see bpf/CONCURRENCY.md.
+pub const ORDERED: bool = cfg!(target_arch = "x86_64");
+
 /// What programs are loaded for.
 pub struct Plan<'a> {
     pub settings: &'a Settings,
     /// The index of the interface on which both ends of every connection are local, or 0; outside
     /// of tests it is [`crate::kernel::hook::LOOPBACK`].
     pub loopback: u32,
+    /// Whether an atomic add is a full barrier; outside of tests [`ORDERED`].
+    pub ordered: bool,
     /// The epoch of the maps that the programs fill.
     pub epoch: u32,
     /// Where [`STATE_MAPS`] are pinned, to be used rather than made.
@@ -185,7 +190,7 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
     config.ipv6 = u8::from(settings.ipv6);
     config.mesh = u8::from(settings.proxy_uid.is_some());
     config.proxy_uid = settings.proxy_uid.unwrap_or(0);
-    config.ordered = u8::from(cfg!(target_arch = "x86_64"));
+    config.ordered = u8::from(plan.ordered);
     open.maps
         .linkerd_scratch_map
         .set_max_entries(cpus()?)

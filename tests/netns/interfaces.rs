@@ -205,3 +205,38 @@ fn a_bridge_that_is_made_over_an_observed_one() {
     ask(&pod, "10.9.0.2");
     has_counted(&pod, 1);
 }
+
+/// Requests come in by one interface, and their answers go out by another: it is one connection.
+#[test]
+fn one_for_each_direction() {
+    for way in WAYS {
+        let mut pod = Pod::new(Shape::Plain);
+        second(&pod, "net1", 3);
+        pod.hook.ip("route add 10.9.0.1/32 dev net1");
+        for netns in [&pod.client, &pod.hook] {
+            for interface in ["all", "eth0", "net1"] {
+                netns.sysctl(&format!("net/ipv4/conf/{interface}/rp_filter"), "0");
+            }
+        }
+        init(&pod, &["--attach", way]);
+        pod.start();
+        shows(&pod, &[("eth0", true), ("net1", true)]);
+        let before = pod.hook.interface("net1");
+        ask(&pod, "10.9.0.2");
+        let sent = pod.hook.interface("net1").sent_packets - before.sent_packets;
+        assert!(sent >= 3, "{way}: {sent} packets by net1");
+        has_counted(&pod, 1);
+        let scrape = pod.ended();
+        let of_port = [("proto", "tcp"), ("dst_port", "80")];
+        assert_eq!(
+            scrape.sum("linkerd_ebpf_connections_opened_total", &of_port),
+            1,
+            "{way}"
+        );
+        assert_eq!(
+            scrape.sum("linkerd_ebpf_state_lost_total", &of_port),
+            0,
+            "{way}"
+        );
+    }
+}

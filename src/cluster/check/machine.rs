@@ -231,6 +231,7 @@ fn load(_: &PinDir) -> Result<()> {
     let plan = Plan {
         settings: &Settings::default(),
         loopback: LOOPBACK,
+        ordered: load::ORDERED,
         epoch: 1,
         state: None,
         exported: None,

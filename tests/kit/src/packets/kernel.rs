@@ -64,6 +64,7 @@ impl Drop for Kernel {
 }
 
 impl Kernel {
+    /// As for a machine whose atomic additions are no barriers, with METRICD_TEST_UNORDERED set.
     pub fn load(flags: &[&str]) -> Self {
         // test_run's packets come from the loopback: here it is an interface like any other.
         Self::load_with_loopback(flags, 0)
@@ -83,6 +84,7 @@ impl Kernel {
         let plan = Plan {
             settings: &settings,
             loopback,
+            ordered: load::ORDERED && std::env::var_os("METRICD_TEST_UNORDERED").is_none(),
             epoch: 1,
             state: None,
             exported: None,
