@@ -7,6 +7,7 @@
 #include "http/follow.h"
 #include "http/unknown.h"
 #include "mesh/mesh.h"
+#include "net/fragment.h"
 #include "net/mptcp.h"
 
 /* Adds a time to the histogram of the packet's connection. */
@@ -108,13 +109,15 @@ __noinline int connection_settle(struct __sk_buff *skb)
 
 /*
  * Reads a packet that packet_direct could not read. Returns 1 if no connection is needed to count
- * it, and settles its series then: of what is not IP, and of messages of DNS, which are counted as
- * queries and answers.
+ * it, and settles its series then: of what is not IP, of messages of DNS, which are counted as
+ * queries and answers, and of fragments whose ports nobody knows.
  */
 __noinline int connection_needless(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
 	struct packet *p;
+	bool client_local;
+	__u32 how = 0;
 
 	if (!s || !skb->len)
 		return 0;
@@ -122,12 +125,21 @@ __noinline int connection_needless(struct __sk_buff *skb)
 	packet_any(skb);
 	p->sent = p->egress;
 	if (p->kind == SERIES_IP) {
-		if (!dns_is(p) || !dns_message(skb))
+		if (p->fragment)
+			fragment_ports(skb);
+		if (packet_is_later_fragment(p)) {
+			if (p->key.ports && !dns_is(p))
+				return 0;
+			client_local = p->key.ports ? p->key.remote_port == DNS_PORT : !p->to_local;
+			p->flags = client_local ? CONN_CLIENT_LOCAL : 0;
+			how = p->key.ports ? 0 : SERIES_IF_ANY;
+		} else if (!dns_is(p) || !dns_message(skb)) {
 			return 0;
+		}
 		if (conn_is_loopback(&p->key))
 			p->sent = mesh_sends(p->flags, tcp_role(p, p->flags));
 	}
-	p->series = series_find(skb, 0);
+	p->series = series_find(skb, how);
 	return 1;
 }
 

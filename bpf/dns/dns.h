@@ -259,10 +259,10 @@ __noinline int dns_sweep(struct __sk_buff *skb)
 	return 0;
 }
 
-/* Is this datagram one from or to a server of DNS? */
+/* Is this datagram, or fragment of one, from or to a server of DNS? */
 static __always_inline bool dns_is(const struct packet *p)
 {
-	return p->kind == SERIES_IP && p->key.proto == IPPROTO_UDP && !p->fragment &&
+	return p->kind == SERIES_IP && p->key.proto == IPPROTO_UDP &&
 	       (p->key.local_port == DNS_PORT || p->key.remote_port == DNS_PORT);
 }
 

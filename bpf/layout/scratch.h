@@ -9,6 +9,13 @@
 #include "dns/state.h"
 #include "net/state.h"
 
+/* The last first fragment of a datagram: net/fragment.h. */
+struct fragmented {
+	struct conn_key key;
+	__u32 id;
+	__u32 to_local;
+};
+
 struct scratch {
 	struct packet packet;
 	struct tcp_result result;
@@ -30,6 +37,7 @@ struct scratch {
 	struct tap_head tap_head;	 /* a head on its way to linkerd_perf_map */
 	struct tap_end tap_end;		 /* an end on its way to linkerd_perf_map */
 	struct dns dns;
+	struct fragmented fragmented;
 } __attribute__((aligned(128))); /* neither a line nor its neighbour is another CPU's */
 
 #endif

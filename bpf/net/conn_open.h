@@ -18,7 +18,9 @@ static __always_inline __u8 conn_flags(struct __sk_buff *skb, const struct packe
 		if (!(p->tcp_flags & TCP_SYN))
 			return (client_is_local(skb) ? CONN_CLIENT_LOCAL : 0) | CONN_ADOPTED |
 			       class;
-	} else if (p->key.proto == IPPROTO_UDP && p->to_local && !p->fragment &&
+	} else if (p->key.proto == IPPROTO_TCP) {
+		class |= CONN_UNSETTLED;
+	} else if (p->key.proto == IPPROTO_UDP && p->to_local &&
 		   !client_socket(skb, SOCKET_DATAGRAM, false)) {
 		/* Nobody is there, unless the datagram is to be forwarded. */
 		class |= CONN_UNSETTLED;

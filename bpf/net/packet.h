@@ -78,6 +78,8 @@ __noinline int packet_extensions(struct __sk_buff *skb, __u32 off, __u32 proto)
 				flags = PACKET_FRAGMENTED_LATER;
 			else if (offset & 1)
 				flags = PACKET_FRAGMENTED_FIRST;
+			if (flags && !packet_read(skb, &s->packet, off, 8))
+				s->packet.fragment_id = ((__be32 *)h)[1];
 			off += 8;
 		} else if (proto == IPV6_AH) {
 			off += (h[1] + 2) * 4;
@@ -261,6 +263,7 @@ __noinline int packet_any(struct __sk_buff *skb)
 			p->fragment = PACKET_FRAGMENTED_LATER >> 8;
 		else if (((__be16 *)b)[3] & bpf_htons(0x2000))
 			p->fragment = PACKET_FRAGMENTED_FIRST >> 8;
+		p->fragment_id = ((__be16 *)b)[2];
 		l2 = packet_l2_len(skb, *(__u64 *)b);
 	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
 		if (!config.ipv6) {
@@ -326,6 +329,12 @@ __noinline int packet_any(struct __sk_buff *skb)
 	return 0;
 }
 
+/* Is it a fragment without the transport's header? */
+static __always_inline bool packet_is_later_fragment(const struct packet *p)
+{
+	return p->fragment & (PACKET_FRAGMENTED_LATER >> 8);
+}
+
 /* Is it the first segment of a connection of TCP, that its client sends? */
 static __always_inline bool packet_is_syn(const struct packet *p)
 {
@@ -335,8 +344,10 @@ static __always_inline bool packet_is_syn(const struct packet *p)
 /* Can a connection begin with this packet? */
 static __always_inline bool packet_opens(const struct packet *p)
 {
-	if (p->key.proto != IPPROTO_TCP || p->fragment)
+	if (p->key.proto != IPPROTO_TCP)
 		return true;
+	if (p->fragment)
+		return false;
 	if (p->tcp_flags & (TCP_RST | TCP_FIN))
 		return false;
 	return (p->tcp_flags & TCP_SYN) || p->end != p->payload;

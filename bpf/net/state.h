@@ -264,6 +264,7 @@ struct packet {
 	__u32 unknown;	    /* requests, but gRPC's, whose answers will be unknown */
 	__u32 unknown_grpc; /* requests of gRPC whose answers will be unknown */
 	__u32 run_count;    /* requests of this packet not yet in conn.runs */
+	__u32 fragment_id;  /* of the datagram that the packet is a fragment of */
 	__u16 run_method;
 	__u16 run_route;
 	__u64 run_start_ns;

@@ -354,3 +354,34 @@ fn more_servers_than_are_told_apart() {
     assert_eq!(dns.counted().len(), 65);
     assert!(dns.kernel.counters().dns_overflow > 0);
 }
+
+/// An answer that is too long for one packet is an answer: its head is in the first fragment.
+#[test]
+fn an_answer_in_fragments() {
+    let dns = Dns::new();
+    dns.kernel
+        .run(Way::Out, &udp(dns.pod, dns.server, &query(7)));
+    let mut first = udp(dns.server, dns.pod, &answer(7, 0));
+    first[18..22].copy_from_slice(&[0, 9, 0x20, 0]);
+    dns.kernel.run(Way::In, &first);
+    let mut later = udp(dns.server, dns.pod, &[0; 100]);
+    later[18..22].copy_from_slice(&[0, 9, 0, 64]);
+    dns.kernel.run(Way::In, &later);
+    dns.kernel.check();
+    let total = dns.kernel.total();
+    assert_eq!((total.sent.packets, total.recv.packets), (1, 2));
+    // Queries and answers need no connection, and no more do fragments of them.
+    assert_eq!(total.opened, 0);
+    let series = dns.kernel.series();
+    let own: Vec<_> = series.iter().filter(|(_, v)| v.recv.packets > 0).collect();
+    assert_eq!(own.len(), 1, "{own:?}");
+    assert_eq!(
+        (own[0].0.dst_port, own[0].0.direction),
+        (53, direction::OUTBOUND)
+    );
+    let value = dns.total();
+    assert_eq!(
+        (value.queries, value.answers[0], value.duration.count()),
+        (1, 1, 1)
+    );
+}

@@ -1,6 +1,6 @@
 //! Where the transport's header is, and what there is when there is none.
 
-use metricd::abi::{MetricKey, series_kind};
+use metricd::abi::{MetricKey, origin, series_kind};
 
 use crate::flow::{Flow, ends, ends6};
 use crate::frame::{self, ACK, End, RST, SYN, ethernet, ip};
@@ -148,48 +148,60 @@ fn one_extension_header_too_many() {
     assert_eq!(only(&kernel).proto, 60);
 }
 
-#[test]
-fn fragments() {
-    // Without ports, whatever lies where they would be; never taken for a connection's segment.
-    let [client, server] = ends(40000);
-    let kernel = kernel();
-    for (flags, proto) in [
-        (0x2000u16, 6),
-        (0x2001, 6),
-        (0x0010, 6),
-        (0x2001, 17),
-        (0x0010, 17),
-    ] {
-        let mut frame = if proto == 6 {
-            frame::tcp(client, server, 0, 0, SYN, b"abcdefgh")
-        } else {
-            frame::udp(client, server, b"abcdefgh")
-        };
+/// A fragment with this offset, of a datagram with this identification, of a frame of either version.
+fn fragment(frame: &[u8], offset: u16, more: bool, id: u8) -> Vec<u8> {
+    if frame[12] == 0x08 {
+        let mut frame = frame.to_vec();
+        let flags = offset / 8 | if more { 0x2000 } else { 0 };
+        frame[18..20].copy_from_slice(&[0, id]);
         frame[20..22].copy_from_slice(&flags.to_be_bytes());
-        kernel.run(Way::In, &frame);
-        assert_eq!(kernel.total().requests.http1, 0);
+        return frame;
     }
-    let [client, server] = ends6(40000);
-    for offset in [1u8, 8, 9] {
-        let frame = frame::tcp(client, server, 0, 0, SYN, b"abcdefgh");
-        let fragment = [6, 0, 0, offset, 0, 0, 0, 1];
-        kernel.run(Way::In, &with_extensions(&frame, 44, &fragment));
-    }
-    let later = kernel
-        .series()
-        .into_iter()
-        .filter(|(k, v)| v.recv.packets > 0 && k.dst_port == 0);
-    assert_eq!(later.count(), 3, "TCP and UDP by IPv4, TCP by IPv6");
+    let [high, low] = (offset | u16::from(more)).to_be_bytes();
+    let header = [frame[20], 0, high, low, 0, 0, 0, id];
+    with_extensions(frame, 44, &header)
 }
 
+/// The first fragment has the ports, and those behind it belong to it.
 #[test]
-fn first_fragment_of_udp() {
-    let [client, server] = ends(40000);
-    let kernel = kernel();
-    let mut frame = frame::udp(client, server, b"abcdefgh");
-    frame[20] = 0x20;
-    kernel.run(Way::In, &frame);
-    assert_eq!(only(&kernel).dst_port, 80);
+fn fragments_of_udp() {
+    for [client, server] in [ends(40000), ends6(40000)] {
+        let kernel = kernel();
+        let frame = frame::udp(server, client, b"abcdefgh");
+        kernel.run(Way::Out, &fragment(&frame, 0, true, 7));
+        kernel.run(Way::Out, &fragment(&frame, 16, true, 7));
+        kernel.run(Way::Out, &fragment(&frame, 32, false, 7));
+        assert_eq!(only(&kernel).dst_port, 40000);
+        let total = kernel.total();
+        assert_eq!((total.sent.packets, total.opened), (3, 1));
+        // Of another datagram nobody knows the ports.
+        kernel.run(Way::Out, &fragment(&frame, 16, true, 8));
+        let series = kernel.series();
+        let unknown = series
+            .iter()
+            .find(|(key, _)| key.origin == origin::UNOPENED);
+        let (key, value) = unknown.expect("a series of fragments");
+        assert_eq!((key.dst_port, value.sent.packets, value.opened), (0, 1, 0));
+    }
+}
+
+/// Fragments are never taken for a connection's segments, and open none.
+#[test]
+fn fragments_of_tcp() {
+    for [client, server] in [ends(40000), ends6(40000)] {
+        let kernel = kernel();
+        let frame = frame::tcp(client, server, 0, 0, SYN, b"abcdefgh");
+        for (offset, more, id) in [(0, true, 7), (16, false, 7), (16, true, 8), (24, false, 8)] {
+            kernel.run(Way::In, &fragment(&frame, offset, more, id));
+        }
+        let total = kernel.total();
+        assert_eq!((total.recv.packets, total.opened), (4, 0));
+        assert_eq!(total.requests, Default::default());
+        let series = kernel.series();
+        let own = series.iter().filter(|(_, value)| value.recv.packets > 0);
+        assert!(own.clone().all(|(key, _)| key.origin == origin::UNOPENED));
+        assert!(own.count() <= 2, "{series:?}");
+    }
 }
 
 #[test]
