@@ -74,8 +74,9 @@ __noinline int connection_unordered(struct __sk_buff *skb)
 	result = &s->result;
 	if (!result->known)
 		return -1;
+	/* Which connection_settle counts, once the subflow has opened. */
 	if (packet_is_syn(&s->packet) && mptcp_joins(skb))
-		parser_opaque(c);
+		c->brief.l7 = L7_OPAQUE;
 	if (unlikely(result->contended)) {
 		result->parse = follow_turn(skb);
 		if (!result->parse)
@@ -91,17 +92,24 @@ __noinline int connection_settle(struct __sk_buff *skb)
 	struct conn *c = parser_enter(skb, &s);
 	struct metric_value *v;
 	struct packet *p;
-	bool late;
+	__u32 decision = DECIDED_PASSED_OVER;
 
 	if (!c)
 		return 0;
 	p = &s->packet;
 	p->series = conn_series(skb);
-	late = p->key.proto == IPPROTO_TCP && !p->fragment && !mesh_is_proxys(p->flags) &&
-	       !(p->flags & CONN_UNSETTLED) && ((p->flags & CONN_ADOPTED) || (c->ends & END_LATE));
 	v = series_value(p->series);
-	if (v)
-		held_settle(v, s->held, conn_client_sends(&p->key, p->flags), late);
+	if (!v)
+		return 0;
+	held_settle(v, s->held, conn_client_sends(&p->key, p->flags));
+	if (p->key.proto == IPPROTO_TCP && !p->fragment && c->brief.l7 == L7_OPAQUE) {
+		if (!mesh_is_proxys(p->flags) &&
+		    ((p->flags & CONN_ADOPTED) || (c->ends & END_LATE)))
+			decision = DECIDED_MIDSTREAM;
+		series_add_decided(v, decision);
+		if (decision == DECIDED_MIDSTREAM && !(p->flags & CONN_UNSETTLED))
+			add(&v->lost.midstream, 1);
+	}
 	if (!(p->flags & CONN_UNSETTLED))
 		port_opened(s->series.direction, s->series.dst_port);
 	return 0;

@@ -28,8 +28,8 @@ pub use names::{detail, direction, origin, protocol, route, series_kind};
 pub use records::{Truncated, decode, read_grown, read_records};
 pub use responses::{RequestEntry, RequestKey, RequestValue, RouteEntry};
 pub use series::{
-    AbortedValue, ClosedValue, IoValue, LostValue, MetricEntry, MetricKey, MetricValue,
-    RequestsValue,
+    AbortedValue, ClosedValue, DecidedValue, IoValue, LostValue, MetricEntry, MetricKey,
+    MetricValue, RequestsValue,
 };
 pub use tap::{TapEnd, TapHead, tap_kind};
 

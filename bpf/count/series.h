@@ -207,6 +207,15 @@ static __always_inline void series_add_closed(struct metric_value *v, __u64 reas
 	add(&v->active, -1);
 }
 
+static __always_inline void series_add_decided(struct metric_value *v, __u64 decision)
+{
+	fresh(decision);
+	if (decision < DECIDED_MAX)
+		add((__u64 *)&v->decided + decision, 1);
+	else if (decision == DECIDED_TLS)
+		add(&v->tls, 1);
+}
+
 static __always_inline __u32 abort_reason(__u32 close_reason)
 {
 	switch (close_reason) {
@@ -238,9 +247,11 @@ static __always_inline void series_add_packet(struct metric_value *v, struct pac
 		add(&v->requests.http2, delta->http2);
 	if (delta->grpc)
 		add(&v->requests.grpc, delta->grpc);
-	if (likely(!(delta->opened | delta->closed | delta->tls | delta->lost | delta->retransmits |
-		     delta->untimed)))
+	if (likely(!(delta->opened | delta->closed | delta->lost | delta->retransmits |
+		     delta->untimed | delta->decided)))
 		return;
+	if (delta->decided)
+		series_add_decided(v, (__u64)delta->decided - 1);
 	if (delta->retransmits)
 		add(&io->retransmits, delta->retransmits);
 	if (delta->untimed)
@@ -249,8 +260,6 @@ static __always_inline void series_add_packet(struct metric_value *v, struct pac
 		add(&v->opened, delta->opened);
 		add(&v->active, delta->opened);
 	}
-	if (delta->tls)
-		add(&v->tls, delta->tls);
 	/* Newer clangs would take delta->lost and delta->closed for the index, whose bound 5.10
 	 * does not know. */
 	lost = (__u64)delta->lost - 1;

@@ -9,7 +9,6 @@
 struct delta {
 	__u32 opened;
 	__u32 closed; /* enum close_reason plus one */
-	__u32 tls;
 	__u32 requests;
 	__u32 answered;
 	__u32 http2;   /* requests of HTTP/2 */
@@ -18,7 +17,7 @@ struct delta {
 	__u32 untimed;
 	__u32 lost; /* enum lost_reason plus one */
 	__u32 retransmits;
-	__u32 pad;
+	__u32 decided; /* enum decision plus one */
 };
 
 /* The times that fall into a bucket: from `from` to `from + width` nanoseconds, both inclusive. */

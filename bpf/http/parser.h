@@ -83,10 +83,33 @@ __noinline int parser_lost(struct __sk_buff *skb, __u32 reason)
 	return STOP;
 }
 
-/* Gives up a connection that carries nothing that is followed: it is counted as L4 from here on. */
-static __always_inline int parser_opaque(struct conn *c)
+/* Decides what an undecided connection carries: `l7` (enum l7), as `decision` (enum decision). The
+ * CPU of the other direction may be faster. Returns GO_ON if the connection carries that now. */
+__noinline int parser_decide(struct __sk_buff *skb, __u32 l7, __u32 decision)
 {
-	c->brief.l7 = L7_OPAQUE;
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	bool is_first = false;
+	__u32 now;
+
+	if (unlikely(!c))
+		return STOP;
+	bpf_spin_lock(&c->lock);
+	now = c->brief.l7;
+	if (now == L7_UNDECIDED) {
+		c->brief.l7 = now = l7;
+		is_first = true;
+	}
+	bpf_spin_unlock(&c->lock);
+	if (is_first)
+		s->packet.delta.decided = decision + 1;
+	return now == l7 ? GO_ON : STOP;
+}
+
+/* Gives up a connection that carries nothing that is followed: it is counted as L4 from here on. */
+static __always_inline int parser_opaque(struct __sk_buff *skb, enum decision why)
+{
+	parser_decide(skb, L7_OPAQUE, why);
 	return STOP;
 }
 

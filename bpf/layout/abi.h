@@ -12,9 +12,9 @@
 #define METRICD_ABI_H
 
 #ifdef NEXT_LAYOUT /* for tests of an upgrade to another layout: one more field at an end */
-#define LAYOUT_VERSION 9
+#define LAYOUT_VERSION 10
 #else
-#define LAYOUT_VERSION 8
+#define LAYOUT_VERSION 9
 #endif
 
 /* The version of what the kernel side keeps to itself, net/state.h. Programs with equal versions
@@ -88,6 +88,21 @@ enum lost_reason {
 	LOST_MAX = 6,
 };
 
+/* What a connection of TCP turned out to carry: HTTP, TLS, or nothing that is followed, and why. */
+enum decision {
+	DECIDED_HTTP1 = 0,
+	DECIDED_HTTP2 = 1,
+	DECIDED_SERVER_FIRST = 2, /* the server spoke first, and not HTTP/2 */
+	DECIDED_NOT_HTTP = 3,	  /* the client's first bytes are no request */
+	DECIDED_BOUND = 4,	  /* more than the parsers or the maps hold */
+	DECIDED_MIDSTREAM = 5,	  /* the beginning was not seen */
+	/* The proxy's own in a series of ORIGIN_PROXY, else a further subflow of Multipath TCP. */
+	DECIDED_PASSED_OVER = 6,
+	DECIDED_NEVER = 7, /* it ended before its bytes told */
+	DECIDED_MAX = 8,
+	DECIDED_TLS = 8, /* counted as metric_value.tls */
+};
+
 /* A series: who talks to whom. src is the client, dst the server; ports in host
  * order. */
 struct metric_key {
@@ -119,6 +134,11 @@ struct lost_value {
 	__u64 gap, malformed, bound, pipeline, unsolicited, midstream; /* by enum lost_reason */
 };
 
+/* By enum decision. */
+struct decided_value {
+	__u64 http1, http2, server_first, not_http, bound, midstream, passed_over, never;
+};
+
 struct requests_value {
 	__u64 unknown, http1, http2, grpc; /* by enum protocol */
 };
@@ -143,6 +163,8 @@ struct metric_value {
 
 	struct closed_value closed;
 	struct lost_value lost;
+
+	struct decided_value decided; /* opened = decided + tls, once all have ended */
 #ifdef NEXT_LAYOUT
 	__u64 next;
 #endif
@@ -156,8 +178,8 @@ struct metric_value {
 struct metric_entry {
 	struct metric_key key;
 	struct metric_value value;
-#ifndef NEXT_LAYOUT
-	__u64 pad;
+#ifdef NEXT_LAYOUT
+	__u64 pad[7];
 #endif
 	__u32 pad2;
 	__u32 check;
@@ -422,9 +444,9 @@ struct attachment_value {
 
 _Static_assert(sizeof(struct metric_key) == 40, "metric_key");
 #ifndef NEXT_LAYOUT
-_Static_assert(sizeof(struct metric_value) == 264, "metric_value");
+_Static_assert(sizeof(struct metric_value) == 336, "metric_value");
+_Static_assert(sizeof(struct metric_entry) == 384, "metric_entry");
 #endif
-_Static_assert(sizeof(struct metric_entry) == 320, "metric_entry");
 _Static_assert(sizeof(struct request_key) == 48, "request_key");
 _Static_assert(sizeof(struct route_entry) == 128, "route_entry");
 _Static_assert(sizeof(struct request_entry) == 64, "request_entry");

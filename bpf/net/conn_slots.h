@@ -33,7 +33,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 	struct conn_key *key;
 	__u64 opened = 0, now;
 	__u32 aborted = 0, series = ELEMENT_OTHER, http2 = NO_HTTP2, early[2] = {};
-	__u8 flags = 0, state;
+	__u8 flags = 0, l7 = L7_OPAQUE, state;
 	bool taken = false;
 
 	if (!c || !s || !skb->len)
@@ -60,6 +60,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 			    conn_side(c, ROLE_SERVER)->parser.early = 0;
 			aborted = conn_outstanding(c);
 			opened = c->opened_ns;
+			l7 = c->brief.l7;
 			flags = c->brief.flags;
 			if (config.mesh)
 				conn_key_copy(&s->retired_as_sent, &c->as_sent);
@@ -92,7 +93,11 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 	v = series_value(series);
 	if (v) {
 		if (flags & CONN_UNSETTLED)
-			held_settle(v, s->held, conn_client_sends(key, flags), false);
+			held_settle(v, s->held, conn_client_sends(key, flags));
+		if (key->proto == IPPROTO_TCP && l7 == L7_UNDECIDED)
+			series_add_decided(v, DECIDED_NEVER);
+		else if (key->proto == IPPROTO_TCP && (flags & CONN_UNSETTLED))
+			series_add_decided(v, DECIDED_MIDSTREAM);
 		series_add_closed(v, reason);
 		if (aborted) {
 			series_add_aborted(v, abort_reason(reason), aborted);

@@ -51,9 +51,8 @@ static __always_inline void held_take(struct conn *c, struct held *to)
 }
 
 /* Adds what was held to the connection's series. `sent` says whether the pod has sent what the
- * client has, `late` whether bytes have passed that were not followed, and should have been. */
-static __always_inline void held_settle(struct metric_value *v, const struct held *held, bool sent,
-					bool late)
+ * client has. */
+static __always_inline void held_settle(struct metric_value *v, const struct held *held, bool sent)
 {
 #pragma unroll
 	for (int role = ROLE_CLIENT; role <= ROLE_SERVER; role++) {
@@ -64,8 +63,6 @@ static __always_inline void held_settle(struct metric_value *v, const struct hel
 	}
 	add(&v->opened, 1);
 	add(&v->active, 1);
-	if (late)
-		add(&v->lost.midstream, 1);
 }
 
 #endif

@@ -82,6 +82,26 @@ counters! {
 }
 
 counters! {
+    /// Connections of TCP by what they turned out to carry; those of TLS are [`MetricValue::tls`].
+    DecidedValue = decided_value {
+        http1: u64,
+        http2: u64,
+        /// The server spoke first, and not HTTP/2.
+        server_first: u64,
+        /// The client's first bytes are no request.
+        not_http: u64,
+        /// More than the parsers or the maps hold.
+        bound: u64,
+        /// The beginning was not seen.
+        midstream: u64,
+        /// The proxy's own in a series of [`origin::PROXY`], else a further subflow of Multipath TCP.
+        passed_over: u64,
+        /// Ended before its bytes told.
+        never: u64,
+    }
+}
+
+counters! {
     /// By [`protocol`].
     RequestsValue = requests_value {
         unknown: u64,
@@ -108,6 +128,8 @@ counters! {
         aborted: AbortedValue,
         closed: ClosedValue,
         lost: LostValue,
+        /// With `tls` as many as `opened`, once all have ended.
+        decided: DecidedValue,
     }
 }
 
@@ -116,7 +138,6 @@ layout! {
     MetricEntry = metric_entry {
         key: MetricKey,
         value: MetricValue,
-        pad: u64,
         pad2: u32,
         /// See [`key_check`].
         check: u32,

@@ -43,6 +43,15 @@ impl MetricValue {
     }
 }
 
+impl DecidedValue {
+    /// The connections of which it is known what they carry, but for those of TLS.
+    pub fn total(&self) -> u64 {
+        let followed = self.http1 + self.http2;
+        let other = self.server_first + self.not_http + self.never;
+        followed + other + self.bound + self.midstream + self.passed_over
+    }
+}
+
 impl RequestsValue {
     /// The requests of all protocols.
     pub fn total(&self) -> u64 {

@@ -27,7 +27,7 @@ __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 			if (s->packet.role == ROLE_CLIENT) {
 				if (!http1_method(s, h, at)) {
 					if (c->brief.l7 == L7_UNDECIDED)
-						return parser_opaque(c);
+						return parser_opaque(skb, DECIDED_NOT_HTTP);
 					return parser_lost(skb, LOST_MALFORMED);
 				}
 				if (TAPPED)
@@ -56,7 +56,7 @@ __noinline int http1_cut(struct __sk_buff *skb, __u32 at, __u32 total)
 		h->first_len += len - s->scan.carry;
 		if (h->first_len > START_LINE) {
 			if (c->brief.l7 == L7_UNDECIDED)
-				return parser_opaque(c);
+				return parser_opaque(skb, DECIDED_BOUND);
 			return parser_lost(skb, LOST_BOUND);
 		}
 	}

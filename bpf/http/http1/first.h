@@ -10,6 +10,7 @@
 enum first {
 	FIRST_HTTP1,
 	FIRST_OTHER,
+	FIRST_TLS,   /* they are TLS's, and so something else's */
 	FIRST_SHORT, /* there are too few to tell */
 	FIRST_TAKEN, /* they are not HTTP/1's, and have been dealt with */
 };
@@ -93,7 +94,7 @@ __noinline int http1_first_client(struct __sk_buff *skb, __u32 total)
 			return FIRST_SHORT;
 		/* A handshake record with a ClientHello: RFC 8446 sections 4 and 5.1. */
 		if ((w >> 8 & 0xff) == 3 && (w >> 40 & 0xff) == 1)
-			s->packet.delta.tls = 1;
+			return FIRST_TLS;
 		return FIRST_OTHER;
 	}
 	if (mesh_is_proxys(s->packet.flags))
@@ -149,6 +150,24 @@ __noinline int http1_first_server(struct __sk_buff *skb, __u32 total)
 	h->carry_len = 0;
 	h->phase = HTTP2_SKIP;
 	return FIRST_TAKEN;
+}
+
+/* Gives up a connection whose first bytes (enum first) are not HTTP's. */
+__noinline int http1_first_opaque(struct __sk_buff *skb, __u32 first)
+{
+	struct scratch *s = scratch();
+	__u32 why = DECIDED_NOT_HTTP;
+
+	if (!s)
+		return STOP;
+	if (first == FIRST_TLS)
+		why = DECIDED_TLS;
+	else if (mesh_is_proxys(s->packet.flags))
+		why = DECIDED_PASSED_OVER;
+	else if (s->packet.role == ROLE_SERVER)
+		why = DECIDED_SERVER_FIRST;
+	parser_decide(skb, L7_OPAQUE, why);
+	return STOP;
 }
 
 #endif

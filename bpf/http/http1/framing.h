@@ -126,7 +126,7 @@ __noinline int http1_proxy(struct __sk_buff *skb)
 	else
 		n = s->packet.end - s->packet.pos;
 	if (n > h->length)
-		return parser_opaque(c);
+		return parser_opaque(skb, DECIDED_NOT_HTTP);
 	h->length -= n;
 	s->packet.pos += n;
 	return GO_ON;

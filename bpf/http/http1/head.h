@@ -150,8 +150,8 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 		if (unlikely(l7 == L7_UNDECIDED)) {
 			first = s->packet.role == ROLE_SERVER ? http1_first_server(skb, total)
 							      : http1_first_client(skb, total);
-			if (first == FIRST_OTHER)
-				return parser_opaque(c);
+			if (first == FIRST_OTHER || first == FIRST_TLS)
+				return http1_first_opaque(skb, first);
 			if (first == FIRST_TAKEN)
 				return GO_ON;
 			if (first == FIRST_SHORT) {

@@ -152,13 +152,13 @@ static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *
 	if (unlikely((h->line == HTTP1_LINE_NEW && !http1_method(s, h, at)) ||
 		     !http1_version(s, at, len))) {
 		if (c->brief.l7 == L7_UNDECIDED)
-			return parser_opaque(c);
+			return parser_opaque(skb, DECIDED_NOT_HTTP);
 		return parser_lost(skb, LOST_MALFORMED);
 	}
 	if (unlikely(buffer_byte(s, at + len - 1) == '0'))
 		h->framing |= FRAMING_OLD;
 	if (unlikely(c->brief.l7 == L7_UNDECIDED))
-		c->brief.l7 = L7_HTTP1;
+		parser_decide(skb, L7_HTTP1, DECIDED_HTTP1);
 	/* In memory, as the verifier walks through the rest once for each value that it can tell.
 	 */
 	p->route = unlikely(config.routes) ? http1_route(skb, at, len) : ROUTE_NONE;

@@ -46,13 +46,17 @@ __noinline int http2_open(struct __sk_buff *skb)
 	x = http2_of(c);
 	if (!x) {
 		s->packet.delta.lost = LOST_BOUND + 1;
-		return parser_opaque(c);
+		return parser_opaque(skb, DECIDED_BOUND);
 	}
 #pragma unroll
 	for (int role = ROLE_CLIENT; role <= ROLE_SERVER; role++)
 		__builtin_memset(&x->side[role], 0, offsetof(struct http2_side, codes));
-	WRITE_ONCE(c->brief.l7, L7_HTTP2);
-	return GO_ON;
+	/* Behind an upgrade it has been decided: HTTP/1. */
+	if (c->brief.l7 == L7_HTTP1) {
+		WRITE_ONCE(c->brief.l7, L7_HTTP2);
+		return GO_ON;
+	}
+	return parser_decide(skb, L7_HTTP2, DECIDED_HTTP2);
 }
 
 /*

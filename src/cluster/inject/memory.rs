@@ -15,7 +15,7 @@ const FREE: u64 = 4;
 // Elements of hashes, with what the kernel adds to them. Its allocator has no sizes between.
 /// Keys and values of up to 64 bytes in all.
 const HASHED: u64 = 128;
-/// 376 bytes of `linkerd_metrics_more_map`, 120 of `linkerd_requests_more_map`, 616 of
+/// 440 bytes of `linkerd_metrics_more_map`, 120 of `linkerd_requests_more_map`, 616 of
 /// `linkerd_latency_more_map`, 5,112 of `linkerd_http2_more_map`.
 const SERIES: u64 = 512;
 const RESPONSES: u64 = 128;

@@ -88,6 +88,24 @@ pub const MEANINGS: &[Meaning] = &[
         Level::Lost,
     ),
     (
+        "linkerd_ebpf_connections_opaque_total",
+        "reason=\"bound\"",
+        "connections began with more than is remembered, and are counted as TCP",
+        Level::Note,
+    ),
+    (
+        "linkerd_ebpf_connections_opaque_total",
+        "reason=\"mptcp\"",
+        "connections are further subflows of Multipath TCP, and are counted as TCP",
+        Level::Note,
+    ),
+    (
+        "linkerd_ebpf_connections_opaque_total",
+        "",
+        "connections do not speak HTTP, and are counted as TCP",
+        Level::Note,
+    ),
+    (
         "linkerd_ebpf_truncated_packets_total",
         "",
         "packets had headers that could not be read",

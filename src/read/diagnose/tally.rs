@@ -135,9 +135,16 @@ impl Tally {
             "linkerd_ebpf_connections_active" => self.active += value,
             "linkerd_ebpf_connections_closed_total" => {
                 self.closed += value;
-                if sample.label("reason") == "evicted" {
+                // Attempts have a share of their own: no larger one keeps those of a flood.
+                if sample.label("reason") == "evicted" && sample.label("origin") != "unopened" {
                     self.count(sample, "reason=\"evicted\"");
                 }
+            }
+            "linkerd_ebpf_connections_opaque_total"
+                if ["server_first", "not_http", "bound", "mptcp"]
+                    .contains(&sample.label("reason")) =>
+            {
+                self.count(sample, &format!("reason=\"{}\"", sample.label("reason")));
             }
             // What the proxy speaks TLS with is seen in plain text between proxy and application.
             "linkerd_ebpf_tls_connections_total" if sample.label("origin").is_empty() => {

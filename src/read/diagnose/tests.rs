@@ -238,6 +238,16 @@ fn every_counter_says_what_it_means() {
             "port 443 are TLS",
         ),
         (
+            "linkerd_ebpf_connections_opaque_total{dst_port=\"3306\",reason=\"server_first\"} 3",
+            true,
+            "do not speak HTTP",
+        ),
+        (
+            "linkerd_ebpf_connections_opaque_total{dst_port=\"80\",reason=\"bound\"} 3",
+            true,
+            "more than is remembered",
+        ),
+        (
             "linkerd_ebpf_map_entries{map=\"m\"} 9\nlinkerd_ebpf_map_capacity{map=\"m\"} 10",
             true,
             "9 of 10 entries",

@@ -43,6 +43,8 @@ fn snapshot() -> Snapshot {
     (value.recv.packets, value.recv.bytes) = (10, 1000);
     (value.sent.packets, value.sent.bytes) = (20, 2000);
     value.sent.retransmits = 3;
+    (value.decided.http1, value.decided.http2) = (2, 1);
+    (value.decided.server_first, value.decided.midstream) = (3, 2);
     value.closed.fin = 6;
     value.closed.rst = 1;
     value.requests.http1 = 100;

@@ -56,10 +56,10 @@ impl<'a> Table<'a> {
     }
 }
 
-/// struct metric_entry: `pad`, `pad2` and `check` are behind the value.
+/// struct metric_entry: `pad2` and `check` are behind the value.
 pub const METRIC_ENTRY: Shape = Shape::Entry {
     between: 0,
-    behind: 3,
+    behind: 2,
 };
 /// struct request_entry: `latency` and `check` are before the value.
 pub const REQUEST_ENTRY: Shape = Shape::Entry {

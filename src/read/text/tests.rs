@@ -115,7 +115,7 @@ fn reads_may_end_anywhere() {
 
 const ENTRY: Shape = Shape::Entry {
     between: 0,
-    behind: 3,
+    behind: 2,
 };
 
 fn metric() -> MetricEntry {
@@ -123,7 +123,7 @@ fn metric() -> MetricEntry {
     entry.key.src[15] = 7;
     entry.key.direction = 1;
     entry.value.opened = u64::MAX;
-    entry.value.lost.midstream = 9;
+    entry.value.decided.never = 9;
     entry.check = key_check(&entry.key.to_bytes());
     entry
 }
@@ -148,7 +148,7 @@ fn elements_in_use_are_told_by_the_check_of_their_key() {
 #[test]
 fn values_may_have_grown_where_the_layout_is_another() {
     let used = metric();
-    let text = entry(0, &used).replace("9,0,0,", "9,77,0,0,");
+    let text = entry(0, &used).replace("9,0,", "9,77,0,");
     for (exact, whole) in [(true, false), (false, true)] {
         let form = Form::new::<MetricKey, MetricValue>(ENTRY, MetricValue::SIZE + 8, exact);
         let read = read::<MetricKey, MetricValue>(&form, &text);

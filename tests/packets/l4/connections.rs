@@ -363,6 +363,7 @@ fn further_subflows_of_mptcp() {
                 (1, followed),
                 "{options:?}"
             );
+            assert_eq!(total.decided.passed_over, 1 - followed, "{options:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use prometheus::proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
 
+use crate::abi::origin;
 use crate::read::prometheus::family::{Family, Rows, gauge, happened};
 
 pub const FAMILIES: &[Family] = &[
@@ -65,6 +66,31 @@ pub const FAMILIES: &[Family] = &[
         help: "TCP connections that began with TLS.",
         kind: COUNTER,
         rows: Rows::Series(&[], |_, value, samples| happened(samples, "", value.tls)),
+    },
+    Family {
+        name: "linkerd_ebpf_connections_classified_total",
+        help: "TCP connections that turned out to carry HTTP, by protocol; gRPC is http2.",
+        kind: COUNTER,
+        rows: Rows::Series(&["protocol"], |_, value, samples| {
+            happened(samples, "http1", value.decided.http1);
+            happened(samples, "http2", value.decided.http2);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_connections_opaque_total",
+        help: "TCP connections whose requests are not counted, by why. With linkerd_ebpf_connections_classified_total as many as were opened, once all have ended.",
+        kind: COUNTER,
+        rows: Rows::Series(&["reason"], |key, value, samples| {
+            happened(samples, "tls", value.tls);
+            happened(samples, "server_first", value.decided.server_first);
+            happened(samples, "not_http", value.decided.not_http);
+            happened(samples, "bound", value.decided.bound);
+            happened(samples, "midstream", value.decided.midstream);
+            let is_proxys = key.origin == origin::PROXY;
+            let passed_over = if is_proxys { "proxy" } else { "mptcp" };
+            happened(samples, passed_over, value.decided.passed_over);
+            happened(samples, "undecided", value.decided.never);
+        }),
     },
     Family {
         name: "linkerd_ebpf_tcp_rtt_seconds",

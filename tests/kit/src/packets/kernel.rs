@@ -18,6 +18,9 @@ use metricd::kernel::load::{self, Plan};
 use metricd::kernel::options::Options;
 use metricd::skel::{MetricdSkel, types};
 
+/// The number of the protocol.
+const TCP: u8 = 6;
+
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]
@@ -337,6 +340,14 @@ impl Kernel {
                 closed + v.active,
                 "opened = closed + active: {key:?}"
             );
+            let decided = v.decided.total() + v.tls;
+            if key.proto == TCP {
+                assert!(decided <= v.opened, "{key:?} {v:?}");
+                assert!(
+                    decided == v.opened || v.active > 0,
+                    "opened = classified + opaque: {key:?} {v:?}"
+                );
+            }
             assert!(
                 v.active <= v.opened && v.ended <= v.requests.total(),
                 "{v:?}"
