@@ -16,6 +16,7 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 	p = &s->packet;
 	p->egress = egress;
 	p->now = 0;
+	p->still = 0;
 	__builtin_memset(&p->delta, 0, sizeof(p->delta));
 	p->run_count = 0;
 	p->unknown = p->unknown_grpc = 0;
@@ -24,11 +25,12 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 		goto count;
 	p->sent = egress;
 	p->jiffies = bpf_jiffies64();
+	clock_tick(s, p);
 	if (mesh_is_for(p)) {
 		c = mesh_conn(skb) ? NULL : conn_slot(p->slot);
 	} else {
 		c = conn_find(p);
-		if (unlikely(!c || (p->tcp_flags & TCP_SYN)))
+		if (unlikely(!c || (p->tcp_flags & TCP_SYN) || conn_is_silent_flow(c, p)))
 			c = conn_new(skb, !!c) ? NULL : conn_slot(p->slot);
 	}
 	if (unlikely(!c || !connection_follow(skb, s, c)))
@@ -37,8 +39,13 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 		p->sent = mesh_sends(p->flags, tcp_role(p, p->flags));
 count:
 	v = series_value(p->series);
-	if (v)
+	if (v) {
 		series_add_packet(v, p);
+		if (unlikely(v->seen_ns != s->tick_ns))
+			v->seen_ns = s->tick_ns;
+	}
+	if (unlikely(p->still))
+		conn_sweep_due(skb);
 	return PASS;
 }
 

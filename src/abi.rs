@@ -23,7 +23,7 @@ pub use histograms::{
     HandshakeKey, HandshakeValue, Histogram, LatencyEntry, LatencyKey, LatencyPair, LatencyValue,
 };
 pub use info::{Info, PROOF, Proof};
-pub use layout::{Declared, Layout, Merge};
+pub use layout::{Declared, Latest, Layout, Merge};
 pub use names::{detail, direction, origin, protocol, route, series_kind};
 pub use records::{Truncated, decode, read_grown, read_records};
 pub use responses::{RequestEntry, RequestKey, RequestValue, RouteEntry};

@@ -165,6 +165,7 @@ struct metric_value {
 	struct lost_value lost;
 
 	struct decided_value decided; /* opened = decided + tls, once all have ended */
+	__u64 seen_ns; /* of CLOCK_MONOTONIC: its last packet, or up to a second before */
 #ifdef NEXT_LAYOUT
 	__u64 next;
 #endif

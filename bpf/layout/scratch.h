@@ -31,9 +31,12 @@ struct scratch {
 	struct metric_key series;	 /* where a series is looked for by its key */
 	struct request_key response;	 /* where a response's element is looked for by its key */
 	__u64 clock_jiffies, clock_ns;	 /* a moment on both clocks, for net/conn.h */
+	__u64 tick_ns;			 /* this CPU's time: see clock_tick */
+	__u32 tick_jiffies;		 /* when tick_ns was read */
 	__u32 silent;			 /* jiffies: conn_sweep's second result */
 	__u32 swept;			 /* a generation: conn_sweep's third result */
-	__u32 cursor;			 /* where net/conn.h looks next for idle connections */
+	__u32 cursor;			 /* the slot at which conn_slots.h looks next */
+	__u32 due;			 /* at how many slots it has to look with this packet */
 	struct tap_head tap_head;	 /* a head on its way to linkerd_perf_map */
 	struct tap_end tap_end;		 /* an end on its way to linkerd_perf_map */
 	struct dns dns;

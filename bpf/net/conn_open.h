@@ -54,8 +54,24 @@ static __always_inline bool conn_list(void *list, const union conn_ref *ref, uni
 	return true;
 }
 
+/* Ends a connection that has to go: idle, if it was over its time. */
+static __always_inline int conn_give_up(struct __sk_buff *skb, const union conn_ref *ref)
+{
+	bool is_idle = conn_sweep(ref->slot) == SWEEP_IDLE;
+
+	return conn_end(skb, ref->slot, is_idle ? CLOSE_IDLE : CLOSE_EVICTED, ref->generation);
+}
+
 #define CONN_FLOWS_PASSED 4
 #define CONN_FLOW_SILENT 256 /* jiffies: a quarter of a second, or more */
+
+/* Has a flow of another protocol than TCP been silent, so that it may be over its time? */
+static __always_inline bool conn_is_silent_flow(struct conn *c, const struct packet *p)
+{
+	return p->key.proto != IPPROTO_TCP &&
+	       conn_silent(c, ROLE_CLIENT, p->jiffies) >= CONN_FLOW_SILENT &&
+	       conn_silent(c, ROLE_SERVER, p->jiffies) >= CONN_FLOW_SILENT;
+}
 
 /*
  * Notes the new connection of the packet among those that may take only a share of the slots: those
@@ -83,7 +99,7 @@ __noinline int conn_bound(struct __sk_buff *skb)
 			return 0;
 		b.word = READ_ONCE(c->brief.word);
 		if (b.generation == oldest.generation && (b.flags & CONN_UNSETTLED))
-			conn_end(skb, oldest.slot, CLOSE_EVICTED, oldest.generation);
+			conn_give_up(skb, &oldest);
 		return 0;
 	}
 	for (int i = 0; i < CONN_FLOWS_PASSED; i++) {
@@ -98,7 +114,7 @@ __noinline int conn_bound(struct __sk_buff *skb)
 		/* Later, when it is the oldest one again. */
 		ref = oldest;
 	}
-	conn_end(skb, oldest.slot, CLOSE_EVICTED, oldest.generation);
+	conn_give_up(skb, &oldest);
 	return 0;
 }
 
@@ -176,9 +192,14 @@ __noinline int conn_opening(struct __sk_buff *skb, __u32 found)
 		c = conn_slot(p->slot);
 		if (!c)
 			return CONN_NONE;
-		if (p->key.proto != IPPROTO_TCP || p->fragment || !packet_is_syn(p) ||
-		    conn_again(p, c) || conn_replace(skb, p->slot))
+		if (p->key.proto != IPPROTO_TCP) {
+			/* metricd shows it as ended once it is over its time: see seen_ns. */
+			if (conn_sweep(p->slot) != SWEEP_IDLE || conn_replace(skb, p->slot))
+				return CONN_FOUND;
+		} else if (p->fragment || !packet_is_syn(p) || conn_again(p, c) ||
+			   conn_replace(skb, p->slot)) {
 			return CONN_FOUND;
+		}
 	} else if (!packet_opens(p)) {
 		return CONN_NONE;
 	}

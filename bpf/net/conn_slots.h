@@ -2,10 +2,12 @@
 /*
  * How slots of the table are taken for new connections, and come back.
  *
- * There is no timer and no helper in user space. Every new connection looks at CONN_SWEEP slots in
- * turn, closes what has been idle, and gives back what has been closed. When no slot is free, it
- * takes one of the slots that it has looked at: a closed one, for which it looks at up to
- * CONN_SWEEP_MORE slots, else the one that has been silent the longest.
+ * There is no timer and no helper in user space: packets sweep. With the first packet of each tick,
+ * a CPU looks at the slots that are due; if there is a packet in each, it goes through the table in
+ * CONN_ROUND. Every new connection looks at CONN_SWEEP slots more. Who looks closes what has been
+ * idle, and gives back what has been closed. When no slot is free, a new connection takes one of
+ * the slots that it has looked at: a closed one, for which it looks at up to CONN_SWEEP_MORE slots,
+ * else the one that has been silent the longest.
  */
 #ifndef METRICD_NET_CONN_SLOTS_H
 #define METRICD_NET_CONN_SLOTS_H
@@ -14,6 +16,8 @@
 #include "net/conn.h"
 #include "tap/tap.h"
 
+#define CONN_ROUND 2048	    /* jiffies: 2 to 20 s */
+#define CONN_SWEEP_MOST 512 /* slots, with one packet */
 #define CONN_SWEEP 4
 #define CONN_SWEEP_MORE 32 /* if all of these are live: from then on all over the table */
 #define CLOSED_KEPT_NS (10 * SECOND)
@@ -226,6 +230,40 @@ __noinline __u32 conn_take(struct __sk_buff *skb)
 	    !conn_retire(skb, candidate, CLOSE_EVICTED, generation))
 		slot = candidate;
 	return slot;
+}
+
+/* Looks at the next slot of those that are due. Returns 1 if there is none. */
+__noinline int conn_sweep_next(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	__u32 at;
+
+	if (!s || !skb->len || !s->due)
+		return 1;
+	s->due--;
+	at = s->cursor;
+	if (at >= config.connections)
+		at = 0;
+	s->cursor = at + 1;
+	if (conn_sweep(at) == SWEEP_IDLE && !conn_retire(skb, at, CLOSE_IDLE, s->swept))
+		conn_free_slot(at);
+	return 0;
+}
+
+/* Looks at the slots that are due with the packet at hand, which begins a tick. */
+__noinline int conn_sweep_due(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	__u32 jiffies;
+
+	if (!s || !skb->len)
+		return 0;
+	jiffies = s->packet.still < CONN_ROUND ? s->packet.still : CONN_ROUND;
+	s->due = (__u64)config.connections * jiffies / CONN_ROUND + 1;
+	for (int i = 0; i < CONN_SWEEP_MOST; i++)
+		if (conn_sweep_next(skb))
+			break;
+	return 0;
 }
 
 /* Ends the connection of this generation in a slot, and gives the slot back. Returns 0 if the

@@ -240,6 +240,7 @@ struct packet {
 	__u64 now; /* ktime, 0 until somebody asked for it */
 	__u64 wire_bytes;
 	__u32 jiffies; /* lower half */
+	__u32 still;   /* clock_tick: jiffies since the last tick, if the packet begins one */
 	__u32 segments;
 	__u32 slot;
 	__u32 generation; /* of the slot */

@@ -81,6 +81,35 @@ impl Merge for u64 {
     }
 }
 
+/// A time in nanoseconds of CLOCK_MONOTONIC. Of two, the later one counts.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Latest(pub u64);
+
+impl Layout for Latest {
+    const SIZE: usize = u64::SIZE;
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        u64::read(bytes).map(Self)
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.0.write(out);
+    }
+}
+
+impl Declared for Latest {
+    fn widths(out: &mut Vec<usize>) {
+        u64::widths(out);
+    }
+}
+
+impl Merge for Latest {
+    fn merge(&mut self, other: &Self) {
+        *self = (*self).max(*other);
+    }
+}
+
 impl<T: Layout + Copy + Default, const N: usize> Layout for [T; N] {
     const SIZE: usize = N * T::SIZE;
 

@@ -130,6 +130,8 @@ counters! {
         lost: LostValue,
         /// With `tls` as many as `opened`, once all have ended.
         decided: DecidedValue,
+        /// When its last packet came, or up to a second before; 0 if none has.
+        seen_ns: Latest,
     }
 }
 

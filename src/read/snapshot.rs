@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+mod silent;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -77,6 +79,7 @@ impl Snapshot {
         for earlier in snapshots {
             snapshot.merge(earlier);
         }
+        silent::end(&mut snapshot.metrics, silent::now());
         snapshot.interfaces = interfaces::observed(pin_dir);
         snapshot.took = start.elapsed();
         Ok(snapshot)

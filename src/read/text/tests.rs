@@ -1,5 +1,7 @@
 use super::{fixture::*, *};
-use crate::abi::{HandshakeKey, Info, LatencyPair, MetricEntry, MetricKey, MetricValue, PROOF};
+use crate::abi::{
+    HandshakeKey, Info, LatencyPair, Latest, MetricEntry, MetricKey, MetricValue, PROOF,
+};
 
 fn read<K: Layout, V: Layout>(form: &Form, text: &str) -> Result<Vec<(K, V)>, Error> {
     let mut records = Vec::new();
@@ -123,7 +125,7 @@ fn metric() -> MetricEntry {
     entry.key.src[15] = 7;
     entry.key.direction = 1;
     entry.value.opened = u64::MAX;
-    entry.value.decided.never = 9;
+    entry.value.seen_ns = Latest(9);
     entry.check = key_check(&entry.key.to_bytes());
     entry
 }

@@ -2,13 +2,16 @@
 
 use metricd::abi::DecidedValue;
 
-use crate::flow::{Client, Flow, Server, ends};
+use crate::flow::{Client, Flow, Role, Server, ends};
 use crate::frame::{ACK, PSH, RST, SYN};
 use crate::http2::wire::{PREFACE, settings};
 use crate::kernel::Shared;
 
 const GET: &str = "GET / HTTP/1.1\r\n\r\n";
 const CLIENT_HELLO: &[u8] = b"\x16\x03\x01\x02\0\x01\0\x01\xfc";
+
+/// Who says what, one after the other.
+type Said<'a> = &'a [(Role, &'a [u8])];
 
 /// A connection of which one thing is known.
 macro_rules! one {
@@ -36,7 +39,7 @@ fn by_the_first_bytes() {
     let frames = settings(&[]);
     let long = format!("GET /{} HTTP/1.1", "a".repeat(20_000));
     let (get, proxied) = (GET.as_bytes(), format!("PROXY UNKNOWN\r\n{GET}"));
-    let cases: [(&str, &[(_, &[u8])], DecidedValue); 12] = [
+    let cases: [(&str, Said, DecidedValue); 12] = [
         ("HTTP/1", &[(Client, get)], one!(http1)),
         (
             "in pieces",

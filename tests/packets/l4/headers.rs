@@ -152,7 +152,7 @@ fn one_extension_header_too_many() {
 fn fragment(frame: &[u8], offset: u16, more: bool, id: u8) -> Vec<u8> {
     if frame[12] == 0x08 {
         let mut frame = frame.to_vec();
-        let flags = offset / 8 | if more { 0x2000 } else { 0 };
+        let flags = (offset / 8) | if more { 0x2000 } else { 0 };
         frame[18..20].copy_from_slice(&[0, id]);
         frame[20..22].copy_from_slice(&flags.to_be_bytes());
         return frame;

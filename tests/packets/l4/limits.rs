@@ -71,13 +71,17 @@ fn hertz(f: &Flow) -> u32 {
     nearest.expect("one of them") as u32
 }
 
-/// Keep-alive probes begin after two hours of silence, so a connection that has them lives.
-#[test]
-fn silent_for_as_long_as_tcp_allows() {
-    // Each CPU measures the length of a jiffy for itself.
+/// Each CPU measures the length of a jiffy for itself, so a test of idle times stays on one.
+fn on_one_cpu() {
     let mut cpu = CpuSet::new();
     cpu.set(0).expect("a CPU");
     sched_setaffinity(Pid::from_raw(0), &cpu).expect("sched_setaffinity");
+}
+
+/// Keep-alive probes begin after two hours of silence, so a connection that has them lives.
+#[test]
+fn silent_for_as_long_as_tcp_allows() {
+    on_one_cpu();
     for (minutes, idle) in [(2 * 60 + 3, 0), (2 * 60 + 10, 1)] {
         let kernel = Kernel::load(&["--connections", "16"]);
         let first = Flow::open(&kernel, 999);
@@ -92,6 +96,57 @@ fn silent_for_as_long_as_tcp_allows() {
         assert_eq!(total.closed.idle, idle, "after {minutes} minutes");
         assert_eq!(total.requests.http1, 1 - idle, "after {minutes} minutes");
         assert_eq!(total.lost.midstream, idle, "after {minutes} minutes");
+    }
+}
+
+/// Flows that are over their time end with any packets, without new connections.
+#[test]
+fn idle_flows_end_with_any_packet() {
+    on_one_cpu();
+    let kernel = Kernel::load(&["--connections", "1024"]);
+    let first = Flow::open(&kernel, 999);
+    let [client, server] = ends(2000);
+    for port in 0..100 {
+        let from = frame::End { port, ..client };
+        kernel.run(Way::Out, &frame::udp(server, from, b"a:1|c"));
+    }
+    let hertz = hertz(&first);
+    assert_eq!(kernel.total().active, 101);
+    kernel.silence(50 * hertz);
+    for (silent, active) in [(0, 101), (20, 1)] {
+        kernel.silence(silent * hertz);
+        for _ in 0..50 {
+            first.ack(Client);
+            thread::sleep(Duration::from_millis(100));
+            if kernel.total().active == 1 {
+                break;
+            }
+        }
+        let total = kernel.total();
+        assert_eq!((total.active, total.closed.idle), (active, 101 - active));
+        kernel.check();
+    }
+}
+
+/// A flow that was over its time, and goes on, is another one.
+#[test]
+fn an_idle_flow_that_goes_on() {
+    on_one_cpu();
+    let kernel = Kernel::load(&["--connections", "1024"]);
+    let first = Flow::open(&kernel, 999);
+    let hertz = hertz(&first);
+    let [client, server] = ends(2000);
+    for (silent, opened) in [(0, 2), (50, 2), (70, 3), (0, 3)] {
+        kernel.silence(silent * hertz);
+        kernel.run(Way::Out, &frame::udp(server, client, b"a:1|c"));
+        let total = kernel.total();
+        assert_eq!(
+            (total.opened, total.active),
+            (opened, 2),
+            "after {silent} s"
+        );
+        assert_eq!(total.closed.idle, opened - 2);
+        kernel.check();
     }
 }
 
