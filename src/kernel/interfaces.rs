@@ -121,8 +121,8 @@ impl Interfaces {
         pairs
             .map(|(upper, lower)| {
                 format!(
-                    "{upper} lies upon {lower}, and both are observed: what passes both is counted twice; \
-                     to observe one of them, --detach, and name it by --interface"
+                    "{upper} lies upon {lower}, and both are observed: packets that pass both \
+                     count twice, the second time as sent again; to observe one of them, --detach, and name it by --interface"
                 )
             })
             .collect()
