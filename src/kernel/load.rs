@@ -10,8 +10,8 @@ use libbpf_rs::{MapCore, MapFlags, OpenObject, PrintLevel, ProgramAttachType, se
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::abi::{
-    DnsKey, DnsValue, HandshakeKey, HandshakeValue, LatencyEntry, Layout, MetricEntry, MetricKey,
-    RequestEntry, STATUS_OTHER, STATUS_REQUESTS, constants, key_check, series_kind,
+    DnsKey, DnsValue, HandshakeKey, HandshakeValue, LatencyEntry, Layout, MetricKey, RequestEntry,
+    STATUS_OTHER, STATUS_REQUESTS, constants, key_check, series_kind,
 };
 use crate::kernel::maps::{EPOCH_MAPS, STATE_MAPS, pin_name};
 use crate::kernel::pin_dir::{EpochDir, PinDir};
@@ -254,12 +254,7 @@ fn prepare_epoch(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
         kind: series_kind::OTHER,
         ..MetricKey::default()
     };
-    let series = MetricEntry {
-        key: other,
-        check: key_check(&other.to_bytes()),
-        ..MetricEntry::default()
-    };
-    put(&maps.linkerd_metrics_map, &0u32, &series)?;
+    put_series(&maps.linkerd_metrics_map, &other)?;
     for (number, status) in [(0u32, STATUS_OTHER), (1, STATUS_REQUESTS)] {
         let mut requests = RequestEntry::default();
         requests.key.series = other;
@@ -290,6 +285,17 @@ fn prepare_epoch(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
 /// Writes an entry, for instance the one for what does not fit, so that there is always room for it.
 fn put<K: Layout, V: Layout>(map: &impl MapCore, key: &K, value: &V) -> Result<()> {
     map.update(&key.to_bytes(), &value.to_bytes(), MapFlags::ANY)
+        .with_context(|| format!("write into {}", map.name().to_string_lossy()))
+}
+
+/// Writes the first series, of this key and without counts. Its check is the last word of the element,
+/// also in a layout whose values are longer.
+fn put_series(map: &impl MapCore, key: &MetricKey) -> Result<()> {
+    let check = key_check(&key.to_bytes()).to_bytes();
+    let mut series = key.to_bytes();
+    series.resize(map.value_size() as usize - check.len(), 0);
+    series.extend(check);
+    map.update(&0u32.to_bytes(), &series, MapFlags::ANY)
         .with_context(|| format!("write into {}", map.name().to_string_lossy()))
 }
 
