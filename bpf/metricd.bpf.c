@@ -30,7 +30,7 @@ static __always_inline int observe(struct __sk_buff *skb, bool egress)
 		c = mesh_conn(skb) ? NULL : conn_slot(p->slot);
 	} else {
 		c = conn_find(p);
-		if (unlikely(!c || (p->tcp_flags & TCP_SYN) || conn_is_silent_flow(c, p)))
+		if (unlikely(!c || (p->tcp_flags & TCP_SYN) || conn_may_be_over(c, p)))
 			c = conn_new(skb, !!c) ? NULL : conn_slot(p->slot);
 	}
 	if (unlikely(!c || !connection_follow(skb, s, c)))

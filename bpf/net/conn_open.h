@@ -65,12 +65,17 @@ static __always_inline int conn_give_up(struct __sk_buff *skb, const union conn_
 #define CONN_FLOWS_PASSED 4
 #define CONN_FLOW_SILENT 256 /* jiffies: a quarter of a second, or more */
 
-/* Has a flow of another protocol than TCP been silent, so that it may be over its time? */
-static __always_inline bool conn_is_silent_flow(struct conn *c, const struct packet *p)
+/* Have both ends of a flow been silent? */
+static __always_inline bool conn_flow_is_silent(struct conn *c, const struct packet *p)
 {
-	return p->key.proto != IPPROTO_TCP &&
-	       conn_silent(c, ROLE_CLIENT, p->jiffies) >= CONN_FLOW_SILENT &&
+	return conn_silent(c, ROLE_CLIENT, p->jiffies) >= CONN_FLOW_SILENT &&
 	       conn_silent(c, ROLE_SERVER, p->jiffies) >= CONN_FLOW_SILENT;
+}
+
+/* Is it a flow of another protocol than TCP that may be over its time? */
+static __always_inline bool conn_may_be_over(struct conn *c, const struct packet *p)
+{
+	return p->key.proto != IPPROTO_TCP && conn_flow_is_silent(c, p);
 }
 
 /*
@@ -108,8 +113,7 @@ __noinline int conn_bound(struct __sk_buff *skb)
 		c = conn_slot(oldest.slot);
 		if (!c || i == CONN_FLOWS_PASSED - 1 ||
 		    READ_ONCE(c->brief.generation) != oldest.generation ||
-		    (conn_silent(c, ROLE_CLIENT, p->jiffies) >= CONN_FLOW_SILENT &&
-		     conn_silent(c, ROLE_SERVER, p->jiffies) >= CONN_FLOW_SILENT))
+		    conn_flow_is_silent(c, p))
 			break;
 		/* Later, when it is the oldest one again. */
 		ref = oldest;

@@ -284,7 +284,11 @@ fn prepare_epoch(skel: &MetricdSkel, settings: &Settings) -> Result<()> {
 
 /// Writes an entry, for instance the one for what does not fit, so that there is always room for it.
 fn put<K: Layout, V: Layout>(map: &impl MapCore, key: &K, value: &V) -> Result<()> {
-    map.update(&key.to_bytes(), &value.to_bytes(), MapFlags::ANY)
+    write(map, &key.to_bytes(), &value.to_bytes())
+}
+
+fn write(map: &impl MapCore, key: &[u8], value: &[u8]) -> Result<()> {
+    map.update(key, value, MapFlags::ANY)
         .with_context(|| format!("write into {}", map.name().to_string_lossy()))
 }
 
@@ -295,8 +299,7 @@ fn put_series(map: &impl MapCore, key: &MetricKey) -> Result<()> {
     let mut series = key.to_bytes();
     series.resize(map.value_size() as usize - check.len(), 0);
     series.extend(check);
-    map.update(&0u32.to_bytes(), &series, MapFlags::ANY)
-        .with_context(|| format!("write into {}", map.name().to_string_lossy()))
+    write(map, &0u32.to_bytes(), &series)
 }
 
 /// Fills a free list.

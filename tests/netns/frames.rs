@@ -119,11 +119,12 @@ impl Session {
 
     #[track_caller]
     fn ends_as(self, protocol: &str, expected: &Http) {
+        let one_byte = self.pair.said_one_byte;
         self.pair.close();
         let scrape = self.pod.ended();
         expected.assert_as(protocol, &scrape, PORT);
         Connections::closed("fin", 1)
-            .sent_again_but_bytes(&self.pod, &scrape, PORT)
+            .sent_again_in(&self.pod, &scrape, PORT, one_byte)
             .assert_in(&scrape, PORT);
     }
 }

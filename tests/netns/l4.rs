@@ -199,7 +199,9 @@ fn ends_by_fin_and_by_rst() {
         reset(open(PORT + 1).client);
         reset(open(PORT + 1).server);
         // One side has said FIN already.
-        let Pair { client, mut server } = open(PORT + 1);
+        let Pair {
+            client, mut server, ..
+        } = open(PORT + 1);
         client.shutdown(std::net::Shutdown::Write).expect("FIN");
         assert!(drain(&mut server).is_empty());
         reset(server);
@@ -399,7 +401,7 @@ fn keep_alive_probes_are_no_retransmits() {
 fn zero_window_probes_are_no_retransmits() {
     let pod = Pod::measured(Shape::Plain, &[]);
     for (port, client_sends) in [(PORT, true), (PORT + 1, false)] {
-        let Pair { client, server } = pod.pair(port);
+        let Pair { client, server, .. } = pod.pair(port);
         let (mut from, mut to) = match client_sends {
             true => (client, server),
             false => (server, client),

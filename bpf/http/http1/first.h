@@ -166,8 +166,7 @@ __noinline int http1_first_opaque(struct __sk_buff *skb, __u32 first)
 		why = DECIDED_PASSED_OVER;
 	else if (s->packet.role == ROLE_SERVER)
 		why = DECIDED_SERVER_FIRST;
-	parser_decide(skb, L7_OPAQUE, why);
-	return STOP;
+	return parser_opaque(skb, why);
 }
 
 #endif

@@ -17,6 +17,8 @@ use crate::pod::fixture::{Family, Pod};
 pub struct Pair {
     pub client: TcpStream,
     pub server: TcpStream,
+    /// Whether a segment of the client's was one byte.
+    pub said_one_byte: bool,
 }
 
 impl Pod {
@@ -36,12 +38,18 @@ impl Pair {
         let client = connect(client, at);
         let (server, _) = listener.accept().expect("accept");
         prepare(&server);
-        Self { client, server }
+        Self {
+            client,
+            server,
+            said_one_byte: false,
+        }
     }
 
     /// Bytes from the client, which the server has when this returns.
     pub fn client_says(&mut self, bytes: impl AsRef<[u8]>) {
-        transfer(&mut self.client, &mut self.server, bytes.as_ref());
+        let bytes = bytes.as_ref();
+        self.said_one_byte |= bytes.len() == 1;
+        transfer(&mut self.client, &mut self.server, bytes);
     }
 
     pub fn server_says(&mut self, bytes: impl AsRef<[u8]>) {
@@ -63,12 +71,12 @@ impl Pair {
 
     /// FIN from both, the client's first.
     pub fn close(self) {
-        let Self { client, server } = self;
+        let Self { client, server, .. } = self;
         close_in_order(client, server);
     }
 
     pub fn close_server_first(self) {
-        let Self { client, server } = self;
+        let Self { client, server, .. } = self;
         close_in_order(server, client);
     }
 }

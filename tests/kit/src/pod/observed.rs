@@ -150,11 +150,14 @@ impl Connections {
         self
     }
 
-    /// [`Self::sent_again`] for conversations in which single bytes are segments: the client's last one,
-    /// sent again, can't be told from a probe (tcp_sequence of bpf/net/tcp.h), so it may not count.
+    /// [`Self::sent_again`]. Only if a segment of the client's was one byte, fewer may be counted: such a
+    /// segment, sent again, can't be told from a probe (tcp_sequence of bpf/net/tcp.h).
     #[track_caller]
-    pub fn sent_again_but_bytes(self, pod: &Pod, scrape: &Scrape, port: u16) -> Self {
+    pub fn sent_again_in(self, pod: &Pod, scrape: &Scrape, port: u16, one_byte: bool) -> Self {
         let mut expected = self.sent_again(pod);
+        if !one_byte {
+            return expected;
+        }
         let counted = Self::of(scrape, port).retransmits_recv;
         assert!(
             counted <= expected.retransmits_recv,
