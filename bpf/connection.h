@@ -206,6 +206,11 @@ static __always_inline bool connection_follow(struct __sk_buff *skb, struct scra
 			answers_end(skb);
 		tcp_release(c, p, result);
 	}
+	if (unlikely(config.routes) && p->pending) {
+		requests_forget(skb, p->series, p->pending,
+				c->brief.l7 == L7_HTTP2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1);
+		p->pending = 0;
+	}
 	if (unlikely(p->delta.closed)) {
 		conn_free(result->http2 - 1, result->early[ROLE_CLIENT],
 			  result->early[ROLE_SERVER]);

@@ -17,7 +17,7 @@ responses_element(struct __sk_buff *skb, struct side *side, union response what,
 	if (likely(e && e->key.status == what.status && e->key.protocol == what.protocol &&
 		   e->key.grpc_status == what.grpc_status && e->key.route == route))
 		return e;
-	at = responses_find(skb, what.word, route);
+	at = responses_find(skb, what.word, route, false);
 	side->response = epoch_tag(at);
 	return requests_element(at);
 }

@@ -302,8 +302,9 @@ union response {
 };
 
 /* Finds the element that counts responses of this kind (union response), to requests of this route,
- * for the packet's connection, or makes it. Returns its number. */
-__noinline __u32 responses_find(struct __sk_buff *skb, __u32 response, __u32 route)
+ * for the packet's connection, or makes it. Returns its number. With `by_key` it is for the series
+ * whose key is in scratch.response. */
+__noinline __u32 responses_find(struct __sk_buff *skb, __u32 response, __u32 route, bool by_key)
 {
 	union response what = {.word = response};
 	struct scratch *s = scratch();
@@ -312,10 +313,12 @@ __noinline __u32 responses_find(struct __sk_buff *skb, __u32 response, __u32 rou
 
 	if (!s || !skb->len)
 		return ELEMENT_OTHER;
-	if (unlikely(s->packet.series == ELEMENT_OTHER))
-		return ELEMENT_OTHER;
 	key = &s->response;
-	series_key(&key->series, &s->packet.key, s->packet.flags);
+	if (likely(!by_key)) {
+		if (unlikely(s->packet.series == ELEMENT_OTHER))
+			return ELEMENT_OTHER;
+		series_key(&key->series, &s->packet.key, s->packet.flags);
+	}
 	key->status = what.status;
 	key->protocol = what.protocol;
 	key->grpc_status = what.grpc_status;
@@ -334,7 +337,8 @@ __noinline __u32 responses_find(struct __sk_buff *skb, __u32 response, __u32 rou
 static __always_inline void responses_add_unknown(struct __sk_buff *skb, __u8 protocol, __u64 n)
 {
 	union response what = {.protocol = protocol, .grpc_status = GRPC_STATUS_NONE};
-	__u32 at = responses_find(skb, what.word, config.routes ? ROUTE_UNKNOWN : ROUTE_NONE);
+	__u32 at =
+	    responses_find(skb, what.word, config.routes ? ROUTE_UNKNOWN : ROUTE_NONE, false);
 	struct request_entry *e = requests_element(at);
 
 	if (e)

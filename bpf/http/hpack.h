@@ -21,9 +21,9 @@
 #define CODE_STATUS 0x0400     /* plus the status, 0 to 999 */
 #define CODE_GRPC_STATUS 0x800 /* plus the status; GRPC_STATUS_NONE is none that we know */
 #define CODE_CONTENT_TYPE 0x900
-#define CODE_GRPC 0x901	   /* a content type of gRPC */
-#define CODE_UNKNOWN 0xa00 /* may be any of the others */
-#define CODE_PATH 0x8000   /* plus the route */
+#define CODE_GRPC 0x901	    /* a content type of gRPC */
+#define CODE_UNKNOWN 0xa00  /* may be any of the others */
+#define CODE_PATH (1 << 30) /* plus the route */
 
 /* The code of a field's name alone, by the code of the field. */
 static __always_inline __u32 hpack_name_of(__u32 code)

@@ -77,6 +77,7 @@ __noinline int parser_lost(struct __sk_buff *skb, __u32 reason)
 		bpf_spin_lock(&c->lock);
 		c->brief.flags |= CONN_ANSWERS_LOST;
 		n = conn_outstanding(c);
+		p->pending += conn_pending(c);
 		bpf_spin_unlock(&c->lock);
 		p->unknown += n;
 	}

@@ -6,15 +6,26 @@
  * only paid for paths that are new: linkerd_route_cache_map has known paths by a hash of their
  * bytes as they came.
  *
+ * A path gets a number when an answer proves that the server has it: who asks for paths at random
+ * uses no numbers up. Until then a path is a candidate: ROUTE_CANDIDATE and 28 bits of a hash of
+ * its text, which linkerd_route_candidate_map remembers. A request of a candidate is counted as
+ * ROUTE_PENDING while it is in flight. When its answer has come, or it is known that there will be
+ * none, the request is counted by its route instead (route_settle, requests_forget), like the
+ * response.
+ * So requests and responses agree for each route.
+ *
  * The bounds: ROUTE_RAW bytes of a path as it came, and ROUTE_TEXT of what is made of it, beyond
- * which it is ROUTE_OTHER. A path that is not in one packet is ROUTE_UNKNOWN.
+ * which it is ROUTE_OTHER. A path that is not in one packet is ROUTE_UNKNOWN. A candidate whose
+ * text has made room for those of others is ROUTE_OTHER if an answer proves it then.
  */
 #ifndef METRICD_HTTP_ROUTE_H
 #define METRICD_HTTP_ROUTE_H
 
+#include "count/requests.h"
 #include "http/huffman.h"
 
 #define ROUTE_RAW 256
+#define ROUTE_CANDIDATE (1U << 28)
 #define ID CHARS('{', 'i', 'd', '}', 0, 0, 0, 0)
 
 /* Ends the segment at hand, and puts `{id}` in its place if it is an identifier: digits;
@@ -118,15 +129,51 @@ __noinline __u64 route_hash(struct __sk_buff *skb, __u32 at, __u32 n, __u64 h)
 	return h;
 }
 
-/* Finds the route whose text is in s->route, or makes it if there is room. Returns its number, or
- * ROUTE_OTHER if there is no room. */
-__noinline __u32 route_number(struct __sk_buff *skb)
+/* The hash of the text in the scratch, behind which there is NUL. */
+static __always_inline __u64 route_text_hash(const struct route *route)
+{
+	__u64 hash = 0;
+
+#pragma unroll
+	for (int i = 0; i < ROUTE_TEXT; i += 8) {
+		hash = (hash ^ *(__u64 *)(route->text + i)) * 0xff51afd7ed558ccdULL;
+		hash ^= hash >> 31;
+	}
+	return hash;
+}
+
+/* A path that no answer has proven yet, by the hash of its text. The rest of the hash is in the
+ * value of linkerd_route_index_map, above the number. */
+static __always_inline __u32 route_candidate(__u64 hash)
+{
+	return ROUTE_CANDIDATE | hash >> 36;
+}
+
+#define ROUTE_NUMBER ((1 << ROUTE_BITS) - 1)
+
+/* The route of a candidate as it is now: its number, the candidate itself, or ROUTE_OTHER where
+ * there is no number left for it. */
+__noinline __u32 route_now(struct __sk_buff *skb, __u32 candidate)
+{
+	__u64 *found = bpf_map_lookup_elem(&linkerd_route_index_map, &candidate);
+	__u32 number;
+
+	if (!skb->len)
+		return ROUTE_OTHER;
+	if (found)
+		return *found & ROUTE_NUMBER;
+	return bpf_map_peek_elem(&linkerd_route_free_map, &number) ? ROUTE_OTHER : candidate;
+}
+
+/* Finds the route whose text is in s->route. Returns its number; or, if it has none, a candidate,
+ * whose text is remembered; or ROUTE_OTHER if there is no number left. */
+__noinline __u32 route_find(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
-	struct route_entry *e;
-	__u32 number = 0, *found, len;
+	__u32 candidate, number, len;
+	struct route_candidate *known;
 	struct route *route;
-	__u64 hash = 0;
+	__u64 *found;
 
 	if (!s || !skb->len)
 		return ROUTE_OTHER;
@@ -140,26 +187,56 @@ __noinline __u32 route_number(struct __sk_buff *skb)
 		bounded(at, (2 * ROUTE_TEXT - 1));
 		*(__u64 *)(route->text + at) = 0;
 	}
-#pragma unroll
-	for (int i = 0; i < ROUTE_TEXT; i += 8) {
-		hash = (hash ^ *(__u64 *)(route->text + i)) * 0xff51afd7ed558ccdULL;
-		hash ^= hash >> 31;
-	}
-	found = bpf_map_lookup_elem(&linkerd_route_index_map, &hash);
+	route->hash = route_text_hash(route);
+	candidate = route_candidate(route->hash);
+	found = bpf_map_lookup_elem(&linkerd_route_index_map, &candidate);
 	if (found)
-		return *found;
-	if (bpf_map_pop_elem(&linkerd_route_free_map, &number))
+		return (*found ^ route->hash) >> ROUTE_BITS ? ROUTE_OTHER : *found & ROUTE_NUMBER;
+	if (bpf_map_peek_elem(&linkerd_route_free_map, &number))
+		return ROUTE_OTHER;
+	known = bpf_map_lookup_elem(&linkerd_route_candidate_map, &candidate);
+	if (known)
+		return known->hash == route->hash ? candidate : ROUTE_OTHER;
+	if (bpf_map_update_elem(&linkerd_route_candidate_map, &candidate, &route->hash, BPF_ANY))
+		return ROUTE_OTHER;
+	return candidate;
+}
+
+/* Gives a candidate, which an answer has proven, a number. Returns it, or ROUTE_OTHER if none is
+ * left, or the text is not remembered any more. */
+__noinline __u32 route_prove(struct __sk_buff *skb, __u32 candidate)
+{
+	struct scratch *s = scratch();
+	struct route_candidate *known;
+	struct route_entry *e;
+	struct route *route;
+	__u64 value, *found;
+	__u32 number = 0;
+
+	if (!s || !skb->len)
+		return ROUTE_OTHER;
+	route = &s->route;
+	known = bpf_map_lookup_elem(&linkerd_route_candidate_map, &candidate);
+	if (!known)
+		return ROUTE_OTHER;
+	__builtin_memcpy(route->text, known->text, ROUTE_TEXT);
+	/* While it was copied, its place may have become another candidate's. */
+	value = route_text_hash(route);
+	if (route_candidate(value) != candidate ||
+	    bpf_map_pop_elem(&linkerd_route_free_map, &number))
 		return ROUTE_OTHER;
 	e = bpf_map_lookup_elem(&linkerd_route_map, &number);
 	if (!e)
 		return ROUTE_OTHER;
-	if (!bpf_map_update_elem(&linkerd_route_index_map, &hash, &number, BPF_NOEXIST)) {
+	value = (value & ~(__u64)ROUTE_NUMBER) | number;
+	if (!bpf_map_update_elem(&linkerd_route_index_map, &candidate, &value, BPF_NOEXIST)) {
 		__builtin_memcpy(e->text, route->text, ROUTE_TEXT);
+		bpf_map_delete_elem(&linkerd_route_candidate_map, &candidate);
 		return number;
 	}
 	bpf_map_push_elem(&linkerd_route_free_map, &number, 0);
-	found = bpf_map_lookup_elem(&linkerd_route_index_map, &hash);
-	return found ? *found : ROUTE_OTHER;
+	found = bpf_map_lookup_elem(&linkerd_route_index_map, &candidate);
+	return found ? *found & ROUTE_NUMBER : ROUTE_OTHER;
 }
 
 /* The route of the path of `len` bytes at `at` of the buffer. What is no path, as "*" or the host
@@ -194,8 +271,9 @@ __noinline __u32 route_of(struct __sk_buff *skb, __u32 at, __u32 len, __u32 huff
 	if (!route->len || route->text[0] != '/')
 		number = ROUTE_NONE;
 	else
-		number = route->too_long ? ROUTE_OTHER : route_number(skb);
-	bpf_map_update_elem(&linkerd_route_cache_map, &hash, &number, BPF_ANY);
+		number = route->too_long ? ROUTE_OTHER : route_find(skb);
+	if (number < ROUTE_CANDIDATE)
+		bpf_map_update_elem(&linkerd_route_cache_map, &hash, &number, BPF_ANY);
 	return number;
 }
 
@@ -215,19 +293,62 @@ __noinline __u32 route_static(struct __sk_buff *skb, __u32 route)
 }
 
 /* Counts `n` requests of the packet's connection, which have this protocol and route. */
-__noinline int route_request(struct __sk_buff *skb, __u32 protocol, __u32 route, __u32 n)
+static __always_inline void route_request(struct __sk_buff *skb, struct conn *c, __u32 protocol,
+					  __u32 route, __u32 n)
 {
-	union response what = {
-	    .status = STATUS_REQUESTS, .protocol = protocol, .grpc_status = GRPC_STATUS_NONE};
-	__u32 at = responses_find(skb, what.word, route);
-	struct request_entry *e;
+	if (route >= ROUTE_CANDIDATE) {
+		c->routes.pending[protocol == PROTOCOL_GRPC] += n;
+		route = ROUTE_PENDING;
+	}
+	requests_add(skb, protocol, route, n, false);
+}
 
-	if (at == ELEMENT_OTHER)
-		at = ELEMENT_OTHER_REQUESTS;
-	e = requests_element(at);
-	if (e)
-		add(&e->value.responses, n);
-	return 0;
+#define GRPC_UNIMPLEMENTED 12
+
+/* Does an answer of this kind (union response) say that its request's path is one that the server
+ * has? */
+static __always_inline bool route_is_proof(union response what)
+{
+	return what.status && what.status != 400 && what.status != 404 && what.status != 405 &&
+	       what.grpc_status != GRPC_UNIMPLEMENTED;
+}
+
+/* A pending request of the packet's connection, whose path is `candidate`, has its answer. Returns
+ * the route, by which the request is counted from now on. The caller holds the server's side. */
+__noinline __u32 route_settle(struct __sk_buff *skb, __u32 candidate, __u32 response)
+{
+	union response what = {.word = response};
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 route = route_now(skb, candidate);
+
+	if (!c)
+		return ROUTE_UNKNOWN;
+	if (route >= ROUTE_CANDIDATE) {
+		if (route_is_proof(what))
+			route = route_prove(skb, candidate);
+		else
+			route = ROUTE_OTHER;
+	}
+	c->routes.settled[what.protocol == PROTOCOL_GRPC]++;
+	requests_add(skb, what.protocol, ROUTE_PENDING, -1, false);
+	requests_add(skb, what.protocol, route, 1, false);
+	return route;
+}
+
+/* A request will not have an answer that could prove its path: if it is pending, its route is
+ * unknown, by which it is counted at the end of the packet. Returns the route. The caller holds the
+ * server's side. */
+static __always_inline __u32 route_unproven(struct scratch *s, struct conn *c, __u32 route,
+					    __u32 protocol)
+{
+	bool grpc = protocol == PROTOCOL_GRPC;
+
+	if (likely(route < ROUTE_CANDIDATE))
+		return route;
+	c->routes.settled[grpc]++;
+	s->packet.pending += grpc ? 1 << 16 : 1;
+	return ROUTE_UNKNOWN;
 }
 
 #endif

@@ -63,6 +63,8 @@ struct parser {
 	__u8 carry[CARRY];
 };
 
+#define ROUTE_BITS 14 /* of the number of a route */
+
 /* Which requests a run holds, to be read at once: the word tells by itself if the run holds the
  * request that is looked for. */
 union run_part {
@@ -71,9 +73,12 @@ union run_part {
 		__u32 first;
 		__u32 count : 16;
 		__u32 method : 2;
-		__u32 route : 14;
+		__u32 route : ROUTE_BITS;
 	};
 };
+
+/* Packets' worth of outstanding pipelined requests whose start is remembered. A power of two. */
+#define RUNS 8
 
 /*
  * Outstanding requests of one method and route that began in one packet: written by the client's
@@ -82,6 +87,17 @@ union run_part {
 struct run {
 	__u64 start_ns; /* 0 is unknown */
 	union run_part part;
+};
+
+/*
+ * What a connection keeps of routes, only with --routes. A route in here has 29 bits: it may also
+ * be that of a path that no answer has proven yet, see http/route.h.
+ */
+struct conn_routes {
+	__u16 high[RUNS]; /* the upper bits of a run's route; the client's */
+	/* Requests so far that were pending, gRPC's in [1], by their lower bits; the client's. */
+	__u16 pending[2];
+	__u16 settled[2]; /* those of them that are not pending any more; the server's */
 };
 
 /* What the next bytes of HTTP/2 are. */
@@ -111,11 +127,10 @@ enum hpack_token {
 
 /* A request and its answer. The client's side writes the first line, the server's the second. */
 struct http2_stream {
-	__u32 stream;  /* the stream whose place this is; 0 if it is nobody's */
-	__u8 protocol; /* enum protocol: PROTOCOL_HTTP1 began as an upgrade */
-	__u8 pad;
-	__u16 route;
-	__u64 start_ns; /* 0 is unknown */
+	__u32 stream; /* the stream whose place this is; 0 if it is nobody's */
+	__u32 route : 29;
+	__u32 protocol : 3; /* enum protocol: PROTOCOL_HTTP1 began as an upgrade */
+	__u64 start_ns;	    /* 0 is unknown */
 
 	__u32 answer; /* the stream that the server's half is about, with STREAM_ENDED at its end */
 	__u16 status; /* 0 is unknown */
@@ -145,8 +160,7 @@ struct hpack_memo {
 	__u32 len;	/* 0 is none */
 	__u32 inserted;
 	union hpack_result result;
-	__u16 route;
-	__u16 pad;
+	__u32 route;
 };
 
 #define HPACK_MEMOS 4 /* remembered blocks, by their length; a power of two */
@@ -167,8 +181,8 @@ struct http2_side {
 	__u8 after;	/* enum hpack_token: what comes after FIELD_SKIP */
 	__u8 insert;	/* the field goes into the dynamic table */
 	__u8 carry_len;
-	__u16 name; /* the field's, as a code of http/hpack.h */
-	__u16 route;
+	__u32 name; /* the field's, as a code of http/hpack.h */
+	__u32 route;
 	__u32 string_left;
 	union hpack_result result; /* as far as it is read */
 	__u8 carry[CARRY];	   /* of a field that goes on in the next frame */
@@ -176,7 +190,7 @@ struct http2_side {
 	__u32 inserted;
 	__u32 last; /* the highest stream so far */
 	struct hpack_memo memos[HPACK_MEMOS];
-	__u16 codes[HPACK_ENTRIES];
+	__u32 codes[HPACK_ENTRIES];
 };
 
 /* Elements that a connection may have. That is also how many of its streams with one place may be
@@ -189,11 +203,8 @@ struct http2 {
 	struct http2_stream streams[HTTP2_STREAMS]; /* by the stream's number */
 	__u32 next; /* the next element, plus one; the client's side writes it */
 	__u32 pad;
-	__u64 pad2[3];
+	__u64 pad2;
 };
-
-/* Packets' worth of outstanding pipelined requests whose start is remembered. A power of two. */
-#define RUNS 8
 
 /* Where the tokens of HTTP/2 are looked for: from `at` to `total` of the buffer. */
 struct window {
@@ -245,7 +256,15 @@ struct route {
 	__u8 huffman;
 	__u8 too_long;
 	__u16 pad;
+	__u64 hash; /* of the text, filled up with NUL */
 	char text[2 * ROUTE_TEXT + 8];
+};
+
+/* The text of a path that no answer has proven yet, in linkerd_route_candidate_map. It is laid out
+ * like the end of struct route. */
+struct route_candidate {
+	__u64 hash;
+	__u64 text[ROUTE_TEXT / 8];
 };
 
 #endif

@@ -214,13 +214,14 @@ struct request_entry {
 	struct request_value value; /* counts requests, if the key's status is STATUS_REQUESTS */
 };
 
-/* A route is the number of an element of linkerd_route_map, of 14 bits, or ROUTE_NONE, ROUTE_ROOT,
- * ROUTE_INDEX, ROUTE_UNKNOWN or ROUTE_OTHER. */
-#define ROUTE_NONE 0	   /* routes are not told apart, or the request is for no path */
-#define ROUTE_ROOT 0x3ffc  /* kernel side only: "/", by HPACK's static table */
-#define ROUTE_INDEX 0x3ffd /* kernel side only: "/index.html", by HPACK's static table */
+/* A route is the number of an element of linkerd_route_map, of 14 bits, or ROUTE_NONE,
+ * ROUTE_PENDING, ROUTE_ROOT, ROUTE_INDEX, ROUTE_UNKNOWN or ROUTE_OTHER. */
+#define ROUTE_NONE 0	     /* routes are not told apart, or the request is for no path */
+#define ROUTE_PENDING 0x3ffb /* requests in flight whose answers may prove their paths */
+#define ROUTE_ROOT 0x3ffc    /* kernel side only: "/", by HPACK's static table */
+#define ROUTE_INDEX 0x3ffd   /* kernel side only: "/index.html", by HPACK's static table */
 #define ROUTE_UNKNOWN 0x3ffe
-#define ROUTE_OTHER 0x3fff /* more than --routes, or too long */
+#define ROUTE_OTHER 0x3fff /* more than --routes, too long, or proven by no answer */
 #define ROUTE_MAX 0x3ff0
 #define ROUTE_TEXT 128
 

@@ -54,8 +54,9 @@ FREE_LIST(linkerd_requests_free_map, QUEUE);
 
 /* Routes by number, of which --routes says how many. */
 MAP(linkerd_route_map, ARRAY, 0, __u32, struct route_entry);
-GROWING_HASH(linkerd_route_index_map, __u64, __u32); /* by a hash of the text */
+GROWING_HASH(linkerd_route_index_map, __u32, __u64); /* see http/route.h */
 FREE_LIST(linkerd_route_free_map, QUEUE);
+MAP(linkerd_route_candidate_map, LRU_HASH, 0, __u32, struct route_candidate);
 MAP(linkerd_route_cache_map, LRU_HASH, 0, __u64, __u32); /* by a hash of the path as it came */
 
 /* Histograms of responses, by server port and not by peer: few, unless --detail full. */

@@ -107,6 +107,8 @@ static __always_inline void conn_begin(struct conn *c, struct packet *p, __u8 fl
 		side->parser.ahead_lo = side->parser.ahead_hi = 0;
 		stream->hole_lo = stream->hole_hi = 0;
 	}
+	if (config.routes)
+		__builtin_memset(&c->routes, 0, sizeof(c->routes));
 #pragma unroll
 	for (int i = 0; i < RUNS; i++)
 		c->runs[i].part.word = 0;
@@ -161,6 +163,21 @@ static __always_inline __u32 conn_outstanding(struct conn *c)
 
 	conn_side(c, ROLE_SERVER)->answered = requests;
 	return n;
+}
+
+/* Takes the connection's pending requests, which nothing will settle any more. Returns how many
+ * they are: in the upper half those of gRPC. */
+static __always_inline __u32 conn_pending(struct conn *c)
+{
+	struct conn_routes *routes = &c->routes;
+	__u16 others = routes->pending[0] - routes->settled[0],
+	      grpc = routes->pending[1] - routes->settled[1];
+
+	if (!config.routes)
+		return 0;
+	routes->settled[0] += others;
+	routes->settled[1] += grpc;
+	return others | (__u32)grpc << 16;
 }
 
 /* Tries to become the CPU that follows the role's bytes. Returns whether this one is. */

@@ -13,6 +13,7 @@
 #define METRICD_NET_CONN_SLOTS_H
 
 #include "count/histogram.h"
+#include "count/requests.h"
 #include "net/conn.h"
 #include "tap/tap.h"
 
@@ -36,7 +37,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 	struct metric_value *v;
 	struct conn_key *key;
 	__u64 opened = 0, now;
-	__u32 aborted = 0, series = ELEMENT_OTHER, http2 = NO_HTTP2, early[2] = {};
+	__u32 aborted = 0, pending = 0, series = ELEMENT_OTHER, http2 = NO_HTTP2, early[2] = {};
 	__u8 flags = 0, l7 = L7_OPAQUE, state;
 	bool taken = false;
 
@@ -63,6 +64,7 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 			conn_side(c, ROLE_CLIENT)->parser.early =
 			    conn_side(c, ROLE_SERVER)->parser.early = 0;
 			aborted = conn_outstanding(c);
+			pending = conn_pending(c);
 			opened = c->opened_ns;
 			l7 = c->brief.l7;
 			flags = c->brief.flags;
@@ -109,6 +111,9 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 				tap_aborted(skb, slot, abort_reason(reason), aborted);
 		}
 	}
+	if (unlikely(pending))
+		requests_forget(skb, series, pending,
+				l7 == L7_HTTP2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1);
 	if (key->proto == IPPROTO_TCP && !(flags & (CONN_ADOPTED | CONN_UNSETTLED)))
 		histogram_handshake(series, key, flags, HANDSHAKE_DURATION, now - opened);
 	return 0;

@@ -145,7 +145,7 @@ struct side {
 			__u8 run_tail; /* where the last request was found that an answer has begun
 					  to */
 			__u8 pad2;
-			__u16 route; /* of the request that the answer at hand is to */
+			__u16 pad3;
 		};
 	};
 	__u32 answered; /* the server's */
@@ -200,7 +200,7 @@ struct conn {
 	struct side client;
 	struct run runs[RUNS];	 /* a ring; the client's */
 	struct conn_key as_sent; /* the key of the client's packets, if CONN_TRANSLATED */
-	__u64 pad2[3];
+	struct conn_routes routes;
 	struct side server;
 	/* An odd number of lines, or slots would share cache sets. */
 };
@@ -218,7 +218,7 @@ _Static_assert(sizeof(struct conn) == 576, "conn");
 _Static_assert(__builtin_offsetof(struct conn, server) - __builtin_offsetof(struct conn, client) ==
 		   SIDES_APART,
 	       "conn");
-_Static_assert(sizeof(struct http2) == 5056, "http2");
+_Static_assert(sizeof(struct http2) == 5568, "http2");
 
 /* What following a segment tells beside the packet's delta. */
 struct tcp_result {
@@ -260,14 +260,15 @@ struct packet {
 	__u8 flags; /* CONN_… */
 	__u8 ends;  /* END_…, of the connection that this packet opens */
 	__u8 pad;
-	__u16 route;	    /* of the request at hand: ROUTE_… */
+	__u32 route;	    /* of the request at hand: ROUTE_…, or a candidate */
 	__u32 series;	    /* in linkerd_metrics_map */
 	__u32 unknown;	    /* requests, but gRPC's, whose answers will be unknown */
 	__u32 unknown_grpc; /* requests of gRPC whose answers will be unknown */
 	__u32 run_count;    /* requests of this packet not yet in conn.runs */
 	__u32 fragment_id;  /* of the datagram that the packet is a fragment of */
-	__u16 run_method;
-	__u16 run_route;
+	__u32 run_method;
+	__u32 run_route;
+	__u32 pending; /* word of conn_pending: requests whose paths nothing will prove any more */
 	__u64 run_start_ns;
 	struct answers answers;
 	__u8 headers[40]; /* an IPv6 header, the longest that is read at once */

@@ -71,6 +71,7 @@ static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp
 	if (c->brief.l7 == L7_UNDECIDED)
 		p->delta.decided = DECIDED_NEVER + 1;
 	p->delta.aborted = conn_outstanding(c);
+	p->pending += conn_pending(c);
 	result->opened_ns = c->brief.flags & (CONN_ADOPTED | CONN_UNSETTLED) ? 0 : c->opened_ns;
 	result->http2 = c->http2 + 1;
 	c->http2 = NO_HTTP2;

@@ -74,9 +74,11 @@ pub mod protocol {
 pub mod route {
     /// Routes are not told apart, or the request is for no path.
     pub const NONE: u16 = crate::abi::constants::ROUTE_NONE as u16;
-    /// The path was not in one packet.
+    /// Requests in flight whose answers may prove their paths.
+    pub const PENDING: u16 = crate::abi::constants::ROUTE_PENDING as u16;
+    /// The path was not in one packet, or no answer has told whether there is such a route.
     pub const UNKNOWN: u16 = crate::abi::constants::ROUTE_UNKNOWN as u16;
-    /// More than `--routes`, or too long.
+    /// More than `--routes`, too long, or proven by no answer.
     pub const OTHER: u16 = crate::abi::constants::ROUTE_OTHER as u16;
     /// The most routes that there can be.
     pub const MAX: u32 = crate::abi::constants::ROUTE_MAX as u32;

@@ -20,6 +20,8 @@ use crate::skel::{MetricdSkel, MetricdSkelBuilder};
 
 /// Paths whose route is remembered.
 pub const ROUTE_CACHE: u32 = 4096;
+/// Paths that are remembered until an answer proves them.
+pub const ROUTE_CANDIDATES: u32 = 1024;
 
 /// Directions of connections whose bytes can be kept at a time until those before them come.
 const EARLY: u32 = 16;
@@ -83,6 +85,7 @@ fn entries(map: &str, settings: &Settings) -> Option<u32> {
         "linkerd_route_map" => routes + 1,
         "linkerd_route_index_map" | "linkerd_route_free_map" => routes.max(1),
         "linkerd_route_cache_map" if routes > 0 => ROUTE_CACHE,
+        "linkerd_route_candidate_map" if routes > 0 => ROUTE_CANDIDATES,
         "linkerd_perf_map" => whole_pages(settings.perf_buffer_size),
         _ => return None,
     })

@@ -43,7 +43,7 @@ pub const EXPORTED: [&str; 11] = [
 
 /// The maps by which connections are followed, and routes are known: programs with equal
 /// [`crate::abi::STATE_VERSION`]s take them over from each other.
-pub const STATE_MAPS: [&str; 20] = [
+pub const STATE_MAPS: [&str; 21] = [
     "linkerd_attachment_map",
     "linkerd_connection_cache_map",
     "linkerd_connection_free_map",
@@ -59,6 +59,7 @@ pub const STATE_MAPS: [&str; 20] = [
     "linkerd_http2_map",
     "linkerd_http2_more_map",
     "linkerd_route_cache_map",
+    "linkerd_route_candidate_map",
     "linkerd_route_free_map",
     "linkerd_route_index_map",
     "linkerd_route_map",

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::flow::{Client, Flow};
 use crate::http1_property::config;
-use crate::http2::block::{NEWEST, Text, indexed, named};
+use crate::http2::block::{Form, NEWEST, Text, indexed, named};
 use crate::http2::wire::{END_STREAM, headers};
 use crate::http2::{answer, get, start};
 use crate::kernel::{Kernel, Shared};
@@ -64,7 +64,7 @@ fn play(kernel: &Kernel, paths: &[String]) -> [BTreeMap<String, u64>; 2] {
     let f = Flow::open(kernel, Shared::port());
     start(&f);
     for (i, path) in paths.iter().enumerate() {
-        let field = |text| named(crate::http2::block::Form::Indexed, PATH, text);
+        let field = |text| named(Form::Indexed, PATH, text);
         let blocks = [
             field(Text::plain(path)),
             field(Text::huffman(path)),
@@ -212,6 +212,246 @@ fn pipelined() {
     assert_eq!(answered, asked);
 }
 
+/// A request by HTTP/1, without its answer.
+fn ask(f: &Flow, path: &str) {
+    f.request(format!("GET {path} HTTP/1.1\r\n\r\n"));
+}
+
+fn reply(f: &Flow, status: u16) {
+    f.response(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"));
+}
+
+/// A path's field for the dynamic table.
+fn kept(path: &str) -> Vec<u8> {
+    named(Form::Indexed, PATH, Text::huffman(path))
+}
+
+/// A request of HTTP/2 with this field as its path.
+fn open(stream: u32, path: &[u8]) -> Vec<u8> {
+    headers(stream, END_STREAM, [&[0x82, 0x86][..], path].concat())
+}
+
+/// The field that makes a request one of gRPC.
+fn grpc() -> Vec<u8> {
+    named(Form::Plain, 31, Text::plain("application/grpc"))
+}
+
+fn counts<const N: usize>(of: [(&str, u64); N]) -> BTreeMap<String, u64> {
+    of.map(|(route, n)| (route.to_string(), n)).into()
+}
+
+/// Asserts that requests and responses are these.
+#[track_caller]
+fn assert_both<const N: usize>(kernel: &Kernel, expected: [(&str, u64); N]) {
+    assert_eq!(kernel.routes(), [counts(expected), counts(expected)]);
+}
+
+const NOT_FOUND: [u8; 1] = [0x8d];
+const OK: [u8; 1] = [0x88];
+
+#[test]
+fn what_is_not_there_takes_no_number() {
+    let kernel = load("1");
+    let f = Flow::open(&kernel, Shared::port());
+    for i in 0..30 {
+        ask(&f, &format!("/.env{i}x"));
+        assert_eq!(kernel.routes()[0].get("pending"), Some(&1));
+        reply(&f, 404);
+    }
+    for _ in 0..3 {
+        ask(&f, "/cart");
+        reply(&f, 200);
+    }
+    // There is no other number.
+    ask(&f, "/login");
+    reply(&f, 200);
+    // One that is proven keeps its number.
+    ask(&f, "/cart");
+    reply(&f, 404);
+    f.rst(Client);
+    assert_both(&kernel, [("/cart", 4), ("other", 31)]);
+}
+
+#[test]
+fn statuses_that_prove_nothing() {
+    let kernel = load("20");
+    let f = Flow::open(&kernel, Shared::port());
+    ask(&f, "/a");
+    f.response("HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(kernel.routes(), [counts([("pending", 1)]), counts([])]);
+    reply(&f, 404);
+    let mut expected = counts([("other", 4)]);
+    for status in [
+        200, 204, 301, 399, 400, 401, 403, 404, 405, 406, 410, 500, 999,
+    ] {
+        let path = format!("/x{status}");
+        ask(&f, &path);
+        reply(&f, status);
+        if ![400, 404, 405].contains(&status) {
+            expected.insert(path, 1);
+        }
+    }
+    f.rst(Client);
+    assert_eq!(kernel.routes(), [expected.clone(), expected]);
+}
+
+#[test]
+fn methods_that_are_not_there() {
+    let kernel = load("4");
+    let f = Flow::open(&kernel, Shared::port());
+    start(&f);
+    for (stream, status) in [(1, 0), (3, 11), (5, 12), (7, 13)] {
+        let path = kept(&format!("/S/M{status}"));
+        f.request(open(stream, &[path, grpc()].concat()));
+        let status = crate::http2::block::plain("grpc-status", &status.to_string());
+        f.response(answer(stream, [&OK[..], &status].concat()));
+    }
+    f.rst(Client);
+    let named = [("/S/M0", 1), ("/S/M11", 1), ("/S/M13", 1)];
+    assert_both(&kernel, [named[0], named[1], named[2], ("other", 1)]);
+}
+
+#[test]
+fn many_in_flight() {
+    let kernel = load("3");
+    let f = Flow::open(&kernel, Shared::port());
+    start(&f);
+    let streams = || (0..100).map(|i| 2 * i + 1);
+    for stream in streams() {
+        f.request(open(stream, &kept(&format!("/p{stream}x"))));
+    }
+    assert_eq!(kernel.routes(), [counts([("pending", 100)]), counts([])]);
+    for stream in streams() {
+        let found = [51, 101, 151, 201].contains(&stream);
+        f.response(answer(stream, if found { OK } else { NOT_FOUND }));
+    }
+    let pending = kernel.routes()[0].get("pending").copied();
+    assert_eq!(pending, None);
+    f.rst(Client);
+    let named = [("/p101x", 1), ("/p151x", 1), ("/p51x", 1)];
+    assert_both(&kernel, [named[0], named[1], named[2], ("other", 97)]);
+}
+
+#[test]
+fn two_in_flight_of_one_path() {
+    let kernel = load("2");
+    let [f, g] = [(); 2].map(|()| Flow::open(&kernel, Shared::port()));
+    ask(&f, "/a");
+    ask(&g, "/a");
+    reply(&f, 200);
+    // The path is proven, whatever this answer is.
+    reply(&g, 404);
+    f.rst(Client);
+    g.rst(Client);
+    assert_both(&kernel, [("/a", 2)]);
+}
+
+#[test]
+fn what_is_not_answered() {
+    let kernel = load("4");
+    let f = Flow::open(&kernel, Shared::port());
+    // Of two that are pipelined one is answered.
+    f.request("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
+    reply(&f, 404);
+    f.rst(Client);
+    assert_eq!(
+        kernel.routes(),
+        [
+            counts([("other", 1), ("unknown", 1)]),
+            counts([("other", 1)])
+        ]
+    );
+
+    // By RST_STREAM of either side, and by the connection's end.
+    let f = Flow::open(&kernel, Shared::port());
+    start(&f);
+    for stream in [1, 3, 5] {
+        f.request(open(stream, &kept("/a")));
+    }
+    f.request(open(7, &[kept("/S/M"), grpc()].concat()));
+    f.request(crate::http2::wire::rst_stream(1, 8));
+    f.response(crate::http2::wire::rst_stream(3, 2));
+    assert_eq!(
+        kernel.routes()[0],
+        counts([("other", 1), ("unknown", 3), ("pending", 2)])
+    );
+    f.rst(Client);
+    assert_eq!(kernel.routes()[0], counts([("other", 1), ("unknown", 5)]));
+
+    // By another connection of the same ends, and where the answers can't be followed any more.
+    let f = Flow::open(&kernel, Shared::port());
+    ask(&f, "/a");
+    let mut g = Flow::new(&kernel, f.ends);
+    g.isn[0] = g.isn[0].wrapping_add(1 << 20);
+    g.handshake();
+    assert_eq!(kernel.routes()[0], counts([("other", 1), ("unknown", 6)]));
+    ask(&g, "/a");
+    g.response("nonsense\r\n\r\n");
+    ask(&g, "/a");
+    assert_eq!(
+        kernel.routes(),
+        [
+            counts([("other", 1), ("unknown", 8)]),
+            counts([("other", 1), ("unknown", 2)])
+        ]
+    );
+    g.rst(Client);
+}
+
+#[test]
+fn pipelined_beyond_what_is_remembered() {
+    let kernel = load("30");
+    let f = Flow::open(&kernel, Shared::port());
+    let requests: Vec<_> = (0..20)
+        .map(|i| format!("GET /p{i}x HTTP/1.1\r\n\r\n"))
+        .collect();
+    f.request(requests.concat());
+    for _ in 0..20 {
+        reply(&f, 200);
+    }
+    ask(&f, "/p0x");
+    reply(&f, 200);
+    f.rst(Client);
+    let [asked, answered] = kernel.routes();
+    assert_eq!(asked, answered);
+    assert_eq!((asked["/p0x"], asked["/p6x"], asked["unknown"]), (2, 1, 13));
+}
+
+#[test]
+fn path_in_the_dynamic_table() {
+    let kernel = load("4");
+    let f = Flow::open(&kernel, Shared::port());
+    start(&f);
+    f.request(open(1, &kept("/a")));
+    f.response(answer(1, NOT_FOUND));
+    // A long block and one that is remembered.
+    for stream in [3, 5] {
+        f.request(open(stream, &indexed(NEWEST)));
+        f.response(answer(stream, NOT_FOUND));
+    }
+    let g = Flow::open(&kernel, Shared::port());
+    ask(&g, "/a");
+    reply(&g, 200);
+    for stream in [7, 9] {
+        f.request(open(stream, &indexed(NEWEST)));
+        f.response(answer(stream, NOT_FOUND));
+    }
+    f.rst(Client);
+    g.rst(Client);
+    assert_both(&kernel, [("/a", 3), ("other", 3)]);
+}
+
+#[test]
+fn upgrade() {
+    let kernel = load("4");
+    let f = Flow::open(&kernel, Shared::port());
+    f.request("GET /a HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n\r\n");
+    f.response("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
+    f.response(answer(1, OK));
+    f.rst(Client);
+    assert_both(&kernel, [("unknown", 1)]);
+}
+
 #[test]
 fn off() {
     let kernel = load("0");
@@ -221,7 +461,7 @@ fn off() {
     f.response(answer(1, [0x88]));
     f.rst(Client);
     assert!(
-        crate::kernel::entries::<u64, u32>(&kernel.skel().maps.linkerd_route_index_map).is_empty()
+        crate::kernel::entries::<u32, u64>(&kernel.skel().maps.linkerd_route_index_map).is_empty()
     );
 }
 

@@ -13,9 +13,13 @@ static __always_inline void http1_response(struct __sk_buff *skb, struct conn *c
 	struct parser *h = &side->parser;
 	union response what = {.protocol = PROTOCOL_HTTP1, .grpc_status = GRPC_STATUS_NONE};
 
+	__u32 route = http1_route(c);
+
 	h->phase = PHASE_START;
 	what.status = h->status;
-	responses_add(skb, side, p, what, side->route, h->request_ns, h->start_ns, side->begun - 1);
+	if (unlikely(route >= ROUTE_CANDIDATE))
+		route = route_settle(skb, route, what.word);
+	responses_add(skb, side, p, what, route, h->request_ns, h->start_ns, side->begun - 1);
 }
 
 /* Ends a message of either side. */
@@ -107,8 +111,8 @@ static __always_inline __u32 http1_target(struct __sk_buff *skb, struct scratch 
 	return route_of(skb, at + n, len - n, 0);
 }
 
-/* Finds the route of the request line of `len` bytes at `at`, and counts the request by it. */
-__noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
+/* The route of the request line of `len` bytes at `at`. */
+__noinline __u32 http1_find_route(struct __sk_buff *skb, __u32 at, __u32 len)
 {
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
@@ -125,7 +129,6 @@ __noinline __u32 http1_route(struct __sk_buff *skb, __u32 at, __u32 len)
 		if (len > skip + 9)
 			route = http1_target(skb, s, at + skip, len - 9 - skip);
 	}
-	route_request(skb, PROTOCOL_HTTP1, route, 1);
 	return route;
 }
 
@@ -161,7 +164,7 @@ static __always_inline int http1_request(struct __sk_buff *skb, struct scratch *
 		parser_decide(skb, L7_HTTP1, DECIDED_HTTP1);
 	/* In memory, as the verifier walks through the rest once for each value that it can tell.
 	 */
-	p->route = unlikely(config.routes) ? http1_route(skb, at, len) : ROUTE_NONE;
+	p->route = unlikely(config.routes) ? http1_find_route(skb, at, len) : ROUTE_NONE;
 	if (TAPPED)
 		tap_http1(skb, at, len, true);
 	if (unlikely(p->run_count && (p->run_start_ns != h->start_ns ||

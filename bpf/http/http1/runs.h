@@ -8,6 +8,7 @@
 #define METRICD_HTTP_HTTP1_RUNS_H
 
 #include "http/http1/words.h"
+#include "http/route.h"
 
 /* Is the place of the client's next run known to be free? */
 static __always_inline bool http1_has_room(const struct side *side)
@@ -49,6 +50,47 @@ __noinline int http1_unanswered(struct __sk_buff *skb)
 }
 
 /*
+ * Counts the packet's requests by their route, and puts what conn.runs has no bits for beside the
+ * run that they are about to become. The last place that is free takes requests of any route, which
+ * is unknown then: so what is added to it later does not change it.
+ */
+__noinline int http1_push_route(struct __sk_buff *skb, __u32 n)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	struct packet *p;
+	struct side *side;
+	__u32 at;
+
+	if (!c)
+		return 0;
+	p = &s->packet;
+	side = conn_side(c, ROLE_CLIENT);
+	at = side->run_head;
+	side->tail_seen = READ_ONCE(conn_side(c, ROLE_SERVER)->run_tail);
+	if ((__u8)(side->run_head - side->tail_seen) >= RUNS - 1 ||
+	    (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
+		p->run_route = ROUTE_UNKNOWN;
+	if (http1_has_room(side)) {
+		bounded(at, (RUNS - 1));
+		c->routes.high[at] = p->run_route >> ROUTE_BITS;
+	}
+	route_request(skb, c, PROTOCOL_HTTP1, p->run_route, n);
+	return 0;
+}
+
+/* The route of the request that the answer at hand is to, whose run is not written any more. */
+static __always_inline __u32 http1_route(struct conn *c)
+{
+	__u32 at = conn_side(c, ROLE_SERVER)->run_tail;
+
+	if (likely(!config.routes))
+		return ROUTE_NONE;
+	bounded(at, (RUNS - 1));
+	return c->runs[at].part.route | (__u32)c->routes.high[at] << ROUTE_BITS;
+}
+
+/*
  * Remembers the packet's requests. The client's side writes and the server's reads, without a lock.
  * A run's start is written before its numbers, by which the server's side looks for it when an
  * answer comes. A run is written over when the server's side is past it.
@@ -60,6 +102,8 @@ static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, str
 	__u32 at = side->run_head, n = p->run_count;
 
 	p->run_count = 0;
+	if (unlikely(config.routes))
+		http1_push_route(skb, n);
 	if (unlikely(!http1_has_room(side)))
 		side->tail_seen = READ_ONCE(conn_side(c, ROLE_SERVER)->run_tail);
 	if (likely(http1_has_room(side))) {
@@ -79,8 +123,6 @@ static __always_inline int http1_push(struct __sk_buff *skb, struct conn *c, str
 		side->requests += n;
 		if (part.method != p->run_method || part.count + n >= 1 << 16)
 			return parser_lost(skb, LOST_PIPELINE);
-		if (part.route != p->run_route)
-			part.route = ROUTE_UNKNOWN;
 		part.count += n;
 		WRITE_ONCE(c->runs[at].start_ns, 0);
 		WRITE_ONCE(c->runs[at].part.word, part.word);
@@ -120,7 +162,6 @@ static __always_inline bool http1_pop(struct conn *c)
 	}
 	side->parser.request_ns = READ_ONCE(c->runs[at].start_ns);
 	side->parser.method = part.method;
-	side->route = part.route;
 	side->begun++;
 	return true;
 }

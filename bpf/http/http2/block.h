@@ -40,7 +40,7 @@ static __always_inline void http2_answer(struct __sk_buff *skb, struct scratch *
 		protocol = t->result.found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
 		n = http2_infer(skb, t->stream, protocol);
 		if (unlikely(config.routes))
-			route_request(skb, protocol, ROUTE_UNKNOWN, n);
+			route_request(skb, c, protocol, ROUTE_UNKNOWN, n);
 		r = http2_find(x, t->stream);
 	}
 	if (r)

@@ -15,6 +15,7 @@ static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s
 	struct answers *answers = &p->answers;
 	union response what;
 	__u64 duration = TIME_UNKNOWN, ttfb = TIME_UNKNOWN;
+	__u32 route;
 
 	if (!r)
 		return;
@@ -22,16 +23,18 @@ static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s
 	what.status = r->status;
 	what.protocol = r->protocol;
 	what.grpc_status = r->grpc_status;
+	route = r->route;
+	if (unlikely(route >= ROUTE_CANDIDATE))
+		route = route_settle(skb, route, what.word);
 	conn_side(c, ROLE_SERVER)->answered++;
 	p->delta.answered++;
 	if (TAPPED)
-		tap_answered(skb, what, r->route, r->first_ns ? r->start_ns : 0, r->first_ns,
-			     stream);
+		tap_answered(skb, what, route, r->first_ns ? r->start_ns : 0, r->first_ns, stream);
 	if (likely(r->start_ns && r->first_ns)) {
 		duration = clock_since(r->start_ns, packet_now(p));
 		ttfb = clock_since(r->start_ns, r->first_ns);
 	}
-	if (likely(answers->count && answers->what == what.word && answers->route == r->route &&
+	if (likely(answers->count && answers->what == what.word && answers->route == route &&
 		   duration != TIME_UNKNOWN &&
 		   duration - answers->duration.from <= answers->duration.width &&
 		   ttfb - answers->ttfb.from <= answers->ttfb.width)) {
@@ -39,7 +42,7 @@ static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s
 		answers->duration_ns += duration;
 		answers->ttfb_ns += ttfb;
 	} else {
-		answers_begin(skb, what.word, r->route, duration, ttfb);
+		answers_begin(skb, what.word, route, duration, ttfb);
 	}
 }
 
@@ -57,9 +60,9 @@ __noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
 
 /* Tells listeners that a stream has ended without its whole answer. */
 static __always_inline void http2_tap_aborted(struct __sk_buff *skb, struct http2_stream *r,
-					      __u32 stream, __u32 reason)
+					      __u32 route, __u32 stream, __u32 reason)
 {
-	union tap_what what = {.route = r->route, .aborted = reason + 1};
+	union tap_what what = {.route = route, .aborted = reason + 1};
 
 	what.response.status = r->status;
 	what.response.protocol = r->protocol;
@@ -75,16 +78,18 @@ __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 	struct http2 *x = c ? http2_of(c) : NULL;
 	struct http2_stream *r = x ? http2_find(x, stream) : NULL;
 	struct metric_value *v;
+	__u32 route;
 
 	if (!r)
 		return 0;
 	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
+	route = route_unproven(s, c, r->route, r->protocol);
 	conn_side(c, ROLE_SERVER)->answered++;
 	v = series_value(s->packet.series);
 	if (v)
 		series_add_aborted(v, reason, 1);
 	if (TAPPED)
-		http2_tap_aborted(skb, r, stream, reason);
+		http2_tap_aborted(skb, r, route, stream, reason);
 	return 0;
 }
 

@@ -69,14 +69,21 @@ __noinline int http2_upgrade(struct __sk_buff *skb)
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
 	struct http2 *x;
+	__u32 route;
 
 	if (!c || http2_open(skb))
 		return STOP;
 	x = http2_of(c);
 	if (!x)
 		return STOP;
+	/* At the packet's end the connection is one of HTTP/2. That the server speaks it does not
+	 * prove the path. */
+	route = route_unproven(s, c, http1_route(c), PROTOCOL_HTTP1);
+	if (s->packet.pending)
+		requests_forget(skb, s->packet.series, 1, PROTOCOL_HTTP1);
+	s->packet.pending = 0;
 	x->streams[0].protocol = PROTOCOL_HTTP1;
-	x->streams[0].route = conn_side(c, ROLE_SERVER)->route;
+	x->streams[0].route = route;
 	x->streams[0].start_ns = conn_side(c, ROLE_SERVER)->parser.request_ns;
 	x->streams[0].stream = 1;
 	x->side[ROLE_CLIENT].last = 1;

@@ -33,22 +33,25 @@ static __always_inline void http2_request(struct __sk_buff *skb, struct scratch 
 {
 	struct http2_stream *r = http2_place(x, t->stream);
 	struct packet *p = &s->packet;
-	bool grpc = t->result.found & FOUND_GRPC;
+	bool grpc = t->result.found & FOUND_GRPC, lost;
 
 	http2_count(p, t);
-	if (unlikely(config.routes)) {
-		if (t->route == ROUTE_NONE && (t->result.found & FOUND_UNKNOWN))
-			t->route = ROUTE_UNKNOWN;
-		else if (t->route == ROUTE_ROOT || t->route == ROUTE_INDEX)
-			t->route = route_static(skb, t->route);
-		route_request(skb, grpc ? PROTOCOL_GRPC : PROTOCOL_HTTP2, t->route, 1);
-	}
 	if (unlikely(http2_taken(r)))
 		r = http2_further(skb, x, t->stream);
 	if (unlikely(!r))
 		p->delta.lost = LOST_BOUND + 1;
 	/* If the server's side is lost, no answer will be known. */
-	if (unlikely(!r || (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))) {
+	lost = !r || (READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST);
+	if (unlikely(config.routes)) {
+		if (lost || (t->route == ROUTE_NONE && (t->result.found & FOUND_UNKNOWN)))
+			t->route = ROUTE_UNKNOWN;
+		else if (t->route == ROUTE_ROOT || t->route == ROUTE_INDEX)
+			t->route = route_static(skb, t->route);
+		else if (t->route >= ROUTE_CANDIDATE)
+			t->route = route_now(skb, t->route);
+		route_request(skb, c, grpc ? PROTOCOL_GRPC : PROTOCOL_HTTP2, t->route, 1);
+	}
+	if (unlikely(lost)) {
 		if (grpc)
 			p->unknown_grpc++;
 		else

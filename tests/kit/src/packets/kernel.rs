@@ -249,6 +249,7 @@ impl Kernel {
                 route::OTHER => "other".into(),
                 route::UNKNOWN => "unknown".into(),
                 route::NONE => String::new(),
+                route::PENDING => "pending".into(),
                 number => texts[&u32::from(number)].clone(),
             };
             let answered = usize::from(entry.key.status != STATUS_REQUESTS);
