@@ -62,6 +62,20 @@ pub const STATUS_OTHER: u16 = constants::STATUS_OTHER as u16;
 pub const STATUS_REQUESTS: u16 = constants::STATUS_REQUESTS as u16;
 /// [`RequestKey::grpc_status`] where there is none.
 pub const GRPC_STATUS_NONE: u8 = constants::GRPC_STATUS_NONE as u8;
+/// What a [`RequestKey::grpc_status`] has beside a status that is made of HTTP's.
+pub const GRPC_STATUS_DERIVED: u8 = constants::GRPC_STATUS_DERIVED as u8;
+
+/// The status in a `grpc_status`, if there is one, and whether it is made of HTTP's.
+#[must_use]
+pub fn grpc_status(kept: u8) -> (Option<u8>, bool) {
+    match kept {
+        GRPC_STATUS_NONE => (None, false),
+        kept => (
+            Some(kept & !GRPC_STATUS_DERIVED),
+            kept & GRPC_STATUS_DERIVED != 0,
+        ),
+    }
+}
 
 counters! {
     /// What the programs count about themselves.

@@ -229,26 +229,57 @@ static __always_inline __u32 hpack_digits(__u64 w, __u32 len, bool huffman)
 	return i && bits < 8 && w >> (63 - bits) >> 1 == (1U << bits) - 1 ? value : DIGITS_NONE;
 }
 
-/* Are the `len` bytes at `at` a content type of gRPC? */
-static __always_inline bool hpack_grpc(struct scratch *s, __u32 at, __u32 len, bool huffman)
+#define GRPC_TYPE CHARS('a', 'p', 'p', 'l', 'i', 'c', 'a', 't')
+#define GRPC_TYPE_REST CHARS('i', 'o', 'n', '/', 'g', 'r', 'p', 'c')
+#define GRPC_TYPE_LEN 16
+
+/* Is the Huffman-coded string of `len` bytes at `at` a content type of gRPC, in whatever case? */
+__noinline __u32 hpack_grpc_huffman(struct __sk_buff *skb, __u32 at, __u32 len)
+{
+	struct scratch *s = scratch();
+	struct route *route;
+	__u64 *text;
+
+	if (!s || !skb->len)
+		return false;
+	/* The text of a route is made in the same way; no segment of this one looks like an
+	 * identifier. */
+	route = &s->route;
+	route_begin(route, at, len, true);
+	for (int i = 0; i <= GRPC_TYPE_LEN && !route_step(skb); i++)
+		;
+	text = (__u64 *)route->text;
+	if ((text[0] | BYTES(0x20)) != GRPC_TYPE || (text[1] | BYTES(0x20)) != GRPC_TYPE_REST ||
+	    route->len < GRPC_TYPE_LEN || route->too_long)
+		return false;
+	return route->len == GRPC_TYPE_LEN || route->text[GRPC_TYPE_LEN] == '+' ||
+	       route->text[GRPC_TYPE_LEN] == ';';
+}
+
+/* Are the `len` bytes at `at` a content type of gRPC? Its case does not matter: RFC 9110 section
+ * 8.3.1. */
+static __always_inline bool hpack_grpc(struct __sk_buff *skb, struct scratch *s, __u32 at,
+				       __u32 len, bool huffman)
 {
 	__u64 w = buffer_word(s, at), rest = buffer_word(s, at + 8);
 	__u32 next;
 
 	if (huffman) {
-		if (w != 0x4c3d260d62d0751dULL || (rest & 0xffffff) != 0x64654dULL || len < 11)
+		if (len < 11)
 			return false;
+		if (w != 0x4c3d260d62d0751dULL || (rest & 0xffffff) != 0x64654dULL)
+			return hpack_grpc_huffman(skb, at, len);
 		if (len == 11)
 			return true;
 		/* Behind it '+', eleven bits, or ';', eight. */
 		next = rest >> 24;
 		return (next & 0xff) == 0xfb || (next & 0xe0ff) == 0x60ff;
 	}
-	if (w != CHARS('a', 'p', 'p', 'l', 'i', 'c', 'a', 't') ||
-	    rest != CHARS('i', 'o', 'n', '/', 'g', 'r', 'p', 'c') || len < 16)
+	if ((w | BYTES(0x20)) != GRPC_TYPE || (rest | BYTES(0x20)) != GRPC_TYPE_REST ||
+	    len < GRPC_TYPE_LEN)
 		return false;
 	next = buffer_byte(s, at + 16);
-	return len == 16 || next == '+' || next == ';';
+	return len == GRPC_TYPE_LEN || next == '+' || next == ';';
 }
 
 /* How many bytes of a value must be there to tell what it says, by the code of the field's name. */
@@ -270,11 +301,11 @@ __noinline __u32 hpack_value(struct __sk_buff *skb, __u32 name, __u32 at, __u32 
 	if (name == CODE_PATH)
 		return CODE_PATH | route_of(skb, at, len, huffman);
 	if (name == CODE_CONTENT_TYPE)
-		return hpack_grpc(s, at, len, huffman) ? CODE_GRPC : CODE_CONTENT_TYPE;
+		return hpack_grpc(skb, s, at, len, huffman) ? CODE_GRPC : CODE_CONTENT_TYPE;
 	number = hpack_digits(buffer_word(s, at), len, huffman);
 	if (name == CODE_STATUS)
 		return CODE_STATUS + (number <= 999 ? number : 0);
-	return CODE_GRPC_STATUS + (number < GRPC_STATUS_NONE ? number : GRPC_STATUS_NONE);
+	return CODE_GRPC_STATUS + (number < GRPC_STATUS_DERIVED ? number : GRPC_STATUS_NONE);
 }
 
 /*
@@ -326,6 +357,43 @@ static __always_inline int hpack_plain(struct scratch *s, struct http2_side *t, 
 	t->left -= at - window->at;
 	window->at = at;
 	return WINDOW_NEXT;
+}
+
+/* grpc_status of an answer one of whose fields may have been any, and so the status. */
+#define GRPC_STATUS_MISSED (GRPC_STATUS_NONE - 1)
+
+/*
+ * The grpc_status of an answer that has none, by what its head has told: the status that a client
+ * of gRPC makes of that of HTTP ("HTTP to gRPC Status Code Mapping" of gRPC's documents). What the
+ * trailers tell goes before it.
+ */
+__noinline __u32 hpack_grpc_derived(__u32 status, __u32 found)
+{
+	__u32 derived = GRPC_UNKNOWN;
+
+	if (found & FOUND_UNKNOWN)
+		return GRPC_STATUS_MISSED;
+	if (status == 400)
+		derived = GRPC_INTERNAL;
+	else if (status == 401)
+		derived = GRPC_UNAUTHENTICATED;
+	else if (status == 403)
+		derived = GRPC_PERMISSION_DENIED;
+	else if (status == 404)
+		derived = GRPC_UNIMPLEMENTED;
+	else if (status == 429 || (status >= 502 && status <= 504))
+		derived = GRPC_UNAVAILABLE;
+	return GRPC_STATUS_DERIVED | derived;
+}
+
+/* The same in place, for a block that has been read. */
+static __always_inline void hpack_derive(struct http2_side *t)
+{
+	union hpack_result *result = &t->result;
+
+	if (result->grpc_status == GRPC_STATUS_NONE &&
+	    (result->found & (FOUND_STATUS | FOUND_UNKNOWN)))
+		result->grpc_status = hpack_grpc_derived(result->status, result->found);
 }
 
 /* A block is remembered if it has fewer bytes. */

@@ -9,6 +9,14 @@
 #define PARSER_STEPS 4096 /* steps of a parser in one packet, at most */
 #define PARSER_SOME 64	  /* steps in one of the loops that they are taken in */
 
+/* Statuses of gRPC. */
+#define GRPC_UNKNOWN 2
+#define GRPC_PERMISSION_DENIED 7
+#define GRPC_UNIMPLEMENTED 12
+#define GRPC_INTERNAL 13
+#define GRPC_UNAVAILABLE 14
+#define GRPC_UNAUTHENTICATED 16
+
 #define STOP 1
 #define GO_ON 0
 

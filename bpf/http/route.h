@@ -76,6 +76,15 @@ static __always_inline int route_add(struct route *route, __u8 b)
 	return GO_ON;
 }
 
+/* Begins with the string of `len` bytes at `at` of the buffer. */
+static __always_inline void route_begin(struct route *route, __u32 at, __u32 len, bool huffman)
+{
+	__builtin_memset(route, 0, offsetof(struct route, text));
+	route->huffman = huffman;
+	route->at = at * 8;
+	route->end = (at + len) * 8;
+}
+
 /* Reads one character of the path. Returns STOP behind the last one. */
 __noinline int route_step(struct __sk_buff *skb)
 {
@@ -257,10 +266,7 @@ __noinline __u32 route_of(struct __sk_buff *skb, __u32 at, __u32 len, __u32 huff
 	if (found)
 		return *found;
 	route = &s->route;
-	__builtin_memset(route, 0, offsetof(struct route, text));
-	route->huffman = !!huffman;
-	route->at = at * 8;
-	route->end = (at + len) * 8;
+	route_begin(route, at, len, huffman);
 	for (int i = 0; i < ROUTE_RAW * 8 / 5; i++) {
 		if (route_step(skb))
 			break;
@@ -302,8 +308,6 @@ static __always_inline void route_request(struct __sk_buff *skb, struct conn *c,
 	}
 	requests_add(skb, protocol, route, n, false);
 }
-
-#define GRPC_UNIMPLEMENTED 12
 
 /* Does an answer of this kind (union response) say that its request's path is one that the server
  * has? */

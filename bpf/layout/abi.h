@@ -191,7 +191,10 @@ struct metric_entry {
  * told apart by route. */
 #define STATUS_OTHER 0xffff
 #define STATUS_REQUESTS 0xfffe
+/* Values of grpc_status. A status with GRPC_STATUS_DERIVED is not the server's word: it is made of
+ * HTTP's, where there was none. */
 #define GRPC_STATUS_NONE 0xff
+#define GRPC_STATUS_DERIVED 0x80
 
 struct request_key {
 	struct metric_key series;

@@ -9,7 +9,7 @@ layout! {
         status: u16,
         /// See [`protocol`].
         protocol: u8,
-        /// Or [`GRPC_STATUS_NONE`].
+        /// See [`grpc_status`](crate::abi::grpc_status).
         grpc_status: u8,
         /// See [`route`].
         route: u16,

@@ -52,7 +52,7 @@ layout! {
         aborted: u8,
         /// 0 is unknown.
         status: u16,
-        /// Or [`GRPC_STATUS_NONE`].
+        /// See [`grpc_status`](crate::abi::grpc_status).
         grpc_status: u8,
         pad: u8,
         /// When the connection was opened, in nanoseconds, as in [`TapHead`].

@@ -15,7 +15,7 @@ use std::{
 use crate::abi::{
     BUCKETS, Counters, DnsKey, DnsValue, HandshakeKey, HandshakeValue, Histogram, Info, LatencyKey,
     LatencyValue, Merge, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER,
-    STATUS_REQUESTS, route, series_kind,
+    STATUS_REQUESTS, grpc_status, route, series_kind,
 };
 use crate::kernel::interfaces;
 use crate::kernel::maps::INFO;
@@ -34,6 +34,9 @@ pub struct Snapshot {
     pub metrics: Vec<(MetricKey, MetricValue)>,
     /// Responses.
     pub requests: Vec<(RequestKey, RequestValue)>,
+    /// How many of them have a status of gRPC that is made of HTTP's. [`Self::requests`] has them with
+    /// all others of that status.
+    pub grpc_derived: u64,
     /// Requests by route, where they are told apart.
     pub asked: Vec<(RequestKey, RequestValue)>,
     /// The paths of routes.
@@ -105,11 +108,13 @@ impl Snapshot {
             handshake: tidy(&mut handshake),
             dns: tidy(&mut dns),
         };
+        let grpc_derived = take_derived(&mut requests);
         Ok(Self {
             info,
             counters,
             metrics,
             requests,
+            grpc_derived,
             asked,
             routes,
             latency,
@@ -125,6 +130,7 @@ impl Snapshot {
     /// Adds what an earlier epoch holds.
     fn merge(&mut self, mut earlier: Self) {
         self.counters.merge(&earlier.counters);
+        self.grpc_derived = self.grpc_derived.wrapping_add(earlier.grpc_derived);
         let numbers = self.adopt_routes(&earlier.routes);
         let renumber = |number: &mut u16| *number = *numbers.get(number).unwrap_or(number);
         for (key, _) in earlier.requests.iter_mut().chain(&mut earlier.asked) {
@@ -247,6 +253,20 @@ fn tidy<K: Key, V: Merge>(records: &mut Vec<(K, V)>) -> usize {
     }
     records.extend(other.map(|value| (K::other(), value)));
     entries
+}
+
+/// Takes the mark off statuses of gRPC that are made of HTTP's. Returns how many responses had it.
+fn take_derived(requests: &mut Vec<(RequestKey, RequestValue)>) -> u64 {
+    let mut derived = 0u64;
+    for (key, value) in requests.iter_mut() {
+        if let (Some(status), true) = grpc_status(key.grpc_status) {
+            key.grpc_status = status;
+            derived = derived.wrapping_add(value.responses);
+        }
+    }
+    // Some keys may be equal now.
+    add_up(requests, Vec::new());
+    derived
 }
 
 /// Adds the records of an earlier epoch. Both lists are tidy, and so is the sum.

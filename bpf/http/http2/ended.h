@@ -6,6 +6,18 @@
 #include "count/answers.h"
 #include "http/http2/requests.h"
 
+/* The union response of an answer. Only that of a request of gRPC has a derived status. A function
+ * of its own for the verifier: it is called in a loop. */
+__noinline __u32 http2_response(__u32 status, __u32 protocol, __u32 grpc_status)
+{
+	union response what = {.status = status, .protocol = protocol, .grpc_status = grpc_status};
+
+	if (grpc_status == GRPC_STATUS_MISSED ||
+	    (protocol != PROTOCOL_GRPC && (grpc_status & GRPC_STATUS_DERIVED)))
+		what.grpc_status = GRPC_STATUS_NONE;
+	return what.word;
+}
+
 /* Counts the answer of a stream, which has come as a whole. The caller holds the server's side. */
 static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s, struct conn *c,
 					struct http2 *x, __u32 stream)
@@ -20,9 +32,7 @@ static __always_inline void http2_whole(struct __sk_buff *skb, struct scratch *s
 	if (!r)
 		return;
 	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
-	what.status = r->status;
-	what.protocol = r->protocol;
-	what.grpc_status = r->grpc_status;
+	what.word = http2_response(r->status, r->protocol, r->grpc_status);
 	route = r->route;
 	if (unlikely(route >= ROUTE_CANDIDATE))
 		route = route_settle(skb, route, what.word);
@@ -58,15 +68,15 @@ __noinline int http2_finish(struct __sk_buff *skb, __u32 stream)
 	return 0;
 }
 
-/* Tells listeners that a stream has ended without its whole answer. */
+/* Tells listeners that a stream has ended without its whole answer, and so without a derived
+ * status. */
 static __always_inline void http2_tap_aborted(struct __sk_buff *skb, struct http2_stream *r,
 					      __u32 route, __u32 stream, __u32 reason)
 {
 	union tap_what what = {.route = route, .aborted = reason + 1};
 
-	what.response.status = r->status;
+	what.response.word = http2_response(r->status, PROTOCOL_HTTP2, r->grpc_status);
 	what.response.protocol = r->protocol;
-	what.response.grpc_status = r->grpc_status;
 	tap_end(skb, what.word, r->start_ns, r->first_ns, stream);
 }
 

@@ -35,6 +35,7 @@ __noinline int http2_passed(struct __sk_buff *skb)
 		http2_finish(skb, t->stream);
 	if (http2_pending(parser_mine(s, c), t)) {
 		s->window.at = s->window.total = s->window.done = 0;
+		hpack_derive(t);
 		if (http2_fragment_end(s, parser_mine(s, c), t) == WINDOW_STOP)
 			return parser_lost(skb, LOST_MALFORMED);
 		http2_done(skb, s, x, c, t);

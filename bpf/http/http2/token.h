@@ -139,6 +139,7 @@ static __always_inline int http2_token(struct __sk_buff *skb, struct scratch *s,
 		return WINDOW_STOP;
 	if (unlikely(t->left))
 		return http2_field(skb);
+	hpack_derive(t);
 	if (block->len && block->inserted == t->inserted)
 		hpack_remember(hpack_memo(t, block->len), block, t);
 	return http2_fragment_end(s, h, t);

@@ -226,11 +226,21 @@ fn http2(fields: Vec<Field>) -> Head {
             b":method" => head.method = text(),
             b":authority" => head.authority = text(),
             b":path" => head.path = text(),
-            b"content-type" => head.is_grpc = value.starts_with(b"application/grpc"),
+            b"content-type" => head.is_grpc = is_grpc(&value),
             _ => {}
         }
     }
     head
+}
+
+/// Whether a content type is one of gRPC, as hpack_grpc of bpf/http/hpack.h has it.
+fn is_grpc(content_type: &[u8]) -> bool {
+    content_type
+        .split_at_checked(b"application/grpc".len())
+        .is_some_and(|(name, rest)| {
+            name.eq_ignore_ascii_case(b"application/grpc")
+                && matches!(rest.first(), None | Some(b'+' | b';'))
+        })
 }
 
 /// The head in a request line of `len` bytes, which is 0 if the length is not known: RFC 9112
@@ -256,5 +266,26 @@ fn http1(line: &[u8], len: usize) -> Head {
         path: Some(path.to_owned()),
         is_cut,
         ..Head::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_types_of_grpc() {
+        for (content_type, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("APPLICATION/gRPC;x", true),
+            ("application/grpc-web", false),
+            ("application/grpcx", false),
+            ("application/grp", false),
+            ("application/grp\u{e9}", false),
+            ("", false),
+        ] {
+            assert_eq!(is_grpc(content_type.as_bytes()), expected, "{content_type}");
+        }
     }
 }

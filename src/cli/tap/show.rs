@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::events::Request;
-use crate::abi::{GRPC_STATUS_NONE, direction, protocol, route};
+use crate::abi::{direction, grpc_status, protocol, route};
 
 /// How to write requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -84,10 +84,15 @@ impl Request {
     }
 
     fn grpc_status(&self) -> Option<String> {
-        let status = self.end.grpc_status;
-        (status != GRPC_STATUS_NONE).then(|| match GRPC.get(usize::from(status)) {
+        let (status, is_derived) = grpc_status(self.end.grpc_status);
+        let name = match GRPC.get(usize::from(status?)) {
             Some(name) => (*name).to_owned(),
-            None => status.to_string(),
+            None => status?.to_string(),
+        };
+        Some(if is_derived {
+            format!("{name}(derived)")
+        } else {
+            name
         })
     }
 
@@ -140,6 +145,7 @@ impl Request {
         let source = self.source();
         let id = json!({"base": self.connection, "stream": self.number});
         let nanoseconds = |ns: u64| (ns > 0).then_some(ns);
+        let (grpc_code, is_derived) = grpc_status(end.grpc_status);
         json!({
             "source": {"ip": source, "port": source.map(|_| end.src_port)},
             "destination": {"ip": self.destination(), "port": end.dst_port},
@@ -160,7 +166,8 @@ impl Request {
             "responseEndEvent": {
                 "time": time(ended_ns),
                 "sinceRequestInitNanos": nanoseconds(end.duration_ns),
-                "grpcStatusCode": (end.grpc_status != GRPC_STATUS_NONE).then_some(end.grpc_status),
+                "grpcStatusCode": grpc_code,
+                "grpcStatusDerived": is_derived.then_some(true),
                 "aborted": self.aborted(),
             },
         })
@@ -219,7 +226,7 @@ fn time(since_1970_ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::TapEnd;
+    use crate::abi::{GRPC_STATUS_NONE, TapEnd};
     use crate::cli::tap::events::Head;
 
     fn request(direction: u8, src: &str, src_port: u16) -> Request {
@@ -236,6 +243,32 @@ mod tests {
                 direction,
                 ..TapEnd::default()
             },
+        }
+    }
+
+    #[test]
+    fn statuses_of_grpc() {
+        for (kept, line, json) in [
+            (GRPC_STATUS_NONE, "", json!([null, null])),
+            (0, "grpc-status=OK", json!([0, null])),
+            (14, "grpc-status=Unavailable", json!([14, null])),
+            (
+                0x80 | 14,
+                "grpc-status=Unavailable(derived)",
+                json!([14, true]),
+            ),
+            (17, "grpc-status=17", json!([17, null])),
+        ] {
+            let mut request = request(direction::INBOUND, "::ffff:10.0.0.9", 7);
+            request.end.grpc_status = kept;
+            let words = request.line(false, 0, None);
+            let found = words.split(' ').find(|w| w.starts_with("grpc-status="));
+            assert_eq!(found.unwrap_or_default(), line);
+            let end = &request.json(0, None)["responseEndEvent"];
+            assert_eq!(
+                json!([end["grpcStatusCode"], end["grpcStatusDerived"]]),
+                json
+            );
         }
     }
 

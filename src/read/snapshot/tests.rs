@@ -5,7 +5,9 @@ use std::{
 };
 
 use super::{fixture::*, *};
-use crate::abi::{FIRST_LAYOUT, LAYOUT_VERSION, LatencyPair, Layout};
+use crate::abi::{
+    FIRST_LAYOUT, GRPC_STATUS_NONE, LAYOUT_VERSION, LatencyPair, Layout, RequestKey, RequestValue,
+};
 use crate::kernel::maps::*;
 
 type Write = fn(&PlainDir, &Snapshot);
@@ -365,6 +367,30 @@ fn buckets_of_other_bounds_move_up() {
     let duration = read.latency[0].1.duration();
     assert_eq!(duration.buckets[..4], [0b11, 0b100, 0b11000, 0]);
     assert_eq!(duration.sum_ns, 77);
+}
+
+#[test]
+fn statuses_that_are_made_of_https() {
+    let dir = PlainDir::create();
+    let mut written = peers(1);
+    let (key, _) = written.requests[0];
+    let kept = [2, 0x80 | 2, 0x80 | 14, GRPC_STATUS_NONE];
+    written.requests = (kept.into_iter().zip([1, 10, 100, 1000]))
+        .map(|(grpc_status, responses)| {
+            let key = RequestKey { grpc_status, ..key };
+            (key, RequestValue { responses })
+        })
+        .collect();
+    dir.write(&written);
+    dir.write_epoch(2, &written);
+    let read = Snapshot::read(&dir, ReadBy::Auto).unwrap();
+    let found: Vec<_> = read
+        .requests
+        .iter()
+        .map(|(key, value)| (key.grpc_status, value.responses))
+        .collect();
+    assert_eq!(found, [(2, 22), (14, 200), (GRPC_STATUS_NONE, 2000)]);
+    assert_eq!(read.grpc_derived, 220);
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! gRPC: what makes a request one, and where its status is.
 
+use metricd::abi::GRPC_STATUS_DERIVED;
+
 use super::block::{CONTENT_TYPE, FORMS, Form, NEWEST, Text, indexed, literal, named, plain};
 use super::wire::{END_STREAM, PADDED, data, headers, padded};
 use super::{GET, NO_CONTENT, OK, answer, assert_l7, exchange, with};
 use crate::flow::{Client, Flow, Server};
 use crate::model::L7;
 
-const NONE: u8 = metricd::abi::GRPC_STATUS_NONE;
+/// A status that is made of HTTP's.
+fn derived(status: u8) -> u8 {
+    GRPC_STATUS_DERIVED | status
+}
 
 /// A block that opens a request with this content-type.
 fn post(content_type: Text) -> Vec<u8> {
@@ -56,11 +61,17 @@ fn content_types() {
         "application/grpc+json",
         "application/grpc;charset=utf-8",
         "application/grpc+",
+        "Application/gRPC",
+        "APPLICATION/GRPC+PROTO",
+        "application/GRPC;x",
     ];
     let others = [
         "application/grpc-web",
         "application/grpc-web+proto",
         "application/grpcx",
+        "APPLICATION/GRPCX",
+        "APPLICATION/GRPC-WEB",
+        "APPLICATION/GRP",
         "application/grp",
         "application/json",
         "xapplication/grpc",
@@ -90,7 +101,7 @@ fn content_types() {
     };
     for content_type in grpc {
         for block in blocks(content_type) {
-            exchange(content_type, block, L7::grpc(1, &[((200, NONE), 1)]));
+            exchange(content_type, block, L7::grpc(1, &[((200, derived(2)), 1)]));
         }
     }
     for content_type in others {
@@ -226,8 +237,52 @@ fn without_a_status() {
         f.response(answer(1, plain(":status", "503")));
         f.response([message(3), data(3, END_STREAM, "")].concat());
         f.response([message(5), answer(5, plain("x", "grpc-status"))].concat());
-        assert_l7(f, L7::grpc(3, &[((200, NONE), 2), ((503, NONE), 1)]));
+        let answers = [((200, derived(2)), 2), ((503, derived(14)), 1)];
+        assert_l7(f, L7::grpc(3, &answers));
     });
+}
+
+#[test]
+fn statuses_that_clients_derive() {
+    for (http, grpc) in [
+        (200, 2),
+        (204, 2),
+        (302, 2),
+        (399, 2),
+        (400, 13),
+        (401, 16),
+        (402, 2),
+        (403, 7),
+        (404, 12),
+        (405, 2),
+        (428, 2),
+        (429, 14),
+        (430, 2),
+        (500, 2),
+        (501, 2),
+        (502, 14),
+        (503, 14),
+        (504, 14),
+        (505, 2),
+    ] {
+        with(|f| {
+            f.request([call(1), call(3), call(5), super::get(7)].concat());
+            let head = plain(":status", &http.to_string());
+            // By END_STREAM, by DATA, by trailers that say nothing; and with a status after all.
+            f.response(answer(1, &head));
+            f.response([headers(3, 0, &head), data(3, END_STREAM, "x")].concat());
+            let trailers = answer(5, plain("x", "y"));
+            f.response([headers(5, 0, &head), trailers].concat());
+            // One that is not gRPC's has none.
+            f.response(answer(7, &head));
+            let answers = [((http, derived(grpc)), 3)];
+            assert_l7(f, L7::grpc(3, &answers).and(L7::http2(1, &[(http, 1)])));
+            f.request(call(9));
+            f.response([headers(9, 0, &head), answer(9, plain("grpc-status", "5"))].concat());
+            let answers = [((http, derived(grpc)), 3), ((http, 5), 1)];
+            assert_l7(f, L7::grpc(4, &answers).and(L7::http2(1, &[(http, 1)])));
+        });
+    }
 }
 
 #[test]
@@ -253,7 +308,7 @@ fn names_that_are_almost_it() {
                     .concat(),
                 );
                 f.response([message(3), answer(3, indexed(NEWEST))].concat());
-                assert_l7(f, L7::grpc(2, &[((200, 3), 1), ((200, NONE), 1)]));
+                assert_l7(f, L7::grpc(2, &[((200, 3), 1), ((200, derived(2)), 1)]));
             });
         }
     }
@@ -274,8 +329,9 @@ fn statuses_that_are_none() {
                     panic!("{status}: {answers:?}");
                 };
                 assert_eq!(answer.status, 200);
+                let kept = answer.grpc_status;
                 assert!(
-                    answer.grpc_status > 16 || answer.grpc_status == 2,
+                    kept == derived(2) || kept.to_string() == status,
                     "{status}: {answer:?}"
                 );
             });

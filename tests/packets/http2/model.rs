@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use httlib_hpack::Decoder;
-use metricd::abi::{GRPC_STATUS_NONE, protocol};
+use metricd::abi::{GRPC_STATUS_DERIVED, GRPC_STATUS_NONE, protocol};
 
 use super::wire::{
     CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PUSH_PROMISE,
@@ -162,7 +162,11 @@ impl Model {
     }
 
     fn done(&mut self, stream: u32) {
-        if let Some(stream) = self.open.remove(&stream) {
+        if let Some(mut stream) = self.open.remove(&stream) {
+            let answer = &mut stream.answer;
+            if answer.protocol == protocol::GRPC && answer.grpc_status == GRPC_STATUS_NONE {
+                answer.grpc_status = GRPC_STATUS_DERIVED | derived(answer.status);
+            }
             *self.l7.responses.entry(stream.answer).or_default() += 1;
             self.l7.in_flight -= 1;
         }
@@ -185,4 +189,16 @@ impl Model {
 fn field(fields: &[Field], name: &str) -> Option<String> {
     let found = fields.iter().find(|f| f.0 == name.as_bytes());
     found.map(|f| String::from_utf8_lossy(&f.1).into_owned())
+}
+
+/// The status that clients of gRPC make of HTTP's.
+fn derived(status: u16) -> u8 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
 }

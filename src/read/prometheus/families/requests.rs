@@ -19,6 +19,15 @@ pub const FAMILIES: &[Family] = &[
         rows: Rows::Responses,
     },
     Family {
+        name: "linkerd_ebpf_grpc_status_derived_total",
+        help: "Responses to requests of gRPC that had no grpc-status. Their status is the one that \
+               clients make of HTTP's: 2 (UNKNOWN), 7, 12, 13, 14 or 16.",
+        kind: COUNTER,
+        rows: Rows::Snapshot(&[], |snapshot, lines| {
+            lines.value(snapshot.grpc_derived as f64);
+        }),
+    },
+    Family {
         name: "linkerd_ebpf_requests_aborted_total",
         help: "Requests that never got their whole response, by why.",
         kind: COUNTER,
