@@ -141,11 +141,14 @@ __noinline __u64 route_hash(struct __sk_buff *skb, __u32 at, __u32 n, __u64 h)
 /* The hash of the text in the scratch, behind which there is NUL. */
 static __always_inline __u64 route_text_hash(const struct route *route)
 {
+	const __u64 *text = (const __u64 *)route->text;
 	__u64 hash = 0;
 
+	/* Newer clangs would take the text apart, which they know to be characters. */
+	fresh(text);
 #pragma unroll
-	for (int i = 0; i < ROUTE_TEXT; i += 8) {
-		hash = (hash ^ *(__u64 *)(route->text + i)) * 0xff51afd7ed558ccdULL;
+	for (int i = 0; i < ROUTE_TEXT / 8; i++) {
+		hash = (hash ^ text[i]) * 0xff51afd7ed558ccdULL;
 		hash ^= hash >> 31;
 	}
 	return hash;
@@ -219,7 +222,7 @@ __noinline __u32 route_prove(struct __sk_buff *skb, __u32 candidate)
 	struct route_candidate *known;
 	struct route_entry *e;
 	struct route *route;
-	__u64 value, *found;
+	__u64 value, *found, *text;
 	__u32 number = 0;
 
 	if (!s || !skb->len)
@@ -228,7 +231,11 @@ __noinline __u32 route_prove(struct __sk_buff *skb, __u32 candidate)
 	known = bpf_map_lookup_elem(&linkerd_route_candidate_map, &candidate);
 	if (!known)
 		return ROUTE_OTHER;
-	__builtin_memcpy(route->text, known->text, ROUTE_TEXT);
+	text = (__u64 *)route->text;
+	fresh(text);
+#pragma unroll
+	for (int i = 0; i < ROUTE_TEXT / 8; i++)
+		text[i] = known->text[i];
 	/* While it was copied, its place may have become another candidate's. */
 	value = route_text_hash(route);
 	if (route_candidate(value) != candidate ||
