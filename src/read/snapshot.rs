@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod silent;
+mod unproven;
 
 use std::{
     collections::BTreeMap,
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub grpc_derived: u64,
     /// Requests by route, where they are told apart.
     pub asked: Vec<(RequestKey, RequestValue)>,
+    /// Requests that are in neither of these yet, nor in `metrics`: see [`unproven`].
+    pub unproven: u64,
     /// The paths of routes.
     pub routes: BTreeMap<u16, String>,
     pub latency: Vec<(LatencyKey, LatencyValue)>,
@@ -83,6 +86,7 @@ impl Snapshot {
             snapshot.merge(earlier);
         }
         silent::end(&mut snapshot.metrics, silent::now());
+        snapshot.unproven = unproven::leave_out(&mut snapshot);
         snapshot.interfaces = interfaces::observed(pin_dir);
         snapshot.took = start.elapsed();
         Ok(snapshot)
@@ -116,6 +120,7 @@ impl Snapshot {
             requests,
             grpc_derived,
             asked,
+            unproven: 0,
             routes,
             latency,
             handshake,

@@ -145,7 +145,7 @@ fn targets() {
         let kernel = load("4");
         let f = Flow::open(&kernel, Shared::port());
         f.request(format!("{method} {target} HTTP/1.1\r\n\r\n"));
-        f.response("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        f.response("HTTP/1.1 204 No Content\r\n\r\n");
         f.rst(Client);
         let [asked, answered] = kernel.routes();
         assert_eq!(asked, [(expected.to_string(), 1)].into(), "{target}");

@@ -82,7 +82,6 @@ fn route(snapshot: &Snapshot, number: u16) -> &str {
     match number {
         route::NONE => "",
         route::OTHER => OTHER,
-        route::PENDING => "pending",
         number => snapshot.routes.get(&number).map_or("unknown", |r| r),
     }
 }

@@ -162,6 +162,7 @@ fn snapshot() -> Snapshot {
     dns.unanswered.retried = 3;
     dns.unanswered.evicted = 1;
     Snapshot {
+        unproven: 0,
         grpc_derived: 0,
         info: info(),
         counters: Counters {

@@ -3,7 +3,7 @@
 use prometheus::proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
 
 use crate::abi::LatencyValue;
-use crate::read::prometheus::family::{Family, Rows, happened};
+use crate::read::prometheus::family::{Family, Rows, gauge, happened};
 
 pub const FAMILIES: &[Family] = &[
     Family {
@@ -25,6 +25,16 @@ pub const FAMILIES: &[Family] = &[
         kind: COUNTER,
         rows: Rows::Snapshot(&[], |snapshot, lines| {
             lines.value(snapshot.grpc_derived as f64);
+        }),
+    },
+    Family {
+        name: "linkerd_ebpf_requests_unproven",
+        help: "Requests in flight that are not counted as yet, since their answers may prove their paths to be routes.",
+        kind: GAUGE,
+        rows: Rows::Snapshot(&[], |snapshot, lines| {
+            if snapshot.info.routes > 0 {
+                lines.value(gauge(snapshot.unproven));
+            }
         }),
     },
     Family {
