@@ -29,6 +29,7 @@ mod memory;
 mod messages;
 mod overflow;
 mod prometheus;
+mod storm;
 mod strace;
 mod streams;
 mod tap;

@@ -40,7 +40,7 @@ fn fill(pod: &Pod) {
 }
 
 /// Bytes of all pinned maps, as the kernel counts them.
-fn taken(pod: &Pod) -> u64 {
+pub fn taken(pod: &Pod) -> u64 {
     let maps = maps(pod).into_iter();
     maps.map(|path| {
         let mut bpftool = Command::new("bpftool");

@@ -40,16 +40,20 @@ impl Http {
     /// Whatever the protocols.
     pub fn of_port(scrape: &Scrape, port: u16) -> Self {
         let port = port.to_string();
-        let all = [("dst_port", port.as_str())];
-        let mut grpc = scrape.by("grpc_status", "linkerd_ebpf_responses_total", &all);
+        Self::labelled(scrape, &[("dst_port", port.as_str())])
+    }
+
+    /// What the lines with these labels show.
+    pub fn labelled(scrape: &Scrape, labels: &[(&str, &str)]) -> Self {
+        let mut grpc = scrape.by("grpc_status", "linkerd_ebpf_responses_total", labels);
         grpc.remove("");
         Self {
-            requests: scrape.sum("linkerd_ebpf_requests_total", &all),
-            responses: scrape.by("status", "linkerd_ebpf_responses_total", &all),
+            requests: scrape.sum("linkerd_ebpf_requests_total", labels),
+            responses: scrape.by("status", "linkerd_ebpf_responses_total", labels),
             grpc,
-            aborted: scrape.by("reason", "linkerd_ebpf_requests_aborted_total", &all),
-            in_flight: scrape.sum("linkerd_ebpf_requests_in_flight", &all),
-            lost: scrape.by("reason", "linkerd_ebpf_state_lost_total", &all),
+            aborted: scrape.by("reason", "linkerd_ebpf_requests_aborted_total", labels),
+            in_flight: scrape.sum("linkerd_ebpf_requests_in_flight", labels),
+            lost: scrape.by("reason", "linkerd_ebpf_state_lost_total", labels),
         }
     }
 
@@ -126,18 +130,20 @@ pub struct Connections {
 impl Connections {
     pub fn of(scrape: &Scrape, port: u16) -> Self {
         let port = port.to_string();
-        let all = [("dst_port", port.as_str())];
+        Self::labelled(scrape, &[("dst_port", port.as_str())])
+    }
+
+    /// What the lines with these labels show.
+    pub fn labelled(scrape: &Scrape, labels: &[(&str, &str)]) -> Self {
         let retransmits = |io| {
-            scrape.sum(
-                "linkerd_ebpf_tcp_retransmits_total",
-                &[("dst_port", port.as_str()), ("io", io)],
-            )
+            let labels = [labels, &[("io", io)]].concat();
+            scrape.sum("linkerd_ebpf_tcp_retransmits_total", &labels)
         };
         Self {
-            opened: scrape.sum("linkerd_ebpf_connections_opened_total", &all),
-            closed: scrape.by("reason", "linkerd_ebpf_connections_closed_total", &all),
-            active: scrape.sum("linkerd_ebpf_connections_active", &all),
-            tls: scrape.sum("linkerd_ebpf_tls_connections_total", &all),
+            opened: scrape.sum("linkerd_ebpf_connections_opened_total", labels),
+            closed: scrape.by("reason", "linkerd_ebpf_connections_closed_total", labels),
+            active: scrape.sum("linkerd_ebpf_connections_active", labels),
+            tls: scrape.sum("linkerd_ebpf_tls_connections_total", labels),
             retransmits_recv: retransmits("recv"),
             retransmits_sent: retransmits("sent"),
         }
