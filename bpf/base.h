@@ -87,6 +87,7 @@ static __always_inline void add(__u64 *counter, __u64 n)
 /* Set once by metricd-init before the programs are loaded. */
 struct config {
 	__u64 bounds_ns[BUCKETS]; /* upper, inclusive; the rest UINT64_MAX */
+	__u64 dns_ports;	  /* of servers of DNS: four of 16 bits, 0 is none */
 	__u64 idle_tcp_ns;
 	__u64 idle_other_ns;	/* anything but TCP, and TCP before the handshake has
 				   ended */

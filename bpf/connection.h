@@ -76,7 +76,7 @@ __noinline int connection_unordered(struct __sk_buff *skb)
 		return -1;
 	/* Which connection_settle counts, once the subflow has opened. */
 	if (packet_is_syn(&s->packet) && mptcp_joins(skb))
-		c->brief.l7 = L7_OPAQUE;
+		c->brief.l7 = result->l7 = L7_OPAQUE;
 	if (unlikely(result->contended)) {
 		result->parse = follow_turn(skb);
 		if (!result->parse)
@@ -102,9 +102,9 @@ __noinline int connection_settle(struct __sk_buff *skb)
 	if (!v)
 		return 0;
 	held_settle(v, s->held, conn_client_sends(&p->key, p->flags));
-	if (p->key.proto == IPPROTO_TCP && !p->fragment && c->brief.l7 == L7_OPAQUE) {
+	if (p->key.proto == IPPROTO_TCP && !p->fragment && s->result.l7 == L7_OPAQUE) {
 		if (!mesh_is_proxys(p->flags) &&
-		    ((p->flags & CONN_ADOPTED) || (c->ends & END_LATE)))
+		    ((p->flags & CONN_ADOPTED) || (s->result.ends & END_LATE)))
 			decision = DECIDED_MIDSTREAM;
 		series_add_decided(v, decision);
 		if (decision == DECIDED_MIDSTREAM && !(p->flags & CONN_UNSETTLED))
@@ -138,10 +138,11 @@ __noinline int connection_needless(struct __sk_buff *skb)
 		if (packet_is_later_fragment(p)) {
 			if (p->key.ports && !dns_is(p))
 				return 0;
-			client_local = p->key.ports ? p->key.remote_port == DNS_PORT : !p->to_local;
+			client_local =
+			    p->key.ports ? dns_is_port(p->key.remote_port) : !p->to_local;
 			p->flags = client_local ? CONN_CLIENT_LOCAL : 0;
 			how = p->key.ports ? 0 : SERIES_IF_ANY;
-		} else if (!dns_is(p) || !dns_message(skb)) {
+		} else if (!dns_is(p) || !dns_datagram(skb)) {
 			return 0;
 		}
 		if (conn_is_loopback(&p->key))

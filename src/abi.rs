@@ -97,6 +97,8 @@ counters! {
         heads_dropped: u64,
         /// Servers of DNS that did not fit.
         dns_overflow: u64,
+        /// Connections whose requests could be followed again.
+        resumed: u64,
     }
 }
 

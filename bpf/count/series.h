@@ -5,6 +5,7 @@
 #define METRICD_COUNT_SERIES_H
 
 #include "count/ports.h"
+#include "layout/check.h"
 #include "mesh/class.h"
 
 /* Element 0 of each array. metricd-init has made it before the programs are attached. */
@@ -41,20 +42,6 @@ static __always_inline void address_copy(void *to, const void *from)
 {
 	((__u64 *)to)[0] = ((__u64 *)from)[0];
 	((__u64 *)to)[1] = ((__u64 *)from)[1];
-}
-
-/* The check of a key, which shows in struct metric_entry, request_entry and latency_entry that the
- * key is whole. It is never 0. `bytes` is a multiple of 8. */
-static __always_inline __u32 key_check(const void *key, __u32 bytes)
-{
-	__u64 hash = 0;
-
-#pragma unroll
-	for (__u32 i = 0; i < bytes / 8; i++) {
-		hash = (hash ^ ((const __u64 *)key)[i]) * 0x9e3779b97f4a7c15ULL;
-		hash ^= hash >> 29;
-	}
-	return (__u32)hash | 1;
 }
 
 /*
@@ -214,6 +201,8 @@ static __always_inline void series_add_decided(struct metric_value *v, __u64 dec
 		add((__u64 *)&v->decided + decision, 1);
 	else if (decision == DECIDED_TLS)
 		add(&v->tls, 1);
+	else if (decision == DECIDED_DNS)
+		add(&v->dns, 1);
 }
 
 static __always_inline __u32 abort_reason(__u32 close_reason)

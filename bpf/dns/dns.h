@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * DNS over UDP, RFC 1035: queries and the answers to them, by the server's port, 53. DNS over TCP
- * is a connection like any other.
+ * DNS, RFC 1035: queries and the answers to them, by the server's port, which is one of
+ * config.dns_ports. Over TCP (RFC 7766) each message has its length in front of it, and is followed
+ * as those of HTTP are: cut anywhere, in order, each byte once.
  *
  * A query waits in a table, in one of DNS_WAYS places by a hash of its ends and its id. It leaves
  * the table when it is answered, when it is sent once more, after DNS_TIMEOUT without either, or
@@ -13,7 +14,8 @@
 
 #include "http/parser.h"
 
-#define DNS_PORT 53
+#define DNS_PORTS 4  /* in config.dns_ports */
+#define DNS_LENGTH 2 /* bytes in front of a message over TCP: RFC 1035 section 4.2.2 */
 #define DNS_HEADER 12
 #define DNS_TIMEOUT (10 * SECOND) /* longer than resolvers wait */
 #define DNS_SWEEP 4		  /* places taken, or sets passed, per message */
@@ -25,6 +27,18 @@
 #define DNS_TC 0x02
 
 #define DNS_OPT 41 /* RFC 6891 section 6.1.2 */
+
+/* Do servers of DNS have this port? */
+__noinline int dns_is_port(__u32 port)
+{
+	if (!port)
+		return false;
+#pragma unroll
+	for (int i = 0; i < DNS_PORTS; i++)
+		if (port == (config.dns_ports >> 16 * i & 0xffff))
+			return true;
+	return false;
+}
 
 static const struct dns_value zero_dns;
 static const struct dns_key other_dns = {.kind = SERIES_OTHER};
@@ -137,8 +151,8 @@ __noinline __u32 dns_extended(struct __sk_buff *skb, __u32 questions)
 
 	if (!s || !skb->len)
 		return 0;
-	from = s->packet.payload + DNS_HEADER;
-	n = s->packet.end - from;
+	from = s->dns.from;
+	n = s->dns.to - from;
 	if (!n)
 		return 0;
 	n = (n < BLOCK ? n : BLOCK) - 1;
@@ -195,7 +209,10 @@ __noinline int dns_answer(struct __sk_buff *skb)
 	if (!v)
 		return 0;
 	if (!asked_ns) {
-		add(&v->unsolicited, 1);
+		/* Over TCP a transfer of a zone answers in several messages: RFC 5936 section 2.2.
+		 */
+		if (d->query.key.proto != IPPROTO_TCP)
+			add(&v->unsolicited, 1);
 		return 0;
 	}
 	if (d->header[2] & DNS_TC)
@@ -263,11 +280,15 @@ __noinline int dns_sweep(struct __sk_buff *skb)
 static __always_inline bool dns_is(const struct packet *p)
 {
 	return p->kind == SERIES_IP && p->key.proto == IPPROTO_UDP &&
-	       (p->key.local_port == DNS_PORT || p->key.remote_port == DNS_PORT);
+	       (dns_is_port(p->key.local_port) || dns_is_port(p->key.remote_port));
 }
 
-/* Counts a datagram from or to a server of DNS, and sets the flags (CONN_…) by which its series is
- * found. Returns 0 if the datagram is neither a query nor the answer to one. */
+/* What dns_message has found: a message that is DNS's, and whose end is the server's. */
+#define DNS_COUNTED (1 << 0)
+#define DNS_INBOUND (1 << 1)
+
+/* Counts the message of which the header is in the scratch. Returns DNS_…; 0 if it is neither a
+ * query nor the answer to one. */
 __noinline int dns_message(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
@@ -279,15 +300,11 @@ __noinline int dns_message(struct __sk_buff *skb)
 		return 0;
 	p = &s->packet;
 	d = &s->dns;
-	if (p->end - p->payload < DNS_HEADER ||
-	    bpf_skb_load_bytes(skb, p->payload, d->header, DNS_HEADER))
-		return 0;
 	if (d->header[2] & DNS_OPCODE)
 		return 0;
 	is_answer = d->header[2] & DNS_QR;
-	/* Whose end is the server's? */
 	is_inbound = is_answer != !!p->to_local;
-	if ((is_inbound ? p->key.local_port : p->key.remote_port) != DNS_PORT)
+	if (!dns_is_port(is_inbound ? p->key.local_port : p->key.remote_port))
 		return 0;
 	__builtin_memset(&d->query, 0, sizeof(d->query));
 	conn_key_copy(&d->query.key, &p->key);
@@ -303,8 +320,122 @@ __noinline int dns_message(struct __sk_buff *skb)
 		dns_ask(skb);
 	for (int i = 0; i < DNS_SWEEP; i++)
 		dns_sweep(skb);
-	p->flags = mesh_class_untold(&p->key) | (is_inbound ? 0 : CONN_CLIENT_LOCAL);
-	return 1;
+	return DNS_COUNTED | (is_inbound ? DNS_INBOUND : 0);
+}
+
+/* Counts a datagram from or to a server of DNS, and sets the flags (CONN_…) by which its series is
+ * found. Returns 0 if the datagram is neither a query nor the answer to one. */
+__noinline int dns_datagram(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	struct packet *p;
+	int told;
+
+	if (!s || !skb->len)
+		return 0;
+	p = &s->packet;
+	if (p->end - p->payload < DNS_HEADER ||
+	    bpf_skb_load_bytes(skb, p->payload, s->dns.header, DNS_HEADER))
+		return 0;
+	s->dns.from = p->payload + DNS_HEADER;
+	s->dns.to = p->end;
+	told = dns_message(skb);
+	if (told)
+		p->flags =
+		    mesh_class_untold(&p->key) | (told & DNS_INBOUND ? 0 : CONN_CLIENT_LOCAL);
+	return told;
+}
+
+/* May a connection carry DNS of which the client's first `total` bytes are `bytes`? A message is
+ * longer than its header, and shorter than what a line of text would have for a length. */
+static __always_inline bool dns_begins(const struct packet *p, __u64 bytes, __u32 total)
+{
+	__u32 length = bpf_ntohs((__u16)bytes);
+
+	return dns_is_port(p->to_local ? p->key.local_port : p->key.remote_port) &&
+	       (__u8)bytes < ' ' && (total < DNS_LENGTH || length >= DNS_HEADER);
+}
+
+/* Consumes the header of a message over TCP, or what the packet has of it, or bytes behind one.
+ * Returns STOP if there is no more. */
+__noinline int dns_step(struct __sk_buff *skb)
+{
+	struct scratch *s;
+	struct conn *c = parser_enter(skb, &s);
+	__u32 avail, n, carry, length;
+	struct parser *h;
+	struct packet *p;
+	struct dns *d;
+
+	if (!c)
+		return STOP;
+	h = parser_mine(s, c);
+	p = &s->packet;
+	d = &s->dns;
+	avail = p->end - p->pos;
+	if (!avail || h->phase == PHASE_LOST)
+		return STOP;
+	if (h->phase >= HTTP1_BODY) {
+		parser_skip(s, h, avail);
+		return p->pos == p->end ? STOP : GO_ON;
+	}
+	carry = h->carry_len;
+	if (carry >= DNS_LENGTH + DNS_HEADER)
+		return STOP;
+	n = DNS_LENGTH + DNS_HEADER - carry;
+	n = (avail < n ? avail : n) - 1;
+	bounded(n, 15);
+	n++;
+	__builtin_memcpy(s->buffer, h->carry, CARRY);
+	bounded(carry, 15);
+	if (early_or_packet(skb, s, carry, n))
+		return parser_lost(skb, LOST_GAP);
+	p->pos += n;
+	h->carry_len = carry + n;
+	if (h->carry_len < DNS_LENGTH + DNS_HEADER) {
+		__builtin_memcpy(h->carry, s->buffer, CARRY);
+		return STOP;
+	}
+	h->carry_len = 0;
+	length = bpf_ntohs(*(__u16 *)s->buffer);
+	if (length < DNS_HEADER)
+		return parser_lost(skb, LOST_MALFORMED);
+	__builtin_memcpy(d->header, s->buffer + DNS_LENGTH, DNS_HEADER);
+	h->left = length - DNS_HEADER;
+	h->phase = h->left ? HTTP2_SKIP : PHASE_START;
+	d->from = d->to = p->pos;
+	if (!p->early)
+		d->to += p->end - p->pos < h->left ? p->end - p->pos : h->left;
+	dns_message(skb);
+	return p->pos == p->end ? STOP : GO_ON;
+}
+
+/* Takes PARSER_SOME steps at most: less for the verifier to walk through than one loop. */
+__noinline int dns_some(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return STOP;
+	for (int i = 0; i < PARSER_SOME; i++) {
+		if (dns_step(skb))
+			return STOP;
+	}
+	return GO_ON;
+}
+
+/* Follows what is left of a segment of a connection that carries DNS. */
+__noinline int dns_steps(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return STOP;
+	for (int i = 0; i < PARSER_STEPS / PARSER_SOME; i++) {
+		if (dns_some(skb))
+			return STOP;
+	}
+	return parser_lost(skb, LOST_BOUND);
 }
 
 #endif

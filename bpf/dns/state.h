@@ -28,8 +28,9 @@ struct dns_set {
 /* A message of DNS. */
 struct dns {
 	__u8 header[12];
-	__u32 way;		/* where the query is, or is to be */
-	__u64 oldest_ns;	/* when the oldest query seen so far was sent */
+	__u32 way;	 /* where the query is, or is to be */
+	__u32 from, to;	 /* offsets of what the packet has of the message behind its header */
+	__u64 oldest_ns; /* when the oldest query seen so far was sent */
 	struct dns_query query; /* the query that the message is, or answers */
 	struct dns_query old;	/* the query that was in the message's place */
 	struct dns_key key;

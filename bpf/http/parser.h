@@ -6,7 +6,7 @@
 #include "count/responses.h"
 #include "net/tcp.h"
 
-#define PARSER_STEPS 4096 /* steps of a parser in one packet, at most */
+#define PARSER_STEPS 4096 /* steps of a parser in one packet, and at most one more */
 #define PARSER_SOME 64	  /* steps in one of the loops that they are taken in */
 
 /* Statuses of gRPC. */
@@ -62,8 +62,8 @@ static __always_inline struct parser *parser_mine(struct scratch *s, struct conn
 
 /*
  * Gives up the direction at hand, which can't be followed any more. If it is the server's, the
- * answers still to come are unknown, now and for good; if it is the client's, no more requests are
- * counted.
+ * answers still to come are unknown; if it is the client's, no more requests are counted. HTTP/1
+ * may be followed again later: http/http1/resume.h.
  */
 __noinline int parser_lost(struct __sk_buff *skb, __u32 reason)
 {
@@ -81,14 +81,18 @@ __noinline int parser_lost(struct __sk_buff *skb, __u32 reason)
 		return STOP;
 	if (!p->delta.lost)
 		p->delta.lost = reason + 1;
+	bpf_spin_lock(&c->lock);
+	c->brief.seen |= SEEN_BROKEN;
+	c->acked = p->role == ROLE_SERVER ? p->ack : c->isn;
 	if (p->role == ROLE_SERVER) {
-		bpf_spin_lock(&c->lock);
 		c->brief.flags |= CONN_ANSWERS_LOST;
 		n = conn_outstanding(c);
+		if (n > 1)
+			c->ends |= END_PIPELINES;
 		p->pending += conn_pending(c);
-		bpf_spin_unlock(&c->lock);
-		p->unknown += n;
 	}
+	bpf_spin_unlock(&c->lock);
+	p->unknown += n;
 	return STOP;
 }
 

@@ -179,7 +179,7 @@ __noinline __u32 route_now(struct __sk_buff *skb, __u32 candidate)
 
 /* Finds the route whose text is in s->route. Returns its number; or, if it has none, a candidate,
  * whose text is remembered; or ROUTE_OTHER if there is no number left. */
-__noinline __u32 route_find(struct __sk_buff *skb)
+static __always_inline __u32 route_find(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch();
 	__u32 candidate, number, len;
@@ -294,7 +294,7 @@ __noinline __u32 route_of(struct __sk_buff *skb, __u32 at, __u32 len, __u32 huff
 #define ROUTE_ASIDE 1000
 
 /* The number of a route that HPACK's static table has: ROUTE_ROOT or ROUTE_INDEX. */
-__noinline __u32 route_static(struct __sk_buff *skb, __u32 route)
+static __always_inline __u32 route_static(struct __sk_buff *skb, __u32 route)
 {
 	struct scratch *s = scratch();
 

@@ -10,11 +10,12 @@ enum l7 {
 	L7_UNDECIDED = 0,
 	L7_HTTP1 = 1,
 	L7_HTTP2 = 2,
-	L7_OPAQUE = 3,
+	L7_DNS = 3,
+	L7_OPAQUE = 4,
 };
 
 enum phase {
-	PHASE_START = 0, /* between messages; all of HTTP/2 that must be looked at */
+	PHASE_START = 0, /* between messages; all of HTTP/2 and DNS that must be looked at */
 	HTTP1_FIRST = 1, /* in the start line */
 	HTTP1_HEAD = 2,
 	HTTP1_TRAILER = 3,
@@ -29,7 +30,8 @@ enum phase {
 	HTTP1_BODY = 11,
 	HTTP1_CHUNK_DATA = 12, /* with the CRLF behind it */
 	HTTP1_CLOSE = 13,      /* to the end of the connection */
-	HTTP2_SKIP = 14,       /* bytes of a frame, or of a string in one; then PHASE_START */
+	HTTP2_SKIP = 14,       /* bytes of a frame, of a string in one, or of a message of DNS;
+				  then PHASE_START */
 };
 
 /* What is known of a line of which only a part has come. */
@@ -213,6 +215,7 @@ struct window {
 	__u32 carry; /* of which carried over */
 	__u32 done;  /* DONE_…: what the last token has brought to an end */
 	__u32 size;  /* of http2_usual's next window */
+	int result;  /* of the last token: WINDOW_… */
 };
 
 #define DONE_BLOCK (1 << 0)  /* a header block */

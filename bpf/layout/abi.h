@@ -12,14 +12,14 @@
 #define METRICD_ABI_H
 
 #ifdef NEXT_LAYOUT /* for tests of an upgrade to another layout: one more field at an end */
-#define LAYOUT_VERSION 10
+#define LAYOUT_VERSION 11
 #else
-#define LAYOUT_VERSION 9
+#define LAYOUT_VERSION 10
 #endif
 
 /* The version of what the kernel side keeps to itself, net/state.h. Programs with equal versions
  * take the state of connections over from each other. */
-#define STATE_VERSION 6
+#define STATE_VERSION 7
 
 /* Histogram slots: the configured bounds, then +Inf, then unused. A power of
  * two for the search. */
@@ -88,7 +88,8 @@ enum lost_reason {
 	LOST_MAX = 6,
 };
 
-/* What a connection of TCP turned out to carry: HTTP, TLS, or nothing that is followed, and why. */
+/* What a connection of TCP turned out to carry: HTTP, DNS, TLS, or nothing that is followed, and
+ * why. */
 enum decision {
 	DECIDED_HTTP1 = 0,
 	DECIDED_HTTP2 = 1,
@@ -101,6 +102,7 @@ enum decision {
 	DECIDED_NEVER = 7, /* it ended before its bytes told */
 	DECIDED_MAX = 8,
 	DECIDED_TLS = 8, /* counted as metric_value.tls */
+	DECIDED_DNS = 9, /* counted as metric_value.dns */
 };
 
 /* A series: who talks to whom. src is the client, dst the server; ports in host
@@ -140,7 +142,7 @@ struct decided_value {
 };
 
 struct requests_value {
-	__u64 unknown, http1, http2, grpc; /* by enum protocol */
+	__u64 http1, http2, grpc;
 };
 
 /*
@@ -154,6 +156,7 @@ struct metric_value {
 	__u64 tls;
 
 	struct io_value recv; /* as the pod sees it */
+	__u64 dns;	      /* connections of TCP that carry DNS */
 	struct requests_value requests;
 	__u64 untimed; /* responses whose duration could not be known */
 
@@ -164,7 +167,7 @@ struct metric_value {
 	struct closed_value closed;
 	struct lost_value lost;
 
-	struct decided_value decided; /* opened = decided + tls, once all have ended */
+	struct decided_value decided; /* opened = decided + tls + dns, once all have ended */
 	__u64 seen_ns; /* of CLOCK_MONOTONIC: its last packet, or up to a second before */
 #ifdef NEXT_LAYOUT
 	__u64 next;
@@ -283,7 +286,7 @@ struct handshake_value {
 	struct histogram rtt;
 };
 
-/* The server that is asked by DNS over UDP. */
+/* The server that is asked by DNS. */
 struct dns_key {
 	__u64 server[2]; /* zero with --detail pod */
 	__u8 direction;	 /* enum direction */
@@ -321,6 +324,7 @@ struct counters {
 	__u64 events_dropped; /* ends of requests for which linkerd_perf_map had no room */
 	__u64 heads_dropped;  /* heads of requests for which linkerd_perf_map had no room */
 	__u64 dns_overflow;   /* servers that did not fit */
+	__u64 resumed;	      /* connections whose requests could be followed again */
 };
 
 /*
@@ -433,6 +437,7 @@ struct info {
 	__u32 dns_capacity;
 	__u32 proxy_user; /* the uid of the pod's proxy, plus one; 0 is none */
 	struct proof proof;
+	__u64 dns_ports; /* of servers of DNS: four of 16 bits, 0 is none */
 };
 
 /* What metricd-init has attached, in linkerd_attachment_map. */
@@ -462,9 +467,9 @@ _Static_assert(sizeof(struct handshake_key) == 20, "handshake_key");
 _Static_assert(sizeof(struct handshake_value) == 528, "handshake_value");
 _Static_assert(sizeof(struct dns_key) == 24, "dns_key");
 _Static_assert(sizeof(struct dns_value) == 568, "dns_value");
-_Static_assert(sizeof(struct counters) == 80, "counters");
+_Static_assert(sizeof(struct counters) == 88, "counters");
 _Static_assert(sizeof(struct proof) == 80, "proof");
-_Static_assert(sizeof(struct info) == 464, "info");
+_Static_assert(sizeof(struct info) == 472, "info");
 _Static_assert(sizeof(struct tap_head) == 32 + TAP_DATA, "tap_head");
 _Static_assert(sizeof(struct tap_end) == 96, "tap_end");
 

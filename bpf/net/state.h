@@ -107,13 +107,14 @@ union tagged_seq {
 #define CONN_CLASS (3 << 5)	   /* CLASS_…: mesh/class.h */
 #define CONN_TRANSLATED (1 << 7)   /* the client's packets have another key: conn.as_sent */
 
-/* What is known of a connection's ends while it is unsettled: conn.ends. */
+/* What is known of a connection's ends: conn.ends. */
 #define END_KNOWN(role) (1 << (role))
 #define END_PROXY(role) (1 << (2 + (role))) /* it is known, and the proxy's */
 #define END_REDIRECTED (1 << 4)		    /* redirection leads the connection to the proxy */
 #define END_TOLD (1 << 5)		    /* in a pod with a proxy: nothing more will be known */
 #define END_SPOKE(role) (1 << (6 + (role))) /* the role has sent something but a reset */
 #define END_LATE (1 << 8)		    /* bytes have passed that should have been followed */
+#define END_PIPELINES (1 << 9) /* its client sends requests before the answers to others */
 #define END_BOTH_SPOKE (END_SPOKE(ROLE_CLIENT) | END_SPOKE(ROLE_SERVER))
 
 #define SEEN_SYN (1 << 0)
@@ -121,6 +122,7 @@ union tagged_seq {
 #define SEEN_ACK (1 << 2) /* the handshake has ended */
 #define SEEN_FIN(role) (1 << (3 + (role)))
 #define SEEN_FIN_ACKED(role) (1 << (5 + (role)))
+#define SEEN_BROKEN (1 << 7) /* a direction is lost, or bytes of it are missing */
 #define SEEN_ANY_FIN (SEEN_FIN(ROLE_CLIENT) | SEEN_FIN(ROLE_SERVER))
 #define SEEN_BOTH_FINS_ACKED (SEEN_FIN_ACKED(ROLE_CLIENT) | SEEN_FIN_ACKED(ROLE_SERVER))
 
@@ -196,7 +198,7 @@ struct conn {
 	struct stream stream[2];
 	struct held held[2]; /* by role */
 	__u32 isn;	     /* sequence number of the packet that has opened the connection */
-	__u32 pad;
+	__u32 acked;	     /* while SEEN_BROKEN: up to where the server has the client's bytes */
 	struct side client;
 	struct run runs[RUNS];	 /* a ring; the client's */
 	struct conn_key as_sent; /* the key of the client's packets, if CONN_TRANSLATED */
@@ -229,6 +231,9 @@ struct tcp_result {
 	bool held;	 /* what was held is in the scratch, for the connection's series */
 	bool parse;	 /* the payload is the caller's to follow: busy is held */
 	bool contended;	 /* another CPU holds busy: the payload has to wait */
+	/* If `held`: the connection's, as they were under the lock. */
+	__u8 l7;
+	__u16 ends;
 	/* Elements of linkerd_http2_map and linkerd_early_map to be given back, plus one. */
 	__u32 http2;
 	__u16 early[2];
@@ -249,6 +254,7 @@ struct packet {
 	__u32 pos;	  /* how far the parser is */
 	__u32 early;	  /* element of linkerd_early_map to be read, plus one; 0 is none */
 	__u32 early_seq;  /* sequence number of position 0, if `early` is set */
+	__u32 rounds;	  /* of PARSER_SOME steps, that the packet may still take */
 	__u32 seq, ack;
 	__u8 tcp_flags;
 	__u8 to_local; /* towards the local end */
@@ -256,10 +262,10 @@ struct packet {
 	__u8 role; /* the sender's */
 	__u8 kind; /* enum series_kind */
 	__u8 fragment;
-	__u8 sent;  /* 1 if the pod has sent it */
-	__u8 flags; /* CONN_… */
-	__u8 ends;  /* END_…, of the connection that this packet opens */
-	__u8 pad;
+	__u8 sent;	    /* 1 if the pod has sent it */
+	__u8 flags;	    /* CONN_… */
+	__u8 ends;	    /* END_…, of the connection that this packet opens */
+	__u8 far;	    /* bytes before the network header, where it was read by its offset */
 	__u32 route;	    /* of the request at hand: ROUTE_…, or a candidate */
 	__u32 series;	    /* in linkerd_metrics_map */
 	__u32 unknown;	    /* requests, but gRPC's, whose answers will be unknown */

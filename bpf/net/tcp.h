@@ -310,8 +310,11 @@ __noinline int tcp_track(struct __sk_buff *skb)
 			c->brief.flags = p->flags =
 			    mesh_class(b.flags, c->ends, conn_is_loopback(&p->key));
 	}
-	if (result->held)
+	if (result->held) {
 		held_take(c, s->held);
+		result->l7 = c->brief.l7;
+		result->ends = c->ends;
+	}
 unlock:
 	bpf_spin_unlock(&c->lock);
 	return 0;

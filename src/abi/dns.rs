@@ -1,9 +1,9 @@
-//! Queries of DNS over UDP.
+//! Queries of DNS.
 
 use super::*;
 
 layout! {
-    /// The server that is asked by DNS over UDP.
+    /// The server that is asked by DNS.
     DnsKey = dns_key {
         /// Zero with `--detail pod`.
         server: [u8; 16],

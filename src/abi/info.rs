@@ -88,6 +88,8 @@ layout! {
         proxy_user: u32,
         /// [`PROOF`]; zero in layouts before [`FIRST_AS_TEXT`].
         proof: Proof,
+        /// Ports of servers of DNS, four of 16 bits; 0 is none.
+        dns_ports: u64,
     }
 }
 

@@ -82,7 +82,8 @@ counters! {
 }
 
 counters! {
-    /// Connections of TCP by what they turned out to carry; those of TLS are [`MetricValue::tls`].
+    /// Connections of TCP by what they turned out to carry; those of TLS are [`MetricValue::tls`],
+    /// and those of DNS [`MetricValue::dns`].
     DecidedValue = decided_value {
         http1: u64,
         http2: u64,
@@ -102,9 +103,8 @@ counters! {
 }
 
 counters! {
-    /// By [`protocol`].
+    /// By protocol.
     RequestsValue = requests_value {
-        unknown: u64,
         http1: u64,
         http2: u64,
         grpc: u64,
@@ -119,6 +119,8 @@ counters! {
         tls: u64,
         /// As the pod sees it.
         recv: IoValue,
+        /// Connections of TCP that carry DNS.
+        dns: u64,
         requests: RequestsValue,
         /// Responses whose duration could not be known.
         untimed: u64,
@@ -128,7 +130,7 @@ counters! {
         aborted: AbortedValue,
         closed: ClosedValue,
         lost: LostValue,
-        /// With `tls` as many as `opened`, once all have ended.
+        /// With `tls` and `dns` as many as `opened`, once all have ended.
         decided: DecidedValue,
         /// When its last packet came, or up to a second before; 0 if none has.
         seen_ns: Latest,

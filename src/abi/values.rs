@@ -55,9 +55,7 @@ impl DecidedValue {
 impl RequestsValue {
     /// The requests of all protocols.
     pub fn total(&self) -> u64 {
-        [self.http1, self.http2, self.grpc]
-            .into_iter()
-            .fold(self.unknown, u64::wrapping_add)
+        self.http1.wrapping_add(self.http2).wrapping_add(self.grpc)
     }
 }
 

@@ -183,6 +183,7 @@ pub fn load<'a>(object: &'a mut MaybeUninit<OpenObject>, plan: &Plan) -> Result<
     config.bounds_ns = settings.bounds_ns;
     config.idle_tcp_ns = IDLE_TCP.as_nanos() as u64;
     config.idle_other_ns = IDLE_OTHER.as_nanos() as u64;
+    config.dns_ports = settings.dns_ports;
     config.connections = settings.connections;
     config.cache_mask = cache(settings.connections) - 1;
     config.routes = settings.routes;

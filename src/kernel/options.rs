@@ -86,6 +86,7 @@ impl Options {
         let number = |n: u32| n.to_string();
         let some = |texts: Vec<String>| (!texts.is_empty()).then(|| texts.join(","));
         let buckets = wanted.buckets.iter().flatten();
+        let dns_ports = wanted.dns_ports.iter().flatten();
         let pin_dir = (self.pin_dir != PinDir::new(PIN_DIR)).then(|| self.pin_dir.to_string());
         let flags = [
             ("interface", some(self.interfaces.clone())),
@@ -101,6 +102,7 @@ impl Options {
             ("detail", wanted.detail.map(name)),
             ("ipv6", wanted.ipv6.map(|ipv6| ipv6.to_string())),
             ("buckets", some(buckets.map(f64::to_string).collect())),
+            ("dns-ports", some(dns_ports.map(u16::to_string).collect())),
             ("proxy-uid", wanted.proxy_uid.map(number)),
             (
                 "attach",
@@ -190,6 +192,7 @@ mod tests {
             "--detail=pod",
             "--ipv6=false",
             "--buckets=0.00025,1,2.5",
+            "--dns-ports=53,5353",
             "--proxy-uid=2102",
             "--attach=clsact",
             "--read=text",
@@ -203,6 +206,22 @@ mod tests {
         // A flag that is new must be handed on, too.
         let command = <Cli as clap::CommandFactory>::command();
         assert_eq!(command.get_arguments().count(), all.len());
+    }
+
+    #[test]
+    fn ports_of_dns() {
+        for (given, packed) in [
+            ("53", 53),
+            ("53,5353", 5353 << 16 | 53),
+            ("1,2,3,4", 0x0004_0003_0002_0001),
+        ] {
+            let settings = settle(&[&format!("--dns-ports={given}")], None).unwrap();
+            assert_eq!(settings.dns_ports, packed);
+            assert_eq!(Settings::of(&settings.info()).dns_ports, packed);
+        }
+        assert!(settle(&["--dns-ports=1,2,3,4,5"], None).is_err());
+        // An earlier layout does not say which.
+        assert_eq!(Settings::of(&Info::default()).dns_ports, 53);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::abi::{BUCKETS, Info, detail};
 
+/// The ports of servers of DNS: IANA's, and none of those that are for clusters or multicast alone.
+pub const DNS_PORTS: [u16; 1] = [53];
+
 /// Servers of DNS that are told apart: more than a pod has, unless it is a resolver.
 pub const DNS_SERVERS: u32 = 64;
 
@@ -53,7 +56,7 @@ pub struct Wanted {
     #[arg(long, env = "METRICD_CONNECTIONS", value_name = "N")]
     pub connections: Option<NonZeroU32>,
 
-    /// Of these, connections that speak HTTP/2 (about 4.7 KB each) [default: 512]
+    /// Of these, connections that speak HTTP/2 (about 5.4 KB each) [default: 512]
     #[arg(long, env = "METRICD_HTTP2_CONNECTIONS", value_name = "N")]
     pub http2_connections: Option<NonZeroU32>,
 
@@ -94,6 +97,16 @@ pub struct Wanted {
         value_delimiter = ','
     )]
     pub buckets: Option<Vec<f64>>,
+
+    /// Ports of servers of DNS, over UDP and TCP, at most 4 [default: 53]
+    #[arg(
+        long,
+        env = "METRICD_DNS_PORTS",
+        value_name = "PORTS",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    pub dns_ports: Option<Vec<u16>>,
 
     /// The user that the pod's proxy runs as: requests that go through the proxy are counted once, as
     /// the application has them, on lo, which is attached to then
@@ -155,6 +168,8 @@ pub struct Settings {
     pub perf_buffer_size: u32,
     pub detail: Detail,
     pub ipv6: bool,
+    /// The ports of servers of DNS: four of 16 bits, 0 is none.
+    pub dns_ports: u64,
     /// The user that the pod's proxy runs as, if there is a proxy.
     pub proxy_uid: Option<u32>,
     /// Upper bounds of the histograms' buckets in nanoseconds, padded with `u64::MAX`.
@@ -167,7 +182,7 @@ impl Wanted {
     /// What is wanted, else what runs, else the default.
     ///
     /// # Errors
-    /// If the bounds make no sense.
+    /// If the bounds or the ports make no sense.
     pub fn settle(&self, running: Option<&Info>) -> Result<Settings> {
         let before = running.map_or_else(Settings::default, Settings::of);
         let (bounds_ns, bounds) = match &self.buckets {
@@ -184,6 +199,10 @@ impl Wanted {
             perf_buffer_size: self.perf_buffer_size.unwrap_or(before.perf_buffer_size),
             detail: self.detail.unwrap_or(before.detail),
             ipv6: self.ipv6.unwrap_or(before.ipv6),
+            dns_ports: match &self.dns_ports {
+                Some(ports) => dns_ports(ports)?,
+                None => before.dns_ports,
+            },
             proxy_uid: self.proxy_uid.or(before.proxy_uid),
             bounds_ns,
             bounds,
@@ -202,6 +221,7 @@ impl Default for Settings {
             perf_buffer_size: PERF_BUFFER,
             detail: Detail::Service,
             ipv6: true,
+            dns_ports: dns_ports(&DNS_PORTS).expect("they are few"),
             proxy_uid: None,
             bounds_ns,
             bounds,
@@ -228,6 +248,11 @@ impl Settings {
                 _ => Detail::Service,
             },
             ipv6: info.ipv6 != 0,
+            // There are none in an earlier layout, which knew but one.
+            dns_ports: match info.dns_ports {
+                0 => Self::default().dns_ports,
+                ports => ports,
+            },
             proxy_uid: info.proxy_user.checked_sub(1),
             bounds_ns: info.bounds_ns,
             bounds: info.bounds,
@@ -249,6 +274,7 @@ impl Settings {
         *self
             == Self {
                 ipv6: self.ipv6,
+                dns_ports: self.dns_ports,
                 proxy_uid: self.proxy_uid,
                 ..other.clone()
             }
@@ -271,9 +297,19 @@ impl Settings {
             routes: self.routes,
             perf_buffer_size: self.perf_buffer_size,
             dns_capacity: DNS_SERVERS,
+            dns_ports: self.dns_ports,
             ..Info::current()
         }
     }
+}
+
+/// The ports as the programs have them.
+fn dns_ports(ports: &[u16]) -> Result<u64> {
+    if ports.is_empty() || ports.len() > 4 || ports.contains(&0) {
+        bail!("--dns-ports: give 1 to 4 ports from 1 to 65535");
+    }
+    let packed = ports.iter().rev();
+    Ok(packed.fold(0, |all, port| all << 16 | u64::from(*port)))
 }
 
 /// The bounds in nanoseconds, padded with `u64::MAX`, and how many of them are set.

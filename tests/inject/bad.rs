@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::golden;
 
 /// What is bad for every annotation, or for those whose names end so.
-const BAD: [(&str, &[&str]); 19] = [
+const BAD: [(&str, &[&str]); 20] = [
     ("", &["", " ", "so many", "1,,2"]),
     (
         "-size",
@@ -25,6 +25,7 @@ const BAD: [(&str, &[&str]); 19] = [
         "/interfaces",
         &["eth0,", "a/b", "sixteen-letters-", "..", "eth0 eth1"],
     ),
+    ("/dns-ports", &["0", "65536", "1,2,3,4,5", "53,"]),
     ("/ipv6", &["yes", "True", "1"]),
     ("ipv6-enabled", &["yes", "True", "1"]),
     ("connections", &["0", "1048577"]),

@@ -61,6 +61,8 @@ fn what_makes_no_sense_is_refused() {
         ("imagePullPolicy: Sometimes", "imagePullPolicy: "),
         ("buckets: [2, 1]", "buckets: \"2,1\" is not 1 to 31 numbers"),
         ("buckets: []", "buckets: "),
+        ("dnsPorts: []", "dnsPorts: "),
+        ("dnsPorts: [0]", "dnsPorts: \"0\" is not 1 to 4 ports"),
         ("interfaces: ['a b']", "interfaces: "),
         (
             "bpffs: sys/fs/bpf",

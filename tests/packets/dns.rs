@@ -1,4 +1,6 @@
-//! DNS over UDP: what is counted of given messages.
+//! DNS: what is counted of given messages, here over UDP.
+
+mod over_tcp;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -47,6 +49,12 @@ fn end(ip: [u8; 4], port: u16) -> End {
     }
 }
 
+fn counted(kernel: &Kernel) -> BTreeMap<DnsKey, DnsValue> {
+    entries(&kernel.skel().maps.linkerd_dns_map)
+        .into_iter()
+        .collect()
+}
+
 struct Dns {
     kernel: Kernel,
     pod: End,
@@ -78,8 +86,7 @@ impl Dns {
     }
 
     fn counted(&self) -> BTreeMap<DnsKey, DnsValue> {
-        let map = &self.kernel.skel().maps.linkerd_dns_map;
-        entries(map).into_iter().collect()
+        counted(&self.kernel)
     }
 
     /// All servers in one. Each query has ended in one way, or is one of those in the table.

@@ -6,6 +6,7 @@ mod framing;
 mod large;
 mod loss;
 mod other;
+mod resume;
 
 use metricd::abi::LostValue;
 

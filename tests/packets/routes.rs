@@ -386,8 +386,8 @@ fn what_is_not_answered() {
     g.handshake();
     assert_eq!(kernel.routes()[0], counts([("other", 1), ("unknown", 6)]));
     ask(&g, "/a");
-    g.response("nonsense\r\n\r\n");
     ask(&g, "/a");
+    g.response("nonsense\r\n\r\n");
     assert_eq!(
         kernel.routes(),
         [

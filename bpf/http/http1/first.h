@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The first bytes of a connection: are they HTTP/1.1, HTTP/2, or something else? A load balancer
- * may put a header of the PROXY protocol in front of them (haproxy's doc/proxy-protocol.txt). */
+/* The first bytes of a connection: are they HTTP/1.1, HTTP/2, DNS, or something else? A load
+ * balancer may put a header of the PROXY protocol in front of them (haproxy's
+ * doc/proxy-protocol.txt). */
 #ifndef METRICD_HTTP_HTTP1_FIRST_H
 #define METRICD_HTTP_HTTP1_FIRST_H
 
+#include "dns/dns.h"
 #include "http/http1/cut.h"
 
 /* What the first bytes of a connection have told. */
@@ -99,6 +101,13 @@ __noinline int http1_first_client(struct __sk_buff *skb, __u32 total)
 	}
 	if (mesh_is_proxys(s->packet.flags))
 		return FIRST_OTHER;
+	if (unlikely(dns_begins(&s->packet, w, total))) {
+		/* The server's side has to be told before the packet goes on. */
+		if (total < DNS_LENGTH)
+			return FIRST_SHORT;
+		parser_decide(skb, L7_DNS, DECIDED_DNS);
+		return FIRST_TAKEN;
+	}
 	if (unlikely(b == 'P' && http2_preface(s, total))) {
 		if (total < PREFACE_LEN)
 			return FIRST_SHORT;

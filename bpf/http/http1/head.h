@@ -147,7 +147,8 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 		/* The CPU of the other direction may have decided it since the packet came here. */
 		if (unlikely(l7 > L7_HTTP1))
 			return STOP;
-		if (unlikely(l7 == L7_UNDECIDED)) {
+		/* Packets of undecided connections do not come here by the usual way. */
+		if (events == HTTP1_EVENTS_RARE && l7 == L7_UNDECIDED) {
 			first = s->packet.role == ROLE_SERVER ? http1_first_server(skb, total)
 							      : http1_first_client(skb, total);
 			if (first == FIRST_OTHER || first == FIRST_TLS)

@@ -72,7 +72,7 @@ __noinline int http2_refuse(struct __sk_buff *skb, __u32 at, __u32 last)
 }
 
 /* Handles GOAWAY of the server, RFC 9113 section 6.8: streams above `last` are not processed. */
-__noinline int http2_goaway(struct __sk_buff *skb, __u32 last)
+static __always_inline int http2_goaway(struct __sk_buff *skb, __u32 last)
 {
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);

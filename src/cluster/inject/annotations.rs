@@ -149,7 +149,7 @@ fn raise(container: &str, resources: &mut Resources, warnings: &mut Vec<String>)
 type Apply = fn(&mut Settings, &str) -> Result<(), String>;
 
 /// Each annotation that changes a setting. Of two for one setting, the later wins.
-pub const SETTINGS: [(&str, Apply); 25] = [
+pub const SETTINGS: [(&str, Apply); 26] = [
     (MAP_SIZE, |s, v| {
         set(&mut s.config.map_size, whole(v, values::MAP_SIZE))
     }),
@@ -176,6 +176,9 @@ pub const SETTINGS: [(&str, Apply); 25] = [
     }),
     (BUCKETS, |s, v| {
         set(&mut s.config.buckets, values::buckets(v))
+    }),
+    (DNS_PORTS, |s, v| {
+        set(&mut s.config.dns_ports, values::dns_ports(v))
     }),
     (L7_CONTAINER, |s, v| {
         set(&mut s.l7_container, values::container(v).map(Some))

@@ -34,6 +34,8 @@ pub struct InjectConfig {
     pub ipv6: bool,
     /// Seconds, ascending.
     pub buckets: Vec<f64>,
+    /// Ports of servers of DNS.
+    pub dns_ports: Vec<u16>,
     /// The interfaces to attach to. If none is named, these are all that are up.
     pub interfaces: Vec<String>,
     /// Whether the cluster has sidecars among its init containers (Kubernetes 1.29 and later).
@@ -95,6 +97,7 @@ impl Default for InjectConfig {
             detail: flags.detail,
             ipv6: flags.ipv6,
             buckets: DEFAULT_BUCKETS.into(),
+            dns_ports: settings::DNS_PORTS.into(),
             interfaces: Vec::new(),
             native_sidecars: None,
             prometheus_annotations: true,
@@ -171,6 +174,8 @@ impl InjectConfig {
         values::perf_buffer(&bytes.to_string()).map_err(says("perfBufferSize", &bytes))?;
         let buckets = values::join(&self.buckets);
         values::buckets(&buckets).map_err(says("buckets", &buckets))?;
+        let ports = values::join(&self.dns_ports);
+        values::dns_ports(&ports).map_err(says("dnsPorts", &ports))?;
         if !self.interfaces.is_empty() {
             let interfaces = self.interfaces.join(",");
             values::interfaces(&interfaces).map_err(says("interfaces", &interfaces))?;

@@ -188,6 +188,11 @@ fn flags(config: &InjectConfig, loopback: bool) -> Vec<Value> {
         values::join(&settings::DEFAULT_BUCKETS),
     );
     flag(
+        "DNS_PORTS",
+        values::join(&config.dns_ports),
+        values::join(&settings::DNS_PORTS),
+    );
+    flag(
         "READER_GID",
         number(config.sidecar_gid),
         number(default.sidecar_gid),

@@ -124,9 +124,22 @@ pub fn buckets(value: &str) -> Result<Vec<f64>, String> {
     }
 }
 
-/// Numbers in a text as [`buckets`] takes it.
-pub fn join(numbers: &[f64]) -> String {
-    let numbers: Vec<String> = numbers.iter().map(f64::to_string).collect();
+/// Ports of servers of DNS, with commas between them.
+pub fn dns_ports(value: &str) -> Result<Vec<u16>, String> {
+    let ports: Result<Vec<u16>, _> = value.split(',').map(|port| port.trim().parse()).collect();
+    let wanted = Wanted {
+        dns_ports: Some(ports.unwrap_or_default()),
+        ..Wanted::default()
+    };
+    match wanted.settle(None) {
+        Ok(_) => Ok(wanted.dns_ports.unwrap_or_default()),
+        Err(_) => Err("is not 1 to 4 ports with commas between them".into()),
+    }
+}
+
+/// Numbers in a text as [`buckets`] and [`dns_ports`] take it.
+pub fn join(numbers: &[impl ToString]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     numbers.join(",")
 }
 

@@ -44,6 +44,7 @@ fn snapshot() -> Snapshot {
     (value.sent.packets, value.sent.bytes) = (20, 2000);
     value.sent.retransmits = 3;
     (value.decided.http1, value.decided.http2) = (2, 1);
+    value.dns = 4;
     (value.decided.server_first, value.decided.midstream) = (3, 2);
     value.closed.fin = 6;
     value.closed.rst = 1;
@@ -81,7 +82,7 @@ fn snapshot() -> Snapshot {
     let mut few = MetricValue::default();
     (few.recv.packets, few.recv.bytes) = (1, 60);
     let mut overflowed = few;
-    overflowed.requests.unknown = 1;
+    overflowed.requests.grpc = 1;
     overflowed.requests.http1 = 2;
     // Read after the requests, one has ended of those that came between.
     overflowed.ended = 4;
@@ -168,6 +169,7 @@ fn snapshot() -> Snapshot {
         counters: Counters {
             metrics_overflow: 7,
             untracked: 1,
+            resumed: 6,
             ..Counters::default()
         },
         metrics: vec![

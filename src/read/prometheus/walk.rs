@@ -192,7 +192,6 @@ fn requests(key: &MetricKey, value: &MetricValue, samples: &mut Samples) {
         happened(samples, OTHER, requests.total());
         return;
     }
-    happened(samples, "unknown", requests.unknown);
     happened(samples, "http1", requests.http1);
     happened(samples, "http2", requests.http2);
     happened(samples, "grpc", requests.grpc);

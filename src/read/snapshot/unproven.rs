@@ -17,8 +17,9 @@ pub fn leave_out(snapshot: &mut Snapshot) -> u64 {
     for (key, value) in pending {
         let series = (key.series.is_other(), key.series);
         let at = metrics.binary_search_by_key(&series, |(key, _)| (key.is_other(), *key));
-        if let Ok(at) = at {
-            let requests = of(&mut metrics[at].1.requests, key.protocol);
+        if let Ok(at) = at
+            && let Some(requests) = of(&mut metrics[at].1.requests, key.protocol)
+        {
             *requests = requests.wrapping_sub(value.responses);
             all = all.wrapping_add(value.responses);
         }
@@ -26,12 +27,12 @@ pub fn leave_out(snapshot: &mut Snapshot) -> u64 {
     all
 }
 
-fn of(requests: &mut RequestsValue, protocol: u8) -> &mut u64 {
+fn of(requests: &mut RequestsValue, protocol: u8) -> Option<&mut u64> {
     match protocol {
-        protocol::HTTP1 => &mut requests.http1,
-        protocol::HTTP2 => &mut requests.http2,
-        protocol::GRPC => &mut requests.grpc,
-        _ => &mut requests.unknown,
+        protocol::HTTP1 => Some(&mut requests.http1),
+        protocol::HTTP2 => Some(&mut requests.http2),
+        protocol::GRPC => Some(&mut requests.grpc),
+        _ => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! DNS over UDP.
+//! DNS.
 
 use prometheus::proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
 
@@ -45,7 +45,7 @@ const RCODES: [&str; DNS_RCODES] = [
 pub const FAMILIES: &[Family] = &[
     Family {
         name: "linkerd_ebpf_dns_queries_total",
-        help: "Queries of DNS over UDP that were answered, by the answer's code.",
+        help: "Queries of DNS that were answered, by the answer's code.",
         kind: COUNTER,
         rows: Rows::Dns(&["rcode"], |value, samples| {
             for (name, count) in RCODES.into_iter().zip(value.answers) {
@@ -55,7 +55,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_dns_queries_unanswered_total",
-        help: "Queries of DNS over UDP without an answer, by why none is waited for any more.",
+        help: "Queries of DNS without an answer, by why none is waited for any more.",
         kind: COUNTER,
         rows: Rows::Dns(&["reason"], |value, samples| {
             happened(samples, "timeout", value.unanswered.timeout);
@@ -65,7 +65,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_dns_queries_in_flight",
-        help: "Queries of DNS over UDP that wait for their answer, or for others to come so that it \
+        help: "Queries of DNS that wait for their answer, or for others to come so that it \
                is seen that they have waited for too long.",
         kind: GAUGE,
         rows: Rows::Dns(&[], |value, samples| {
@@ -76,7 +76,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_dns_answers_unsolicited_total",
-        help: "Answers of DNS over UDP that no query waited for.",
+        help: "Answers of DNS that no query waited for.",
         kind: COUNTER,
         rows: Rows::Dns(&[], |value, samples| {
             happened(samples, "", value.unsolicited)
@@ -84,13 +84,13 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_dns_answers_truncated_total",
-        help: "Answers of DNS over UDP that say to ask again over TCP.",
+        help: "Answers of DNS that say to ask again over TCP.",
         kind: COUNTER,
         rows: Rows::Dns(&[], |value, samples| happened(samples, "", value.truncated)),
     },
     Family {
         name: "linkerd_ebpf_dns_duration_seconds",
-        help: "From a query of DNS over UDP, when it was first sent, to its answer.",
+        help: "From a query of DNS, when it was first sent, to its answer.",
         kind: HISTOGRAM,
         rows: Rows::DnsDuration,
     },

@@ -96,4 +96,13 @@ pub const FAMILIES: &[Family] = &[
             happened(samples, "midstream", value.lost.midstream);
         }),
     },
+    Family {
+        name: "linkerd_ebpf_state_resumed_total",
+        help: "Connections that linkerd_ebpf_state_lost_total counts and whose requests are followed \
+               again, from a point where nothing was under way. Those of HTTP/2 never are.",
+        kind: COUNTER,
+        rows: Rows::Snapshot(&[], |snapshot, lines| {
+            lines.value(snapshot.counters.resumed as f64);
+        }),
+    },
 ];

@@ -69,11 +69,12 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_connections_classified_total",
-        help: "TCP connections that turned out to carry HTTP, by protocol; gRPC is http2.",
+        help: "TCP connections that turned out to carry HTTP or DNS, by protocol; gRPC is http2.",
         kind: COUNTER,
         rows: Rows::Series(&["protocol"], |_, value, samples| {
             happened(samples, "http1", value.decided.http1);
             happened(samples, "http2", value.decided.http2);
+            happened(samples, "dns", value.dns);
         }),
     },
     Family {

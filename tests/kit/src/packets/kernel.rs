@@ -341,7 +341,7 @@ impl Kernel {
                 closed + v.active,
                 "opened = closed + active: {key:?}"
             );
-            let decided = v.decided.total() + v.tls;
+            let decided = v.decided.total() + v.tls + v.dns;
             if key.proto == TCP {
                 assert!(decided <= v.opened, "{key:?} {v:?}");
                 assert!(
@@ -545,6 +545,8 @@ pub struct Seen {
     pub answers: BTreeMap<Answer, u64>,
     pub latency: LatencyValue,
     pub handshake: HandshakeValue,
+    /// Connections that were followed again.
+    pub resumed: u64,
 }
 
 impl Seen {
@@ -555,6 +557,7 @@ impl Seen {
             answers: kernel.answers(),
             latency: kernel.latency(),
             handshake: kernel.handshake(),
+            resumed: kernel.counters().resumed,
         }
     }
 
@@ -563,6 +566,7 @@ impl Seen {
         self.total = minus(&self.total, &before.total);
         self.latency = minus(&self.latency, &before.latency);
         self.handshake = minus(&self.handshake, &before.handshake);
+        self.resumed -= before.resumed;
         subtract(&mut self.responses, &before.responses);
         subtract(&mut self.answers, &before.answers);
         self

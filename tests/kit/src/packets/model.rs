@@ -313,6 +313,26 @@ impl Model {
         }
     }
 
+    /// The requests of the whole streams, and the responses by status.
+    pub fn whole(&self) -> (u64, BTreeMap<u16, u64>) {
+        let asked = self.sides[0].events.iter();
+        let asked = asked
+            .filter(|(_, event)| matches!(event, Event::Request))
+            .count();
+        let done = self.sides[1]
+            .events
+            .iter()
+            .filter_map(|(_, event)| match event {
+                Event::Done(status) => Some(*status),
+                _ => None,
+            });
+        let mut answered = BTreeMap::new();
+        for status in done.chain(self.sides[1].closes_with.map(|(_, status)| status)) {
+            *answered.entry(status).or_default() += 1;
+        }
+        (asked as u64, answered)
+    }
+
     /// Bytes of a stream were seen, and its end with `fin`.
     pub fn segment(&mut self, role: Role, bytes: Range<usize>, fin: bool) {
         self.retransmit(role, bytes.clone(), fin);
