@@ -5,7 +5,8 @@
  * Headers are read from the network header on, so that devices without Ethernet work; the headers
  * of ordinary packets behind Ethernet are read directly. The payload may lie in fragments and is
  * read by its offset from the start of the data, which needs the length of the L2 header. That
- * length is found by looking for the network header in the linear part.
+ * length is found by looking for the network header in the linear part. Where the header is not
+ * there, the length is known from how the header was read.
  */
 #ifndef METRICD_NET_PACKET_H
 #define METRICD_NET_PACKET_H
@@ -17,6 +18,11 @@
 #define PORTS_LEN 4	    /* bytes of a UDP header that are looked at */
 #define PACKET_VLANS 2	    /* tags left in the packet, beside the one that the kernel takes out */
 #define PACKET_EXTENSIONS 8 /* IPv6 extension headers followed */
+
+static __always_inline bool packet_is_tag(__be16 ethertype)
+{
+	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
+}
 
 /* packet_read where the header is not in the linear part, as with what packet sockets send: then it
  * is read by its offset from the start of the data. Ethernet's header, if there is one, has the
@@ -34,8 +40,8 @@ __noinline int packet_read_far(struct __sk_buff *skb, __u32 off, __u32 len)
 	if (len >= sizeof(s->packet.headers) ||
 	    bpf_skb_load_bytes(skb, ETH_HLEN - sizeof(ethertype), &ethertype, sizeof(ethertype)))
 		return -1;
-	if (ethertype == (__be16)skb->protocol)
-		off += ETH_HLEN;
+	s->packet.far = ethertype == (__be16)skb->protocol ? ETH_HLEN : 0;
+	off += s->packet.far;
 	return bpf_skb_load_bytes(skb, off, s->packet.headers, len + 1) ? -1 : 0;
 }
 
@@ -93,9 +99,9 @@ __noinline int packet_extensions(struct __sk_buff *skb, __u32 off, __u32 proto)
 	return (start + ((off - start) & 0x3fff)) << 16 | flags | (proto & 0xff);
 }
 
-/* Offset of the network header, whose first eight bytes are `want`, from the
- * start of the data. */
-static __always_inline __u32 packet_l2_len(struct __sk_buff *skb, __u64 want)
+/* Offset of the IP header, whose first eight bytes are `want`, from the start of the data; `far` if
+ * it is not in the linear part. */
+static __always_inline __u32 packet_l2_len(struct __sk_buff *skb, __u64 want, __u32 far)
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
@@ -109,7 +115,27 @@ static __always_inline __u32 packet_l2_len(struct __sk_buff *skb, __u64 want)
 	if (data + ETH_HLEN + 2 * VLAN_LEN + 8 <= end &&
 	    *(__u64 *)(data + ETH_HLEN + 2 * VLAN_LEN) == want)
 		return ETH_HLEN + 2 * VLAN_LEN;
-	return ETH_HLEN;
+	return far;
+}
+
+/* What packet sockets send with tags in the data (IEEE 802.1Q) has its network header behind these.
+ * Returns the ethertype of what is there, if that is so, or 0. */
+__noinline __u32 packet_behind_tags(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+	__be16 *near, data[3];
+	__u32 version;
+
+	if (!s || packet_read(skb, &s->packet, 0, VLAN_LEN) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN - sizeof(data[0]), data, sizeof(data)))
+		return 0;
+	near = (__be16 *)s->packet.headers;
+	if (data[0] != (__be16)skb->protocol || (data[1] == near[0] && data[2] == near[1]))
+		return 0;
+	version = s->packet.headers[0] >> 4;
+	if (version == 4)
+		return bpf_htons(ETH_P_IP);
+	return version == 6 ? bpf_htons(ETH_P_IPV6) : 0;
 }
 
 /* Packets and bytes as on the wire; `headers` are repeated in each segment of a
@@ -237,8 +263,15 @@ __noinline int packet_any(struct __sk_buff *skb)
 	p = &s->packet;
 	h = (__u32 *)p->headers;
 	b = p->headers;
+	p->far = ETH_HLEN;
+	if (packet_is_tag(ethertype)) {
+		__be16 behind = packet_behind_tags(skb);
+
+		if (behind)
+			ethertype = behind;
+	}
 	for (int i = 0; i < PACKET_VLANS; i++) {
-		if (ethertype != bpf_htons(ETH_P_8021Q) && ethertype != bpf_htons(ETH_P_8021AD))
+		if (!packet_is_tag(ethertype))
 			break;
 		if (packet_read(skb, p, net, VLAN_LEN))
 			break;
@@ -264,7 +297,7 @@ __noinline int packet_any(struct __sk_buff *skb)
 		else if (((__be16 *)b)[3] & bpf_htons(0x2000))
 			p->fragment = PACKET_FRAGMENTED_FIRST >> 8;
 		p->fragment_id = ((__be16 *)b)[2];
-		l2 = packet_l2_len(skb, *(__u64 *)b);
+		l2 = packet_l2_len(skb, *(__u64 *)b, p->far + net);
 	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
 		if (!config.ipv6) {
 			p->kind = SERIES_IPV6_OFF;
@@ -284,7 +317,7 @@ __noinline int packet_any(struct __sk_buff *skb)
 		src[1] = ((__u64 *)b)[2];
 		dst[0] = ((__u64 *)b)[3];
 		dst[1] = ((__u64 *)b)[4];
-		l2 = packet_l2_len(skb, *(__u64 *)b);
+		l2 = packet_l2_len(skb, *(__u64 *)b, p->far + net);
 		if (proto != IPPROTO_TCP && proto != IPPROTO_UDP) {
 			__u32 r = packet_extensions(skb, net + IPV6_LEN, proto);
 

@@ -13,7 +13,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::client::{Pair, SOME_SECONDS, connect_from, drain, reset};
 use crate::exposition::Scrape;
 use crate::fixture::{Family, Pod, Shape};
-use crate::kernel::packet_socket;
+use crate::kernel::{packet_socket, sending_packet_socket};
 use crate::load::h2load;
 use crate::netns::{Interface, Netns};
 use crate::observed::{Connections, Http, io};
@@ -71,43 +71,83 @@ fn all_series_together_are_the_interface() {
     }
 }
 
-/// What packet sockets send in large frames has only Ethernet's header in the linear part.
+/// What packet sockets send in large frames has only Ethernet's header in the linear part. Messages of
+/// DNS are counted by what is behind the headers.
 #[test]
 fn headers_in_a_fragment() {
-    let pod = Pod::measured(Shape::Plain, &[]);
+    let pod = Pod::measured(Shape::Plain, &["--dns-ports", &PORT.to_string()]);
     for netns in [&pod.client, &pod.hook] {
         netns.ip("link set eth0 mtu 9000");
     }
     let socket = pod.client.inside(|| packet_socket("eth0"));
-    let payload = [0; 5000];
-    let be = u16::to_be_bytes;
-    let length = 8 + payload.len() as u16;
-    let udp = [&be(1111), &be(PORT), &be(length), &[0; 2], &payload[..]].concat();
-    let ends = [[0xfd; 16], [0xfe; 16]].concat();
-    let v4 = [
-        &[0x45, 0][..],
-        &be(20 + length),
-        &[0, 1, 0, 0, 64, 17, 0, 0],
-    ]
-    .concat();
-    let v6 = |next, n| [&[0x60, 0, 0, 0][..], &be(n), &[next, 64], &ends].concat();
-    let v4 = [v4, [[10, 0, 0, 1], [10, 0, 0, 2]].concat(), udp.clone()].concat();
-    let options = [17, 0, 0, 0, 0, 0, 0, 0];
-    for (ethertype, packet) in [
-        (&[8, 0][..], v4.clone()),
-        (&[0x86, 0xdd], [v6(17, length), udp.clone()].concat()),
-        (
-            &[0x86, 0xdd],
-            [&v6(60, 8 + length), &options[..], &udp].concat(),
-        ),
-        (&[0x81, 0, 0, 5, 8, 0], v4),
-    ] {
-        let frame = [&[2; 12], ethertype, &packet].concat();
-        nix::unistd::write(&socket, &frame).expect("send a frame");
+    let frames = [
+        queries(&[0x08, 0x00], 5000),
+        queries(&[0x86, 0xdd], 5000),
+        queries(&[0x86, 0xdd, 60], 5000),
+        queries(&[0x81, 0, 0, 5, 0x08, 0x00], 5000),
+        queries(&[0x81, 0, 0, 5, 0x86, 0xdd], 5000),
+    ];
+    for frame in &frames {
+        nix::unistd::write(&socket, frame).expect("send a frame");
     }
-    let udp = [("proto", "udp"), ("dst_port", "7000"), ("io", "recv")];
-    let scrape = pod.settled(|scrape| scrape.sum("linkerd_ebpf_packets_total", &udp) == 4);
+    let asked = |scrape: &Scrape| scrape.sum("linkerd_ebpf_dns_queries_in_flight", &[]) as usize;
+    let scrape = pod.settled(|scrape| asked(scrape) == frames.len());
     assert_eq!(scrape.sum("linkerd_ebpf_truncated_packets_total", &[]), 0);
+}
+
+/// Packet sockets leave tags in the data of what the pod sends, and say that the network header is
+/// behind these.
+#[test]
+fn tags_of_packet_sockets() {
+    let pod = Pod::measured(Shape::Plain, &["--dns-ports", &PORT.to_string()]);
+    let socket = pod.hook.inside(|| sending_packet_socket("eth0"));
+    let frames = [
+        queries(&[0x08, 0x00], 100),
+        queries(&[0x81, 0, 0, 5, 0x08, 0x00], 100),
+        queries(&[0x81, 0, 0, 5, 0x86, 0xdd], 100),
+        queries(&[0x88, 0xa8, 0, 7, 0x81, 0, 0, 5, 0x08, 0x00], 100),
+    ];
+    for frame in &frames {
+        nix::unistd::write(&socket, frame).expect("send a frame");
+    }
+    let asked = |scrape: &Scrape| scrape.sum("linkerd_ebpf_dns_queries_in_flight", &[]) as usize;
+    pod.settled(|scrape| asked(scrape) == frames.len());
+}
+
+/// A frame of Ethernet with a query of DNS over UDP, behind these tags and ethertype; 60 behind the
+/// ethertype is an extension header of IPv6 with that number.
+fn queries(ethertype: &[u8], size: usize) -> Vec<u8> {
+    let be = u16::to_be_bytes;
+    let length = 8 + size as u16;
+    let mut payload = vec![0; size];
+    payload[..6].copy_from_slice(&[0, 1, 1, 0, 0, 1]);
+    let udp = [&be(1111), &be(PORT), &be(length), &[0; 2], &payload[..]].concat();
+    let options = [17, 0, 0, 0, 0, 0, 0, 0];
+    let has_options = ethertype.ends_with(&[60]);
+    let ethertype = &ethertype[..ethertype.len() - usize::from(has_options)];
+    let packet = if ethertype.ends_with(&[0x08, 0x00]) {
+        let head = [
+            &[0x45, 0][..],
+            &be(20 + length),
+            &[0, 1, 0, 0, 64, 17, 0, 0],
+        ]
+        .concat();
+        [head, [[10, 0, 0, 1], [10, 0, 0, 2]].concat(), udp].concat()
+    } else {
+        let ends = [[0xfd; 16], [0xfe; 16]].concat();
+        let (next, options) = match has_options {
+            true => (60, &options[..]),
+            false => (17, &[][..]),
+        };
+        let head = [
+            &[0x60, 0, 0, 0][..],
+            &be(length + options.len() as u16),
+            &[next, 64],
+        ]
+        .concat();
+        [&head, &ends, options, &udp].concat()
+    };
+    [&[2; 12], ethertype, &packet].concat()
 }
 
 /// With the offloads that a pod has, one skb is up to 64 KB, for the interface one packet; what

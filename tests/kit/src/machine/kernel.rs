@@ -11,8 +11,16 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt,
 };
 
-/// A packet socket that gets every frame that arrives at the interface, and none that leaves it.
+/// A packet socket that gets every frame that arrives at the interface, and none that leaves it. What
+/// it sends does not pass TC.
 pub fn packet_socket(interface: &str) -> OwnedFd {
+    let fd = sending_packet_socket(interface);
+    set_packet_option(&fd, libc::PACKET_QDISC_BYPASS);
+    fd
+}
+
+/// A [`packet_socket`] of which what it sends passes TC.
+pub fn sending_packet_socket(interface: &str) -> OwnedFd {
     let fd = socket(
         AddressFamily::Packet,
         SockType::Raw,
@@ -22,7 +30,6 @@ pub fn packet_socket(interface: &str) -> OwnedFd {
     .unwrap_or_else(|e| panic!("a packet socket: {e}"));
     setsockopt(&fd, sockopt::RcvBufForce, &(64 << 20)).expect("SO_RCVBUFFORCE");
     set_packet_option(&fd, libc::PACKET_IGNORE_OUTGOING);
-    set_packet_option(&fd, libc::PACKET_QDISC_BYPASS);
     let index = if_nametoindex(interface).unwrap_or_else(|e| panic!("{interface}: {e}"));
     // SAFETY: sockaddr_ll is plain data, for which all zeros is a value.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
