@@ -1,11 +1,12 @@
-//! Flows that are over their time, though no packet has come since that could have ended them.
+//! Connections and flows that are over their time, though no packet has come since that could have ended
+//! them.
 
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
 use crate::abi::{MetricKey, MetricValue, series_kind};
-use crate::kernel::settings::IDLE_OTHER;
+use crate::kernel::settings::{IDLE_OTHER, IDLE_TCP};
 
 /// TCP's number among IP's protocols.
 const TCP: u8 = 6;
@@ -15,22 +16,26 @@ pub fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
-/// After how long a flow of another protocol than TCP is over for certain. The programs measure by
-/// jiffies, and note times by ticks: see bpf/net/clock.h.
-fn over() -> Duration {
-    IDLE_OTHER + IDLE_OTHER / 10 + Duration::from_secs(2)
+/// After how long a connection of this protocol is over for certain. The programs measure by jiffies,
+/// and note times by ticks: see bpf/net/clock.h.
+fn over(proto: u8) -> Duration {
+    let idle = if proto == TCP { IDLE_TCP } else { IDLE_OTHER };
+    idle + idle / 10 + Duration::from_secs(2)
 }
 
-/// Takes the flows of series that have been silent for so long for ended, as idle. The programs
-/// count them so with the next packet, whichever it is.
+/// Takes the connections of series that have been silent for so long for ended, as idle, with the
+/// requests in flight on them. The programs count them so with the next packet, whichever it is.
 pub fn end(metrics: &mut [(MetricKey, MetricValue)], now: Duration) {
     for (key, value) in metrics {
         let seen = Duration::from_nanos(value.seen_ns.0);
-        let is_silent = now.saturating_sub(seen) > over();
-        let has_flows = key.kind == series_kind::IP && key.proto != TCP && !seen.is_zero();
-        if has_flows && is_silent && value.active.cast_signed() > 0 {
+        let is_silent = now.saturating_sub(seen) > over(key.proto);
+        let is_seen = key.kind == series_kind::IP && !seen.is_zero();
+        if is_seen && is_silent && value.active.cast_signed() > 0 {
             value.closed.idle = value.closed.idle.wrapping_add(value.active);
             value.active = 0;
+            let in_flight = value.requests.total().wrapping_sub(value.ended);
+            value.aborted.idle = value.aborted.idle.wrapping_add(in_flight);
+            value.ended = value.ended.wrapping_add(in_flight);
         }
     }
 }
@@ -41,13 +46,15 @@ mod tests {
     use crate::abi::Latest;
 
     #[test]
-    fn flows_that_are_over_their_time() {
-        let value = MetricValue {
+    fn what_is_over_its_time() {
+        let mut value = MetricValue {
             opened: 5,
             active: 3,
+            ended: 6,
             seen_ns: Latest(10_000_000_000),
             ..MetricValue::default()
         };
+        value.requests.http1 = 8;
         let udp = MetricKey {
             proto: 17,
             ..MetricKey::default()
@@ -66,15 +73,23 @@ mod tests {
             (udp, value, 79, 0),
             (udp, value, 5, 3),
             (udp, never, 1000, 3),
-            (tcp, value, 100_000, 3),
+            (tcp, value, 8250, 3),
+            (tcp, value, 8263, 0),
+            (tcp, never, 100_000, 3),
             (other, value, 100_000, 3),
         ] {
             let mut metrics = [(key, value)];
             end(&mut metrics, Duration::from_secs(seconds));
             let [(_, after)] = metrics;
+            let requests = if active > 0 { 0 } else { 2 };
             assert_eq!(
-                (after.active, after.closed.idle),
-                (active, 3 - active),
+                (
+                    after.active,
+                    after.closed.idle,
+                    after.aborted.idle,
+                    after.ended
+                ),
+                (active, 3 - active, requests, 6 + requests),
                 "{key:?} {seconds}"
             );
         }
