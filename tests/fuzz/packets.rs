@@ -40,6 +40,8 @@ pub struct Programs {
 struct Counted {
     total: MetricValue,
     answers: BTreeMap<Answer, u64>,
+    /// Connections that were followed again.
+    resumed: u64,
 }
 
 impl Counted {
@@ -47,6 +49,7 @@ impl Counted {
         Self {
             total: kernel.total(),
             answers: kernel.answers(),
+            resumed: kernel.counters().resumed,
         }
     }
 
@@ -60,7 +63,9 @@ impl Counted {
             ("grpc", r.grpc),
             ("responses", self.answers.values().sum()),
             ("untimed", v.untimed),
+            ("resumed", self.resumed),
             ("tls", v.tls),
+            ("dns", v.dns),
             ("opened", v.opened),
             ("again recv", v.recv.retransmits),
             ("again sent", v.sent.retransmits),
@@ -444,9 +449,10 @@ fn calm(input: &Input) -> Option<Input> {
     })
 }
 
-/// Some bounds are of packets; what is beyond them may be lost in one way of cutting, visibly.
+/// Some bounds are of packets; what is beyond them may be lost in one way of cutting, visibly. And
+/// whether a lost connection can be followed again depends on where packets begin.
 fn compare(mut first: Delta, mut second: Delta) {
-    let bounds = ["lost bound", "lost pipeline"];
+    let bounds = ["lost bound", "lost pipeline", "resumed"];
     for delta in [&mut first, &mut second] {
         if bounds.iter().any(|name| delta.counters.contains_key(name)) {
             return;

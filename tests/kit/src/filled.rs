@@ -6,7 +6,7 @@ use std::thread;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use metricd::abi::{
     Counters, DnsKey, DnsValue, HandshakeKey, HandshakeValue, Histogram, LatencyEntry, LatencyKey,
-    LatencyValue, Layout, MetricEntry, MetricKey, MetricValue, RequestEntry, RequestKey,
+    LatencyValue, Latest, Layout, MetricEntry, MetricKey, MetricValue, RequestEntry, RequestKey,
     RequestValue, RouteEntry, STATUS_OTHER, STATUS_REQUESTS, key_check, series_kind,
 };
 use metricd::kernel::maps;
@@ -133,7 +133,11 @@ impl Filled {
         let written = &mut self.written;
         for number in 0..size.series {
             let key = series(number);
-            let value: MetricValue = numbers.some();
+            // Of a time to come, so that nothing is taken for over.
+            let value = MetricValue {
+                seen_ns: Latest(u64::MAX),
+                ..numbers.some()
+            };
             metrics.put(&metric(key, value));
             written.metrics.push((key, value));
             let key = RequestKey {
