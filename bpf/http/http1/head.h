@@ -172,6 +172,8 @@ static __always_inline int http1_head(struct __sk_buff *skb, struct scratch *s, 
 	scan->first_len = scan->length_len = scan->coding_end = scan->option_len = 0;
 	scan->found = 0;
 	scan->line = h->line;
+	/* clang 22 would keep something of it for the loop. */
+	fresh_for_newer(c);
 	http1_lines(s, h, events);
 
 	if (scan->first_len &&
