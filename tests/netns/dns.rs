@@ -119,19 +119,36 @@ fn named(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
 
 #[test]
 fn what_dig_has_seen() {
+    // dnsmasq's own, for what dig has not set a name to.
+    let expected = [("NOERROR", 100), ("NXDOMAIN", 50), ("SERVFAIL", 50)];
+    let names = ["here.test", "gone.test", "here.test", "a.fail.other"];
+    dig_sees(&["+tries=1"], &names, &expected);
+}
+
+/// A connection for each query, and one for all of them.
+#[test]
+fn what_dig_has_seen_over_tcp() {
+    for flags in [
+        &["+tries=1", "+tcp"][..],
+        &["+tries=1", "+tcp", "+keepopen"],
+    ] {
+        let expected = [("NOERROR", 100), ("NXDOMAIN", 100)];
+        dig_sees(flags, &["here.test", "gone.test"], &expected);
+    }
+}
+
+/// Asks 100 times over either family for these names in turn.
+fn dig_sees(flags: &[&str], names: &[&'static str], expected: &[(&str, u64)]) {
     let mut pod = Pod::measured(Shape::Plain, &[]);
     let _dnsmasq = Dnsmasq::start(&pod);
-    let names = ["here.test", "gone.test", "here.test", "a.fail.other"];
     let mut seen = BTreeMap::new();
     for family in [Family::V4, Family::V6] {
-        let many: Vec<&str> = names.into_iter().cycle().take(100).collect();
-        for (status, n) in statuses(&pod, family, &many, &["+tries=1"]) {
+        let many: Vec<&str> = names.iter().copied().cycle().take(100).collect();
+        for (status, n) in statuses(&pod, family, &many, flags) {
             *seen.entry(status).or_insert(0) += n;
         }
     }
-    // dnsmasq's own, for what dig has not set a name to.
-    let expected = [("NOERROR", 100), ("NXDOMAIN", 50), ("SERVFAIL", 50)];
-    assert_eq!(seen, named(&expected));
+    assert_eq!(seen, named(expected));
     let scrape = pod.settled(|scrape| scrape.sum(QUERIES, &[]) == 200);
     assert_eq!(by_code(&scrape), seen);
     assert_eq!(scrape.sum(IN_FLIGHT, &[]), 0);
@@ -184,22 +201,13 @@ fn no_answer_and_an_answer_that_says_to_ask_by_tcp() {
 
 #[test]
 fn as_many_as_dnsperf_has_seen() {
-    dnsperf("udp");
-}
-
-#[test]
-fn as_many_as_dnsperf_has_seen_over_tcp() {
-    dnsperf("tcp");
-}
-
-fn dnsperf(transport: &str) {
     let pod = Pod::measured(Shape::Plain, &[]);
     let _dnsmasq = Dnsmasq::start(&pod);
     let file = pod.tmp.file("queries");
     fs::write(&file, "here.test A\ngone.test A\n").expect("queries");
     let mut command = Command::new("dnsperf");
     command.args(["-s", &pod.server_ip(Family::V4).to_string()]);
-    command.args(["-m", transport, "-n", "5000", "-q", "20", "-c", "4", "-d"]);
+    command.args(["-n", "5000", "-q", "20", "-c", "4", "-d"]);
     let said = pod.client.run(command.arg(&file));
     let number = |line: &str| -> u64 {
         let found = said.lines().find_map(|own| own.trim().strip_prefix(line));

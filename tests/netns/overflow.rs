@@ -72,22 +72,29 @@ fn tcp_only(flags: &[&str]) -> Pod {
 fn totals_stay_exact_beyond_the_maps_size() {
     let count = from_environment("METRICD_TEST_CONNECTIONS", 200_000);
     let mut pod = tcp_only(&["--detail", "full", "--map-size", "1024"]);
+    // Both kernels' own count: on a busy machine they end a few connections by themselves.
+    let resets = || -> u64 {
+        let sent = [&pod.client, &pod.hook].map(|netns| netns.kernel_counter("Tcp", "OutRsts"));
+        sent.iter().sum()
+    };
+    let resets_before = resets();
     let before = pod.both_counts("eth0");
     connections(&pod, u32::try_from(count).expect("a count"));
     pod.ended();
     let after = pod.both_counts("eth0");
     assert_equal_growth(&before, &after);
+    let resets = resets() - resets_before;
 
     let scrape = &after.1;
     let sum = |name| scrape.sum(name, &[]);
     assert_eq!(sum("linkerd_ebpf_connections_opened_total"), count);
     assert_eq!(sum("linkerd_ebpf_connections_active"), 0);
     let closed = scrape.by("reason", "linkerd_ebpf_connections_closed_total", &[]);
-    assert_eq!(closed.get("rst"), Some(&count.div_ceil(3)), "{closed:?}");
-    assert_eq!(
-        closed.get("fin"),
-        Some(&(count - count.div_ceil(3))),
-        "{closed:?}"
+    let [fin, rst] = ["fin", "rst"].map(|reason| closed.get(reason).copied().unwrap_or_default());
+    assert_eq!(fin + rst, count, "{closed:?}");
+    assert!(
+        (count.div_ceil(3)..=resets).contains(&rst),
+        "{closed:?}, {resets} resets by the kernels"
     );
     assert_eq!(sum("linkerd_ebpf_requests_total"), count);
     assert_eq!(sum("linkerd_ebpf_responses_total"), count);
