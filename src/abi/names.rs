@@ -52,7 +52,7 @@ pub mod origin {
     }
 }
 
-/// What is spoken: [`RequestKey::protocol`] and its like, in the order of [`RequestsValue`].
+/// What is spoken: [`RequestKey::protocol`] and its like.
 pub mod protocol {
     pub const UNKNOWN: u8 = crate::abi::constants::PROTOCOL_UNKNOWN as u8;
     pub const HTTP1: u8 = crate::abi::constants::PROTOCOL_HTTP1 as u8;

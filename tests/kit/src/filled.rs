@@ -133,7 +133,7 @@ impl Filled {
         let written = &mut self.written;
         for number in 0..size.series {
             let key = series(number);
-            // Of a time to come, so that nothing is taken for over.
+            // Of a time that is still to come, so that no connection is taken for over.
             let value = MetricValue {
                 seen_ns: Latest(u64::MAX),
                 ..numbers.some()
