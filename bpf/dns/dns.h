@@ -424,18 +424,4 @@ __noinline int dns_some(struct __sk_buff *skb)
 	return GO_ON;
 }
 
-/* Follows what is left of a segment of a connection that carries DNS. */
-__noinline int dns_steps(struct __sk_buff *skb)
-{
-	struct scratch *s = scratch();
-
-	if (!s || !skb->len)
-		return STOP;
-	for (int i = 0; i < PARSER_STEPS / PARSER_SOME; i++) {
-		if (dns_some(skb))
-			return STOP;
-	}
-	return parser_lost(skb, LOST_BOUND);
-}
-
 #endif

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::abi::{BUCKETS, Info, detail};
 
-/// The ports of servers of DNS: IANA's, and none of those that are for clusters or multicast alone.
-pub const DNS_PORTS: [u16; 1] = [53];
+/// The port of servers of DNS, as IANA has it.
+pub const DEFAULT_DNS_PORTS: [u16; 1] = [53];
 
 /// Servers of DNS that are told apart: more than a pod has, unless it is a resolver.
 pub const DNS_SERVERS: u32 = 64;
@@ -221,7 +221,7 @@ impl Default for Settings {
             perf_buffer_size: PERF_BUFFER,
             detail: Detail::Service,
             ipv6: true,
-            dns_ports: dns_ports(&DNS_PORTS).expect("they are few"),
+            dns_ports: dns_ports(&DEFAULT_DNS_PORTS).expect("they are few"),
             proxy_uid: None,
             bounds_ns,
             bounds,

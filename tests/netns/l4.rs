@@ -92,6 +92,9 @@ fn headers_in_a_fragment() {
     }
     let asked = |scrape: &Scrape| scrape.sum("linkerd_ebpf_dns_queries_in_flight", &[]) as usize;
     let scrape = pod.settled(|scrape| asked(scrape) == frames.len());
+    let udp = [("proto", "udp"), ("dst_port", "7000"), ("io", "recv")];
+    let packets = scrape.sum("linkerd_ebpf_packets_total", &udp);
+    assert_eq!(packets, frames.len() as u64);
     assert_eq!(scrape.sum("linkerd_ebpf_truncated_packets_total", &[]), 0);
 }
 

@@ -93,7 +93,7 @@ fn totals_stay_exact_beyond_the_maps_size() {
     let [fin, rst] = ["fin", "rst"].map(|reason| closed.get(reason).copied().unwrap_or_default());
     assert_eq!(fin + rst, count, "{closed:?}");
     assert!(
-        (count.div_ceil(3)..=resets).contains(&rst),
+        [count.div_ceil(3), resets].contains(&rst),
         "{closed:?}, {resets} resets by the kernels"
     );
     assert_eq!(sum("linkerd_ebpf_requests_total"), count);

@@ -97,7 +97,7 @@ impl Default for InjectConfig {
             detail: flags.detail,
             ipv6: flags.ipv6,
             buckets: DEFAULT_BUCKETS.into(),
-            dns_ports: settings::DNS_PORTS.into(),
+            dns_ports: settings::DEFAULT_DNS_PORTS.into(),
             interfaces: Vec::new(),
             native_sidecars: None,
             prometheus_annotations: true,

@@ -190,7 +190,7 @@ fn flags(config: &InjectConfig, loopback: bool) -> Vec<Value> {
     flag(
         "DNS_PORTS",
         values::join(&config.dns_ports),
-        values::join(&settings::DNS_PORTS),
+        values::join(&settings::DEFAULT_DNS_PORTS),
     );
     flag(
         "READER_GID",
