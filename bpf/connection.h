@@ -166,6 +166,16 @@ __noinline int connection_stray(struct __sk_buff *skb)
 	return 0;
 }
 
+/* Counts the requests that end with the packet's connection. */
+__noinline int connection_aborts(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch();
+
+	if (s && skb->len)
+		aborted_end(skb, s->packet.series, abort_reason(s->packet.delta.closed - 1));
+	return 0;
+}
+
 /* Follows the packet with its connection, and settles its series. Returns false if the packet's
  * connection is not known. */
 static __always_inline bool connection_follow(struct __sk_buff *skb, struct scratch *s,
@@ -205,7 +215,7 @@ static __always_inline bool connection_follow(struct __sk_buff *skb, struct scra
 			unknown_add(skb);
 		if (unlikely(p->answers.count))
 			answers_end(skb);
-		tcp_release(c, p, result);
+		tcp_release(c, s);
 	}
 	if (unlikely(config.routes) && p->pending) {
 		requests_forget(skb, p->series, p->pending,
@@ -213,6 +223,8 @@ static __always_inline bool connection_follow(struct __sk_buff *skb, struct scra
 		p->pending = 0;
 	}
 	if (unlikely(p->delta.closed)) {
+		if (unlikely(p->delta.aborted))
+			connection_aborts(skb);
 		conn_free(result->http2 - 1, result->early[ROLE_CLIENT],
 			  result->early[ROLE_SERVER]);
 		if (TAPPED && p->delta.aborted)

@@ -24,7 +24,7 @@ pub use histograms::{
 };
 pub use info::{Info, PROOF, Proof};
 pub use layout::{Declared, Latest, Layout, Merge};
-pub use names::{detail, direction, origin, protocol, route, series_kind};
+pub use names::{abort_reason, detail, direction, origin, protocol, route, series_kind};
 pub use records::{Truncated, decode, read_grown, read_records};
 pub use responses::{RequestEntry, RequestKey, RequestValue, RouteEntry};
 pub use series::{
@@ -60,6 +60,11 @@ pub const DNS_RCODES: usize = constants::DNS_RCODES as usize;
 pub const STATUS_OTHER: u16 = constants::STATUS_OTHER as u16;
 /// [`RequestKey::status`] of entries that count requests, not responses.
 pub const STATUS_REQUESTS: u16 = constants::STATUS_REQUESTS as u16;
+/// [`RequestKey::status`] of entries that count requests that never got their whole response, for the
+/// [`abort_reason`] that is their `grpc_status`.
+pub const STATUS_ABORTED: u16 = constants::STATUS_ABORTED as u16;
+/// [`LatencyKey::status_class`] of requests that never got their whole response.
+pub const CLASS_ABORTED: u8 = constants::CLASS_ABORTED as u8;
 /// [`RequestKey::grpc_status`] where there is none.
 pub const GRPC_STATUS_NONE: u8 = constants::GRPC_STATUS_NONE as u8;
 /// What a [`RequestKey::grpc_status`] has beside a status that is made of HTTP's.

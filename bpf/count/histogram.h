@@ -37,6 +37,19 @@ static __always_inline void histogram_response(__u32 latency, __u64 duration, __
 	add(&e->value.sum_ns.ttfb, ttfb);
 }
 
+/* Adds `n` requests that never got their whole response, and the time that each was waited for. */
+static __always_inline void histogram_aborted(__u32 latency, __u64 ns, __u32 n)
+{
+	struct latency_entry *e = latency_element(latency);
+	__u32 i = histogram_bucket(ns);
+
+	if (!e)
+		return;
+	bounded(i, 31);
+	add(&e->value.buckets[i].duration, n);
+	add(&e->value.sum_ns.duration, ns * n);
+}
+
 /* The bucket that `ns` falls into, with the range of times that the bucket holds. */
 static __always_inline struct range histogram_range(__u64 ns)
 {

@@ -180,8 +180,10 @@ static __always_inline void series_peer(__u64 *peer, const struct metric_key *ke
 
 static __always_inline void series_add_aborted(struct metric_value *v, __u32 reason, __u64 n)
 {
+	if (reason == ABORT_TIMEOUT || reason == ABORT_STOPPED)
+		reason = ABORT_CANCELLED;
 	bounded(reason, 7);
-	if (reason < ABORT_MAX)
+	if (reason <= ABORT_RESET)
 		add((__u64 *)&v->aborted + reason, n);
 	add(&v->ended, n);
 }
@@ -263,21 +265,24 @@ static __always_inline void series_add_packet(struct metric_value *v, struct pac
 }
 
 /* Finds the histograms of a response, or makes them, and returns their number. */
-static __always_inline __u32 responses_latency(const struct request_key *request)
+static __always_inline __u32 responses_latency(struct scratch *s)
 {
-	struct latency_key key = {};
+	const struct request_key *request = &s->response;
+	struct latency_key *key = &s->latency;
 	__u32 *found;
 
-	series_peer(key.peer, &request->series);
-	key.port = request->series.dst_port;
-	key.direction = request->series.direction;
-	key.protocol = request->protocol;
-	key.status_class = request->status / 100;
-	key.route = request->route;
-	found = bpf_map_lookup_elem(&linkerd_latency_index_map, &key);
+	__builtin_memset(key, 0, sizeof(*key));
+	series_peer(key->peer, &request->series);
+	key->port = request->series.dst_port;
+	key->direction = request->series.direction;
+	key->protocol = request->protocol;
+	key->status_class =
+	    request->status == STATUS_ABORTED ? CLASS_ABORTED : request->status / 100;
+	key->route = request->route;
+	found = bpf_map_lookup_elem(&linkerd_latency_index_map, key);
 	if (found)
 		return *found;
-	return element_make(latency, (&key), ELEMENT_AS_IS);
+	return element_make(latency, key, ELEMENT_AS_IS);
 }
 
 /* What tells responses of one series apart. */
@@ -290,24 +295,13 @@ union response {
 	};
 };
 
-/* Finds the element that counts responses of this kind (union response), to requests of this route,
- * for the packet's connection, or makes it. Returns its number. With `by_key` it is for the series
- * whose key is in scratch.response. */
-__noinline __u32 responses_find(struct __sk_buff *skb, __u32 response, __u32 route, bool by_key)
+/* Finds the element that counts responses of this kind to requests of this route, for the series
+ * whose key is in scratch.response, or makes it. Returns its number. */
+static __always_inline __u32 responses_by_key(struct scratch *s, union response what, __u32 route)
 {
-	union response what = {.word = response};
-	struct scratch *s = scratch();
-	struct request_key *key;
+	struct request_key *key = &s->response;
 	__u32 *found, latency;
 
-	if (!s || !skb->len)
-		return ELEMENT_OTHER;
-	key = &s->response;
-	if (likely(!by_key)) {
-		if (unlikely(s->packet.series == ELEMENT_OTHER))
-			return ELEMENT_OTHER;
-		series_key(&key->series, &s->packet.key, s->packet.flags);
-	}
 	key->status = what.status;
 	key->protocol = what.protocol;
 	key->grpc_status = what.grpc_status;
@@ -316,10 +310,27 @@ __noinline __u32 responses_find(struct __sk_buff *skb, __u32 response, __u32 rou
 	found = bpf_map_lookup_elem(&linkerd_requests_index_map, key);
 	if (found)
 		return *found;
-	latency = what.status == STATUS_REQUESTS ? ELEMENT_OTHER : responses_latency(key);
+	latency = what.status == STATUS_REQUESTS ? ELEMENT_OTHER : responses_latency(s);
 #define ELEMENT_WITH_LATENCY(e) ((e)->latency = latency)
 	return element_make(requests, key, ELEMENT_WITH_LATENCY);
 #undef ELEMENT_WITH_LATENCY
+}
+
+/* responses_by_key, of a union response, for the packet's connection. With `by_key` it is for the
+ * series whose key is in scratch.response. */
+__noinline __u32 responses_find(struct __sk_buff *skb, __u32 response, __u32 route, bool by_key)
+{
+	union response what = {.word = response};
+	struct scratch *s = scratch();
+
+	if (!s || !skb->len)
+		return ELEMENT_OTHER;
+	if (likely(!by_key)) {
+		if (unlikely(s->packet.series == ELEMENT_OTHER))
+			return ELEMENT_OTHER;
+		series_key(&s->response.series, &s->packet.key, s->packet.flags);
+	}
+	return responses_by_key(s, what, route);
 }
 
 /* Counts `n` answers whose status is not known, and will not be. */

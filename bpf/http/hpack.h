@@ -14,6 +14,7 @@
 #ifndef METRICD_HTTP_HPACK_H
 #define METRICD_HTTP_HPACK_H
 
+#include "http/deadline.h"
 #include "http/route.h"
 
 /* Codes of fields. */
@@ -23,6 +24,7 @@
 #define CODE_CONTENT_TYPE 0x900
 #define CODE_GRPC 0x901	    /* a content type of gRPC */
 #define CODE_UNKNOWN 0xa00  /* may be any of the others */
+#define CODE_TIMEOUT 0x1800 /* grpc-timeout: plus the byte of http/deadline.h */
 #define CODE_PATH (1 << 30) /* plus the route */
 
 /* The code of a field's name alone, by the code of the field. */
@@ -93,7 +95,8 @@ static __always_inline void hpack_found(struct http2_side *t, __u32 code)
 		t->result.found |= FOUND_GRPC;
 	} else if (code == CODE_UNKNOWN) {
 		t->result.found |= FOUND_UNKNOWN;
-	} else if (hpack_name_of(code) == CODE_GRPC_STATUS) {
+	} else if ((code & 0xf00) == CODE_GRPC_STATUS) {
+		/* Or CODE_TIMEOUT, of a request. */
 		t->result.grpc_status = code;
 	}
 }
@@ -158,6 +161,7 @@ static __always_inline __u32 hpack_name(struct scratch *s, __u32 at, __u32 len, 
 {
 	__u64 w = buffer_word(s, at);
 	__u64 rest = buffer_word(s, at + 8);
+	bool answers = s->packet.role == ROLE_SERVER;
 
 	if (huffman) {
 		/* A name always has these bits, as the code is fixed. */
@@ -166,9 +170,11 @@ static __always_inline __u32 hpack_name(struct scratch *s, __u32 at, __u32 len, 
 		if (len == 5 && (w & 0xffffffffffULL) == 0xa3368d84b8ULL)
 			return CODE_STATUS;
 		if (len == 8 && w == 0x8fda3412b2c8ca9aULL)
-			return CODE_GRPC_STATUS;
+			return answers ? CODE_GRPC_STATUS : CODE_NOTHING;
 		if (len == 9 && w == 0x59f5c94a6a49ea21ULL && (rest & 0xff) == 0x7f)
 			return CODE_CONTENT_TYPE;
+		if (len == 9 && w == 0x6a4f494db2c8ca9aULL && (rest & 0xff) == 0x7f)
+			return answers ? CODE_NOTHING : CODE_TIMEOUT;
 		return CODE_NOTHING;
 	}
 	if (unlikely(config.routes) && len == 5 &&
@@ -178,7 +184,10 @@ static __always_inline __u32 hpack_name(struct scratch *s, __u32 at, __u32 len, 
 		return CODE_STATUS;
 	if (len == 11 && w == CHARS('g', 'r', 'p', 'c', '-', 's', 't', 'a') &&
 	    (rest & 0xffffff) == CHARS('t', 'u', 's', 0, 0, 0, 0, 0))
-		return CODE_GRPC_STATUS;
+		return answers ? CODE_GRPC_STATUS : CODE_NOTHING;
+	if (len == 12 && w == CHARS('g', 'r', 'p', 'c', '-', 't', 'i', 'm') &&
+	    (rest & 0xffffffff) == CHARS('e', 'o', 'u', 't', 0, 0, 0, 0))
+		return answers ? CODE_NOTHING : CODE_TIMEOUT;
 	if (len == 12 && w == CHARS('c', 'o', 'n', 't', 'e', 'n', 't', '-') &&
 	    (rest & 0xffffffff) == CHARS('t', 'y', 'p', 'e', 0, 0, 0, 0))
 		return CODE_CONTENT_TYPE;
@@ -287,6 +296,8 @@ static __always_inline __u32 hpack_needed(__u32 name)
 {
 	if (name == CODE_CONTENT_TYPE)
 		return 17;
+	if (name == CODE_TIMEOUT)
+		return DEADLINE_CHARS;
 	return name == CODE_STATUS || name == CODE_GRPC_STATUS ? 3 : 0;
 }
 
@@ -302,6 +313,8 @@ __noinline __u32 hpack_value(struct __sk_buff *skb, __u32 name, __u32 at, __u32 
 		return CODE_PATH | route_of(skb, at, len, huffman);
 	if (name == CODE_CONTENT_TYPE)
 		return hpack_grpc(skb, s, at, len, huffman) ? CODE_GRPC : CODE_CONTENT_TYPE;
+	if (name == CODE_TIMEOUT)
+		return CODE_TIMEOUT | deadline_read(skb, at, len, huffman);
 	number = hpack_digits(buffer_word(s, at), len, huffman);
 	if (name == CODE_STATUS)
 		return CODE_STATUS + (number <= 999 ? number : 0);

@@ -25,7 +25,6 @@
 #include "http/huffman.h"
 
 #define ROUTE_RAW 256
-#define ROUTE_CANDIDATE (1U << 28)
 #define ID CHARS('{', 'i', 'd', '}', 0, 0, 0, 0)
 
 /* Ends the segment at hand, and puts `{id}` in its place if it is an identifier: digits;

@@ -65,7 +65,8 @@ struct parser {
 	__u8 carry[CARRY];
 };
 
-#define ROUTE_BITS 14 /* of the number of a route */
+#define ROUTE_BITS 14		   /* of the number of a route */
+#define ROUTE_CANDIDATE (1U << 28) /* from here on: paths that no answer has proven yet */
 
 /* Which requests a run holds, to be read at once: the word tells by itself if the run holds the
  * request that is looked for. */
@@ -137,12 +138,18 @@ struct http2_stream {
 	__u32 answer; /* the stream that the server's half is about, with STREAM_ENDED at its end */
 	__u16 status; /* 0 is unknown */
 	__u8 grpc_status;
-	__u8 pad2;
+	__u8 deadline;	/* the client's: see http/deadline.h; 0 is none */
 	__u64 first_ns; /* when the answer began; 0 if it has not */
 };
 
 #define STREAM_ENDED (1U << 31)
 #define STREAM_ID (STREAM_ENDED - 1)
+
+/* Is the place that of a stream that has not ended? */
+static __always_inline bool http2_taken(struct http2_stream *r)
+{
+	return r->stream && READ_ONCE(r->answer) != (r->stream | STREAM_ENDED);
+}
 
 #define FLAG_PROMISE 0x80 /* of http2_side.flags, and not on the wire: a PUSH_PROMISE */
 
@@ -151,8 +158,8 @@ union hpack_result {
 	__u32 word;
 	struct {
 		__u16 status;
-		__u8 grpc_status;
-		__u8 found; /* FOUND_… of http/hpack.h */
+		__u8 grpc_status; /* of a request: what grpc-timeout says, see http/deadline.h */
+		__u8 found;	  /* FOUND_… of http/hpack.h */
 	};
 };
 
@@ -261,6 +268,16 @@ struct route {
 	__u16 pad;
 	__u64 hash; /* of the text, filled up with NUL */
 	char text[2 * ROUTE_TEXT + 8];
+};
+
+/* A value of grpc-timeout on its way to becoming a byte. */
+struct deadline {
+	__u64 word;  /* what is left of it, the next bits first */
+	__u64 rest;  /* a byte that comes behind the word */
+	__u64 value; /* of the digits so far */
+	__u64 unit;  /* 0 until it has come */
+	__u32 bits;  /* how many are left */
+	__u32 huffman;
 };
 
 /* The text of a path that no answer has proven yet, in linkerd_route_candidate_map. It is laid out

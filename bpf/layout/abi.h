@@ -12,9 +12,9 @@
 #define METRICD_ABI_H
 
 #ifdef NEXT_LAYOUT /* for tests of an upgrade to another layout: one more field at an end */
-#define LAYOUT_VERSION 11
+#define LAYOUT_VERSION 12
 #else
-#define LAYOUT_VERSION 10
+#define LAYOUT_VERSION 11
 #endif
 
 /* The version of what the kernel side keeps to itself, net/state.h. Programs with equal versions
@@ -74,7 +74,9 @@ enum abort_reason {
 	ABORT_CANCELLED = 4, /* by the client, or by the server with CANCEL */
 	ABORT_REFUSED = 5,   /* not processed: REFUSED_STREAM, or above GOAWAY's last stream */
 	ABORT_RESET = 6,     /* by the server for another reason */
-	ABORT_MAX = 7,
+	ABORT_TIMEOUT = 7,   /* by the client, at the deadline that its grpc-timeout has told */
+	ABORT_STOPPED = 8,   /* by the client, before that, while the answer was under way */
+	ABORT_MAX = 9,
 };
 
 /* Why the requests of a connection could not be followed any further. */
@@ -128,8 +130,10 @@ struct closed_value {
 	__u64 fin, rst, refused, idle, evicted; /* by enum close_reason */
 };
 
+/* By enum abort_reason. ABORT_TIMEOUT and ABORT_STOPPED are cancelled here, too: only elements of
+ * linkerd_requests_map tell them apart. */
 struct aborted_value {
-	__u64 fin, rst, idle, evicted, cancelled, refused, reset; /* by enum abort_reason */
+	__u64 fin, rst, idle, evicted, cancelled, refused, reset;
 };
 
 struct lost_value {
@@ -190,10 +194,12 @@ struct metric_entry {
 };
 
 /* Values of a request_key beside real statuses. In `status` 0 is unknown, and STATUS_OTHER is what
- * did not fit. STATUS_REQUESTS is no status: the element counts requests that began, where they are
- * told apart by route. */
+ * did not fit. The others are no statuses: an element of STATUS_REQUESTS counts requests that
+ * began, where they are told apart by route, and one of STATUS_ABORTED requests that never got
+ * their whole response, for the enum abort_reason that is in `grpc_status`. */
 #define STATUS_OTHER 0xffff
 #define STATUS_REQUESTS 0xfffe
+#define STATUS_ABORTED 0xfffd
 /* Values of grpc_status. A status with GRPC_STATUS_DERIVED is not the server's word: it is made of
  * HTTP's, where there was none. */
 #define GRPC_STATUS_NONE 0xff
@@ -217,7 +223,7 @@ struct request_entry {
 	struct request_key key;
 	__u32 latency;		    /* in linkerd_latency_map */
 	__u32 check;		    /* as in struct metric_entry */
-	struct request_value value; /* counts requests, if the key's status is STATUS_REQUESTS */
+	struct request_value value; /* counts what the key's status says */
 };
 
 /* A route is the number of an element of linkerd_route_map, of 14 bits, or ROUTE_NONE,
@@ -241,12 +247,15 @@ struct histogram {
 	__u64 sum_ns;
 };
 
+/* A status_class, which no status has: requests that never got their whole response. */
+#define CLASS_ABORTED 10
+
 struct latency_key {
 	__u64 peer[2]; /* zero unless --detail full */
 	__u16 port;    /* the server's */
 	__u8 direction;
 	__u8 protocol;	   /* enum protocol */
-	__u8 status_class; /* 1 to 5, 0 is unknown */
+	__u8 status_class; /* a status / 100, or CLASS_ABORTED; 0 is unknown */
 	__u8 kind;	   /* enum series_kind */
 	__u16 route;	   /* ROUTE_… */
 };

@@ -165,6 +165,24 @@ static __always_inline __u32 conn_outstanding(struct conn *c)
 	return n;
 }
 
+/* Takes the requests without an answer of a connection that ends, as conn_outstanding does, and
+ * keeps what is known of them: see count/aborted.h. Returns how many they are. */
+static __always_inline __u32 conn_aborts(struct conn *c, struct aborted *aborted)
+{
+	aborted->first = conn_side(c, ROLE_SERVER)->answered;
+	aborted->count = conn_outstanding(c);
+	if (likely(!aborted->count))
+		return 0;
+	__builtin_memcpy(aborted->runs, c->runs, sizeof(c->runs));
+	if (config.routes)
+		__builtin_memcpy(aborted->high, c->routes.high, sizeof(c->routes.high));
+	aborted->tail = conn_side(c, ROLE_SERVER)->run_tail;
+	aborted->head = conn_side(c, ROLE_CLIENT)->run_head;
+	aborted->http2 = c->http2 + 1;
+	aborted->protocol = c->brief.l7 == L7_HTTP2 ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1;
+	return aborted->count;
+}
+
 /* Takes the connection's pending requests, which nothing will settle any more. Returns how many
  * they are: in the upper half those of gRPC. */
 static __always_inline __u32 conn_pending(struct conn *c)

@@ -12,8 +12,7 @@
 #ifndef METRICD_NET_CONN_SLOTS_H
 #define METRICD_NET_CONN_SLOTS_H
 
-#include "count/histogram.h"
-#include "count/requests.h"
+#include "count/aborted.h"
 #include "net/conn.h"
 #include "tap/tap.h"
 
@@ -57,13 +56,13 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 			c->brief.generation++;
 			conn_key_copy(key, &c->key);
 			series = epoch_number(c->series);
+			aborted = conn_aborts(c, &s->aborted);
 			http2 = c->http2;
 			c->http2 = NO_HTTP2;
 			early[ROLE_CLIENT] = conn_side(c, ROLE_CLIENT)->parser.early;
 			early[ROLE_SERVER] = conn_side(c, ROLE_SERVER)->parser.early;
 			conn_side(c, ROLE_CLIENT)->parser.early =
 			    conn_side(c, ROLE_SERVER)->parser.early = 0;
-			aborted = conn_outstanding(c);
 			pending = conn_pending(c);
 			opened = c->opened_ns;
 			l7 = c->brief.l7;
@@ -89,13 +88,15 @@ __noinline int conn_retire(struct __sk_buff *skb, __u32 slot, __u32 reason, __u3
 	bpf_map_delete_elem(&linkerd_connection_index_map, key);
 	if (config.mesh && (flags & CONN_TRANSLATED))
 		bpf_map_delete_elem(&linkerd_connection_index_map, &s->retired_as_sent);
-	conn_free(http2, early[ROLE_CLIENT], early[ROLE_SERVER]);
-	if (state != SLOT_LIVE)
-		return 0;
-	if (unlikely(epoch_is_other(series) || (flags & CONN_UNSETTLED))) {
+	if (state == SLOT_LIVE && unlikely(epoch_is_other(series) || (flags & CONN_UNSETTLED))) {
 		series_key(&s->series, key, flags);
 		series = series_find(skb, SERIES_BY_KEY | series_how(flags));
 	}
+	if (unlikely(aborted))
+		aborted_end(skb, series, abort_reason(reason));
+	conn_free(http2, early[ROLE_CLIENT], early[ROLE_SERVER]);
+	if (state != SLOT_LIVE)
+		return 0;
 	v = series_value(series);
 	if (v) {
 		if (flags & CONN_UNSETTLED)

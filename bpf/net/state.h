@@ -239,6 +239,20 @@ struct tcp_result {
 	__u16 early[2];
 };
 
+/* Requests without an answer of a connection that has ended, as they were under the lock: see
+ * count/aborted.h. */
+struct aborted {
+	struct run runs[RUNS];
+	__u16 high[RUNS]; /* conn_routes.high */
+	__u32 count;	  /* of requests */
+	__u32 first;	  /* the first one's number among the connection's requests */
+	__u32 tail, head; /* of the runs */
+	__u32 http2;	  /* element of linkerd_http2_map plus one */
+	__u32 series;	  /* element of linkerd_metrics_map */
+	__u32 reason;	  /* enum abort_reason */
+	__u32 protocol;	  /* of requests of which nothing is known */
+};
+
 struct packet {
 	struct conn_key key;
 	struct delta delta;

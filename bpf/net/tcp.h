@@ -62,15 +62,17 @@ static __always_inline __u32 tcp_sequence(struct stream *stream, union tagged_se
 }
 
 /* Ends the connection for `reason`, under the slot's lock and while nobody is busy. */
-static __always_inline void tcp_end(struct conn *c, struct packet *p, struct tcp_result *result,
-				    __u32 reason)
+static __always_inline void tcp_end(struct conn *c, struct scratch *s, __u32 reason)
 {
+	struct tcp_result *result = &s->result;
+	struct packet *p = &s->packet;
+
 	c->brief.state = SLOT_CLOSED;
 	c->closing = 0;
 	p->delta.closed = reason + 1;
 	if (c->brief.l7 == L7_UNDECIDED)
 		p->delta.decided = DECIDED_NEVER + 1;
-	p->delta.aborted = conn_outstanding(c);
+	p->delta.aborted = conn_aborts(c, &s->aborted);
 	p->pending += conn_pending(c);
 	result->opened_ns = c->brief.flags & (CONN_ADOPTED | CONN_UNSETTLED) ? 0 : c->opened_ns;
 	result->http2 = c->http2 + 1;
@@ -295,7 +297,7 @@ __noinline int tcp_track(struct __sk_buff *skb)
 		if (closing) {
 			c->closing = closing;
 			if (!conn_is_busy(c))
-				tcp_end(c, p, result, closing - 1);
+				tcp_end(c, s, closing - 1);
 		}
 	}
 	if ((b.flags & CONN_UNSETTLED) && b.state == SLOT_LIVE) {
@@ -321,8 +323,10 @@ unlock:
 }
 
 /* Stops being busy, and carries out a close that came meanwhile. */
-static __always_inline void tcp_release(struct conn *c, struct packet *p, struct tcp_result *result)
+static __always_inline void tcp_release(struct conn *c, struct scratch *s)
 {
+	struct packet *p = &s->packet;
+
 	if (config.ordered) {
 		conn_done(c, p->role);
 		if (likely(!READ_ONCE(c->closing)))
@@ -334,7 +338,7 @@ static __always_inline void tcp_release(struct conn *c, struct packet *p, struct
 	}
 	if (c->brief.generation == p->generation && c->brief.state == SLOT_LIVE && c->closing &&
 	    !conn_is_busy(c))
-		tcp_end(c, p, result, c->closing - 1);
+		tcp_end(c, s, c->closing - 1);
 	bpf_spin_unlock(&c->lock);
 }
 

@@ -21,7 +21,7 @@ layout! {
         direction: u8,
         /// See [`protocol`].
         protocol: u8,
-        /// 1 to 5; 0 is unknown.
+        /// The first digit of the status, or [`CLASS_ABORTED`]; 0 is unknown.
         status_class: u8,
         /// See [`series_kind`].
         kind: u8,

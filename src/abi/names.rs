@@ -70,6 +70,56 @@ pub mod protocol {
     }
 }
 
+/// Why a request never got its whole response: [`RequestKey::grpc_status`] of entries of
+/// [`STATUS_ABORTED`].
+pub mod abort_reason {
+    /// The connection ended in order, without the rest.
+    pub const FIN: u8 = crate::abi::constants::ABORT_FIN as u8;
+    pub const RST: u8 = crate::abi::constants::ABORT_RST as u8;
+    pub const IDLE: u8 = crate::abi::constants::ABORT_IDLE as u8;
+    /// The connection's slot was needed for another one: nobody knows what came of the request.
+    pub const EVICTED: u8 = crate::abi::constants::ABORT_EVICTED as u8;
+    /// HTTP/2: by the client, or by the server with CANCEL.
+    pub const CANCELLED: u8 = crate::abi::constants::ABORT_CANCELLED as u8;
+    /// HTTP/2: not processed, by REFUSED_STREAM or GOAWAY.
+    pub const REFUSED: u8 = crate::abi::constants::ABORT_REFUSED as u8;
+    /// HTTP/2: by the server for another reason.
+    pub const RESET: u8 = crate::abi::constants::ABORT_RESET as u8;
+    /// HTTP/2: cancelled at the deadline that the client's grpc-timeout has told.
+    pub const TIMEOUT: u8 = crate::abi::constants::ABORT_TIMEOUT as u8;
+    /// HTTP/2: by the client, before its deadline, while the answer was under way.
+    pub const STOPPED: u8 = crate::abi::constants::ABORT_STOPPED as u8;
+
+    /// The values of the label `reason`, by number.
+    pub const LABELS: [&str; crate::abi::constants::ABORT_MAX as usize] = [
+        "fin",
+        "rst",
+        "idle",
+        "evicted",
+        "cancelled",
+        "refused",
+        "reset",
+        "timeout",
+        "stopped",
+    ];
+
+    /// The value of the label `reason`.
+    pub fn label(reason: u8) -> &'static str {
+        LABELS
+            .get(usize::from(reason))
+            .copied()
+            .unwrap_or("unknown")
+    }
+
+    /// The reason by which the series counts this one, where fewer are told apart.
+    pub fn of_series(reason: u8) -> u8 {
+        match reason {
+            TIMEOUT | STOPPED => CANCELLED,
+            reason => reason,
+        }
+    }
+}
+
 /// Numbers of `linkerd_route_map`, and what is none: [`RequestKey::route`] and its like.
 pub mod route {
     /// Routes are not told apart, or the request is for no path.

@@ -5,7 +5,8 @@ use super::*;
 layout! {
     RequestKey = request_key {
         series: MetricKey,
-        /// 0 is unknown, [`STATUS_OTHER`] what did not fit.
+        /// 0 is unknown, [`STATUS_OTHER`] what did not fit; [`STATUS_REQUESTS`] and
+        /// [`STATUS_ABORTED`] are none.
         status: u16,
         /// See [`protocol`].
         protocol: u8,
@@ -31,7 +32,7 @@ layout! {
         latency: u32,
         /// See [`key_check`].
         check: u32,
-        /// Counts requests, if the key's status is [`STATUS_REQUESTS`], and responses otherwise.
+        /// Counts what the key's status says.
         value: RequestValue,
     }
 }

@@ -48,7 +48,8 @@ counters! {
 }
 
 counters! {
-    /// Requests that never got their whole response, by why.
+    /// Requests that never got their whole response, by why. Entries of [`STATUS_ABORTED`] tell more
+    /// reasons apart, see [`abort_reason`].
     AbortedValue = aborted_value {
         /// The connection ended in order, without the rest.
         fin: u64,

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aborted;
 mod silent;
 mod unproven;
 
@@ -15,8 +16,8 @@ use std::{
 
 use crate::abi::{
     BUCKETS, Counters, DnsKey, DnsValue, HandshakeKey, HandshakeValue, Histogram, Info, LatencyKey,
-    LatencyValue, Merge, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_OTHER,
-    STATUS_REQUESTS, grpc_status, route, series_kind,
+    LatencyValue, Merge, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_ABORTED,
+    STATUS_OTHER, STATUS_REQUESTS, grpc_status, route, series_kind,
 };
 use crate::kernel::interfaces;
 use crate::kernel::maps::INFO;
@@ -40,7 +41,9 @@ pub struct Snapshot {
     pub grpc_derived: u64,
     /// Requests by route, where they are told apart.
     pub asked: Vec<(RequestKey, RequestValue)>,
-    /// Requests that are in neither of these yet, nor in `metrics`: see [`unproven`].
+    /// Requests that never got their whole response: as many as `metrics` has.
+    pub aborted: Vec<(RequestKey, RequestValue)>,
+    /// Requests that are in none of these yet, nor in `metrics`: see [`unproven`].
     pub unproven: u64,
     /// The paths of routes.
     pub routes: BTreeMap<u16, String>,
@@ -86,6 +89,8 @@ impl Snapshot {
             snapshot.merge(earlier);
         }
         silent::end(&mut snapshot.metrics, silent::now());
+        let routes = snapshot.info.routes > 0;
+        aborted::complete(&snapshot.metrics, &mut snapshot.aborted, routes);
         snapshot.unproven = unproven::leave_out(&mut snapshot);
         snapshot.interfaces = interfaces::observed(pin_dir);
         snapshot.took = start.elapsed();
@@ -100,6 +105,9 @@ impl Snapshot {
         let mut asked: Vec<_> = requests
             .extract_if(.., |(key, _)| key.status == STATUS_REQUESTS)
             .collect();
+        let mut aborted: Vec<_> = requests
+            .extract_if(.., |(key, _)| key.status == STATUS_ABORTED)
+            .collect();
         let mut latency = reader.latency(&info)?;
         let mut handshake = reader.handshake(&info)?;
         let mut dns = reader.dns(&info)?;
@@ -107,7 +115,7 @@ impl Snapshot {
         let routes = reader.routes(&info)?;
         let entries = Entries {
             metrics: tidy(&mut metrics),
-            requests: tidy(&mut requests) + tidy(&mut asked),
+            requests: tidy(&mut requests) + tidy(&mut asked) + tidy(&mut aborted),
             latency: tidy(&mut latency),
             handshake: tidy(&mut handshake),
             dns: tidy(&mut dns),
@@ -120,6 +128,7 @@ impl Snapshot {
             requests,
             grpc_derived,
             asked,
+            aborted,
             unproven: 0,
             routes,
             latency,
@@ -138,8 +147,14 @@ impl Snapshot {
         self.grpc_derived = self.grpc_derived.wrapping_add(earlier.grpc_derived);
         let numbers = self.adopt_routes(&earlier.routes);
         let renumber = |number: &mut u16| *number = *numbers.get(number).unwrap_or(number);
-        for (key, _) in earlier.requests.iter_mut().chain(&mut earlier.asked) {
-            renumber(&mut key.route);
+        for entries in [
+            &mut earlier.requests,
+            &mut earlier.asked,
+            &mut earlier.aborted,
+        ] {
+            entries
+                .iter_mut()
+                .for_each(|(key, _)| renumber(&mut key.route));
         }
         for (key, _) in &mut earlier.latency {
             renumber(&mut key.route);
@@ -162,6 +177,7 @@ impl Snapshot {
         add_up(&mut self.metrics, earlier.metrics);
         add_up(&mut self.requests, earlier.requests);
         add_up(&mut self.asked, earlier.asked);
+        add_up(&mut self.aborted, earlier.aborted);
         add_up(&mut self.latency, earlier.latency);
         add_up(&mut self.handshake, earlier.handshake);
         add_up(&mut self.dns, earlier.dns);

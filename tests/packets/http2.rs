@@ -1,6 +1,7 @@
 //! HTTP/2, HPACK and gRPC: what is counted of given segments.
 
 mod bounds;
+mod cancelled;
 mod continuation;
 mod cuts;
 mod ends;

@@ -5,7 +5,7 @@ use libbpf_rs::query::ProgInfoIter;
 
 use crate::kernel::Kernel;
 
-const LIMIT: u32 = 650_000;
+const LIMIT: u32 = 680_000;
 
 #[test]
 fn instructions_verified() {

@@ -3,6 +3,7 @@
 #ifndef METRICD_HTTP_HTTP2_ENDED_H
 #define METRICD_HTTP_HTTP2_ENDED_H
 
+#include "count/aborted.h"
 #include "count/answers.h"
 #include "http/http2/requests.h"
 
@@ -80,6 +81,17 @@ static __always_inline void http2_tap_aborted(struct __sk_buff *skb, struct http
 	tap_end(skb, what.word, r->start_ns, r->first_ns, stream);
 }
 
+/* Tells apart why the stream `r` is cancelled. `reason` is ABORT_STOPPED if it is the client that
+ * no longer wants the answer: that counts as such only if it has begun. */
+static __always_inline __u32 http2_cancelled(struct scratch *s, struct http2_stream *r,
+					     __u32 reason)
+{
+	if (r->start_ns &&
+	    deadline_has_passed(r->deadline, clock_since(r->start_ns, packet_now(&s->packet))))
+		return ABORT_TIMEOUT;
+	return r->first_ns ? reason : ABORT_CANCELLED;
+}
+
 /* Ends a stream without its whole answer. The caller holds the server's side. */
 __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 {
@@ -95,6 +107,10 @@ __noinline int http2_abort(struct __sk_buff *skb, __u32 stream, __u32 reason)
 	WRITE_ONCE(r->answer, stream | STREAM_ENDED);
 	route = route_unproven(s, c, r->route, r->protocol);
 	conn_side(c, ROLE_SERVER)->answered++;
+	if (reason == ABORT_CANCELLED || reason == ABORT_STOPPED)
+		reason = http2_cancelled(s, r, reason);
+	aborted_of(s, s->packet.series);
+	aborted_add(skb, aborted_what(r->protocol, reason), route, r->start_ns, 1);
 	v = series_value(s->packet.series);
 	if (v)
 		series_add_aborted(v, reason, 1);
@@ -128,6 +144,7 @@ __noinline int http2_infer_one(struct __sk_buff *skb, __u32 stream, __u32 protoc
 	r->protocol = protocol;
 	r->route = config.routes ? ROUTE_UNKNOWN : ROUTE_NONE;
 	r->start_ns = 0;
+	r->deadline = 0;
 	WRITE_ONCE(r->stream, stream);
 	conn_side(c, ROLE_CLIENT)->requests++;
 	return 0;

@@ -85,6 +85,7 @@ __noinline int http2_upgrade(struct __sk_buff *skb)
 	x->streams[0].protocol = PROTOCOL_HTTP1;
 	x->streams[0].route = route;
 	x->streams[0].start_ns = conn_side(c, ROLE_SERVER)->parser.request_ns;
+	x->streams[0].deadline = 0;
 	x->streams[0].stream = 1;
 	x->side[ROLE_CLIENT].last = 1;
 	x->side[ROLE_CLIENT].token = TOKEN_PREFACE;

@@ -22,6 +22,7 @@ static __always_inline void http2_begin(struct conn *c, struct http2_side *t,
 	r->protocol = t->result.found & FOUND_GRPC ? PROTOCOL_GRPC : PROTOCOL_HTTP2;
 	r->route = t->route;
 	r->start_ns = t->start_ns;
+	r->deadline = t->result.grpc_status + 1;
 	WRITE_ONCE(r->stream, t->stream);
 	conn_side(c, ROLE_CLIENT)->requests++;
 }

@@ -8,9 +8,9 @@
 
 #include "http/http2/block.h"
 
-/* Notes that the client cancels a stream. Ends are noted by the server's side, which is taken for
- * this. */
-__noinline int http2_cancel(struct __sk_buff *skb, __u32 stream)
+/* Notes that the client cancels a stream, for this enum abort_reason. Ends are noted by the
+ * server's side, which is taken for this. */
+__noinline int http2_cancel(struct __sk_buff *skb, __u32 stream, __u32 reason)
 {
 	struct scratch *s;
 	struct conn *c = parser_enter(skb, &s);
@@ -32,7 +32,7 @@ __noinline int http2_cancel(struct __sk_buff *skb, __u32 stream)
 	}
 	/* If answers are lost, the request counts as answered already. */
 	if (!(READ_ONCE(c->brief.flags) & CONN_ANSWERS_LOST))
-		http2_abort(skb, stream, ABORT_CANCELLED);
+		http2_abort(skb, stream, reason);
 	conn_done_anywhere(c, ROLE_SERVER);
 	return 0;
 }
@@ -45,7 +45,9 @@ static __always_inline void http2_rst(struct __sk_buff *skb, __u32 role, __u32 s
 	if (!(stream & 1))
 		return;
 	if (role == ROLE_CLIENT) {
-		http2_cancel(skb, stream);
+		reason = error == HTTP2_ERROR_CANCEL || error == HTTP2_ERROR_NONE ? ABORT_STOPPED
+										  : ABORT_CANCELLED;
+		http2_cancel(skb, stream, reason);
 		return;
 	}
 	if (error == HTTP2_ERROR_REFUSED_STREAM)
@@ -86,17 +88,20 @@ static __always_inline int http2_goaway(struct __sk_buff *skb, __u32 last)
 	return 0;
 }
 
-/* Ends the open streams of an element, which will have no answer, and tells those of gRPC apart in
- * p->unknown_grpc. Returns the next element, plus one. */
-__noinline int http2_forget(struct __sk_buff *skb, __u32 at)
+/* Places that are looked at in one call: a loop in a loop is less to verify. */
+#define HTTP2_SOME 16
+
+/* Ends the open streams of HTTP2_SOME places of an element, which will have no answer, and tells
+ * those of gRPC apart in p->unknown_grpc. */
+__noinline int http2_forget_some(struct __sk_buff *skb, __u32 at, __u32 place)
 {
 	struct http2 *x = http2_element(at);
 	struct scratch *s = scratch();
 
 	if (!x || !s || !skb->len)
 		return 0;
-	for (int i = 0; i < HTTP2_STREAMS; i++) {
-		struct http2_stream *r = &x->streams[i];
+	for (int i = 0; i < HTTP2_SOME; i++) {
+		struct http2_stream *r = http2_place(x, (place + i) << 1);
 
 		if (!http2_taken(r))
 			continue;
@@ -106,6 +111,18 @@ __noinline int http2_forget(struct __sk_buff *skb, __u32 at)
 			s->packet.unknown_grpc++;
 		}
 	}
+	return 0;
+}
+
+/* Ends the open streams of an element. Returns the next element, plus one. */
+__noinline int http2_forget(struct __sk_buff *skb, __u32 at)
+{
+	struct http2 *x = http2_element(at);
+
+	if (!x || !skb->len)
+		return 0;
+	for (int i = 0; i < HTTP2_STREAMS; i += HTTP2_SOME)
+		http2_forget_some(skb, at, i);
 	return READ_ONCE(x->next);
 }
 

@@ -6,6 +6,7 @@
 #include "http/hpack.h"
 
 /* Error codes, RFC 9113 section 7. */
+#define HTTP2_ERROR_NONE 0
 #define HTTP2_ERROR_REFUSED_STREAM 7
 #define HTTP2_ERROR_CANCEL 8
 
@@ -80,11 +81,6 @@ static __always_inline struct http2_stream *http2_find(struct http2 *x, __u32 st
 		r = http2_place(x, stream);
 	}
 	return r->stream == stream ? http2_current(r, stream) : NULL;
-}
-
-static __always_inline bool http2_taken(struct http2_stream *r)
-{
-	return r->stream && READ_ONCE(r->answer) != (r->stream | STREAM_ENDED);
 }
 
 /* A place in a further element, for a new stream whose first place is taken. NULL if there is

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::events::Request;
-use crate::abi::{direction, grpc_status, protocol, route};
+use crate::abi::{abort_reason, direction, grpc_status, protocol, route};
 
 /// How to write requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -20,17 +20,6 @@ pub enum Output {
     /// An object each.
     Json,
 }
-
-/// Why requests have no whole answer, in the order of `AbortedValue`.
-const REASONS: [&str; 7] = [
-    "fin",
-    "rst",
-    "idle",
-    "evicted",
-    "cancelled",
-    "refused",
-    "reset",
-];
 
 /// google.golang.org/grpc/codes: the names of gRPC's statuses.
 const GRPC: [&str; 17] = [
@@ -71,8 +60,8 @@ impl Request {
 
     /// Why there is no whole answer, if there is none.
     fn aborted(&self) -> Option<&'static str> {
-        let reason = usize::from(self.end.aborted).checked_sub(1)?;
-        Some(REASONS.get(reason).unwrap_or(&"unknown"))
+        let reason = self.end.aborted.checked_sub(1)?;
+        Some(abort_reason::label(reason))
     }
 
     fn path(&self) -> Option<String> {

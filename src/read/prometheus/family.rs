@@ -47,6 +47,8 @@ pub enum Rows {
     Requests,
     /// From each status of each series.
     Responses,
+    /// From each way in which requests of each series were aborted.
+    Aborted,
     Latency(fn(&LatencyValue) -> Histogram),
     Handshake(fn(&HandshakeValue) -> &Histogram),
     /// From a proxy, if there is one, by row: false if there is none left.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::lines::Lines;
 use crate::abi::{
-    DnsKey, GRPC_STATUS_NONE, HandshakeKey, LatencyKey, MetricKey, RequestKey, STATUS_OTHER,
-    direction, origin, protocol, route, series_kind,
+    CLASS_ABORTED, DnsKey, GRPC_STATUS_NONE, HandshakeKey, LatencyKey, MetricKey, RequestKey,
+    STATUS_OTHER, abort_reason, direction, origin, protocol, route, series_kind,
 };
 use crate::read::snapshot::Snapshot;
 
@@ -24,6 +24,8 @@ pub const PEER: &[&str] = &[
 pub const REQUEST: &[&str] = &["protocol", "route"];
 /// [`PEER`] goes before.
 pub const RESPONSE: &[&str] = &["protocol", "status", "grpc_status", "route"];
+/// [`PEER`] goes before.
+pub const ABORTED: &[&str] = &["protocol", "route", "reason"];
 pub const LATENCY: &[&str] = &[
     "direction",
     "src_ip",
@@ -117,6 +119,13 @@ pub fn label_response(lines: &mut Lines, snapshot: &Snapshot, key: &RequestKey) 
     lines.label(first + 3, route(snapshot, key.route));
 }
 
+/// The labels of [`ABORTED`].
+pub fn label_aborted(lines: &mut Lines, snapshot: &Snapshot, key: &RequestKey) {
+    label_request(lines, snapshot, key);
+    let reason = PEER.len() + REQUEST.len();
+    lines.label(reason, abort_reason::label(key.grpc_status));
+}
+
 /// The labels of [`LATENCY`].
 pub fn label_latency(lines: &mut Lines, snapshot: &Snapshot, key: &LatencyKey) {
     if key.kind == series_kind::OTHER {
@@ -127,6 +136,7 @@ pub fn label_latency(lines: &mut Lines, snapshot: &Snapshot, key: &LatencyKey) {
     lines.label(4, protocol::label(key.protocol));
     match key.status_class {
         0 => lines.label(5, "unknown"),
+        CLASS_ABORTED => lines.label(5, "aborted"),
         class => lines.show(5, format_args!("{class}xx")),
     }
     lines.label(6, route(snapshot, key.route));

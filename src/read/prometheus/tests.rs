@@ -3,9 +3,9 @@ use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 use super::families::{FAMILIES, proxied};
 use super::*;
 use crate::abi::{
-    Counters, DnsKey, DnsValue, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, Histogram,
-    LatencyKey, LatencyPair, LatencyValue, MetricKey, MetricValue, RequestKey, RequestValue,
-    STATUS_OTHER, direction, protocol, series_kind,
+    CLASS_ABORTED, Counters, DnsKey, DnsValue, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue,
+    Histogram, LatencyKey, LatencyPair, LatencyValue, MetricKey, MetricValue, RequestKey,
+    RequestValue, STATUS_ABORTED, STATUS_OTHER, abort_reason, direction, protocol, series_kind,
 };
 use crate::read::diagnose::Tally;
 use crate::read::records::Way;
@@ -107,6 +107,10 @@ fn snapshot() -> Snapshot {
         status_class: 2,
         ..LatencyKey::default()
     };
+    let aborted = LatencyKey {
+        status_class: CLASS_ABORTED,
+        ..latency
+    };
     let full = LatencyKey {
         peer: v4([10, 1, 0, 2]),
         direction: direction::OUTBOUND,
@@ -181,6 +185,20 @@ fn snapshot() -> Snapshot {
             (other, overflowed),
         ],
         asked: vec![],
+        aborted: vec![
+            response(
+                inbound,
+                STATUS_ABORTED,
+                protocol::HTTP1,
+                abort_reason::RST,
+                1,
+            ),
+            {
+                let rst = abort_reason::RST;
+                let (key, value) = response(inbound, STATUS_ABORTED, protocol::GRPC, rst, 1);
+                (RequestKey { route: 3, ..key }, value)
+            },
+        ],
         routes: [(3, "/users/{id}".to_string())].into(),
         requests: vec![
             response(inbound, 200, protocol::HTTP1, GRPC_STATUS_NONE, 95),
@@ -196,7 +214,7 @@ fn snapshot() -> Snapshot {
             response(inbound, 404, protocol::HTTP1, GRPC_STATUS_NONE, 0),
             response(other, STATUS_OTHER, 0, 0, 3),
         ],
-        latency: vec![(latency, both), (full, durations)],
+        latency: vec![(latency, both), (aborted, durations), (full, durations)],
         handshake: vec![
             (
                 handshake,

@@ -65,6 +65,7 @@ fn first_line(family: &Family) -> Line {
         Rows::Series(further, _) => (PEER, further),
         Rows::Requests => (PEER, REQUEST),
         Rows::Responses => (PEER, RESPONSE),
+        Rows::Aborted => (PEER, ABORTED),
         Rows::Latency(_) => (LATENCY, &[]),
         Rows::Handshake(_) => (HANDSHAKE, &[]),
         Rows::Dns(further, _) => (DNS, further),
@@ -146,6 +147,14 @@ fn of_snapshot(
             if value.responses > 0 {
                 label_peer(lines, &key.series);
                 label_response(lines, snapshot, key);
+                lines.value(value.responses as f64);
+            }
+        }
+        Rows::Aborted => {
+            let (key, value) = snapshot.aborted.get(row)?;
+            if value.responses > 0 {
+                label_peer(lines, &key.series);
+                label_aborted(lines, snapshot, key);
                 lines.value(value.responses as f64);
             }
         }

@@ -39,17 +39,10 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_requests_aborted_total",
-        help: "Requests that never got their whole response, by why.",
+        help: "Requests that never got their whole response, by why. Those for the reason stopped are no \
+               failures: clients have ended streams whose answers were under way. Of those that were evicted nobody knows.",
         kind: COUNTER,
-        rows: Rows::Series(&["reason"], |_, value, samples| {
-            happened(samples, "fin", value.aborted.fin);
-            happened(samples, "rst", value.aborted.rst);
-            happened(samples, "idle", value.aborted.idle);
-            happened(samples, "evicted", value.aborted.evicted);
-            happened(samples, "cancelled", value.aborted.cancelled);
-            happened(samples, "refused", value.aborted.refused);
-            happened(samples, "reset", value.aborted.reset);
-        }),
+        rows: Rows::Aborted,
     },
     Family {
         name: "linkerd_ebpf_requests_in_flight",
@@ -63,7 +56,8 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_request_duration_seconds",
-        help: "From the first byte of the request to the last byte of the response.",
+        help: "From the first byte of the request to the last byte of the response or, with the status class \
+               aborted, to the end of the connection or the stream, but for those of the reasons stopped and evicted.",
         kind: HISTOGRAM,
         rows: Rows::Latency(LatencyValue::duration),
     },
@@ -75,7 +69,7 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_request_durations_unknown_total",
-        help: "Responses whose duration could not be known.",
+        help: "Responses, and aborted requests, whose duration could not be known.",
         kind: COUNTER,
         rows: Rows::Series(&[], |_, value, samples| {
             happened(samples, "", value.untimed)

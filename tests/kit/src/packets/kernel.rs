@@ -10,9 +10,10 @@ use std::time::Duration;
 use clap::Parser;
 use libbpf_rs::{MapCore, MapFlags, OpenObject, ProgramInput, ProgramMut};
 use metricd::abi::{
-    AbortedValue, Counters, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue, LatencyEntry,
-    LatencyValue, Layout, Merge, MetricEntry, MetricKey, MetricValue, RequestEntry, RequestKey,
-    RouteEntry, STATUS_REQUESTS, protocol, route,
+    AbortedValue, CLASS_ABORTED, Counters, GRPC_STATUS_NONE, HandshakeKey, HandshakeValue,
+    LatencyEntry, LatencyValue, Layout, Merge, MetricEntry, MetricKey, MetricValue, RequestEntry,
+    RequestKey, RouteEntry, STATUS_ABORTED, STATUS_REQUESTS, abort_reason, protocol, route,
+    series_kind,
 };
 use metricd::kernel::load::{self, Plan};
 use metricd::kernel::options::Options;
@@ -220,7 +221,8 @@ impl Kernel {
     pub fn answers(&self) -> BTreeMap<Answer, u64> {
         let mut all = BTreeMap::new();
         for entry in self.request_entries() {
-            if entry.value.responses > 0 && entry.key.status != STATUS_REQUESTS {
+            let is_response = ![STATUS_REQUESTS, STATUS_ABORTED].contains(&entry.key.status);
+            if entry.value.responses > 0 && is_response {
                 assert_ne!(entry.key, RequestKey::default(), "an element of nobody");
                 let answer = Answer {
                     protocol: entry.key.protocol,
@@ -233,7 +235,20 @@ impl Kernel {
         all
     }
 
-    /// Requests by the text of their route, and responses likewise.
+    /// Requests that never got their whole response, by protocol and reason.
+    pub fn aborted(&self) -> BTreeMap<(u8, &'static str), u64> {
+        let mut all = BTreeMap::new();
+        for entry in self.request_entries() {
+            let RequestEntry { key, value, .. } = entry;
+            if key.status == STATUS_ABORTED && value.responses > 0 {
+                let why = (key.protocol, abort_reason::label(key.grpc_status));
+                *all.entry(why).or_default() += value.responses;
+            }
+        }
+        all
+    }
+
+    /// Requests by the text of their route, and then what ended them.
     pub fn routes(&self) -> [BTreeMap<String, u64>; 2] {
         let texts: BTreeMap<u32, String> =
             entries::<u32, RouteEntry>(&self.skel.maps.linkerd_route_map)
@@ -268,10 +283,18 @@ impl Kernel {
         self.latency_entries().len()
     }
 
-    /// The histograms of responses in one.
+    /// The histograms of requests in one.
     pub fn latency(&self) -> LatencyValue {
+        self.latency_of(|_| true)
+    }
+
+    /// The histograms of requests of some classes of status in one.
+    pub fn latency_of(&self, is_of: impl Fn(u8) -> bool) -> LatencyValue {
         let mut total = LatencyValue::default();
         for entry in self.latency_entries() {
+            if !is_of(entry.key.status_class) {
+                continue;
+            }
             total.merge(&entry.value);
         }
         total
@@ -330,6 +353,40 @@ impl Kernel {
         }
     }
 
+    /// What is told apart of aborted requests is what their series have, unless it did not fit.
+    fn check_aborted(&self) {
+        let mut told: BTreeMap<(MetricKey, u8), u64> = BTreeMap::new();
+        for RequestEntry { key, value, .. } in self.request_entries() {
+            if key.status == STATUS_ABORTED {
+                let reason = abort_reason::of_series(key.grpc_status);
+                *told.entry((key.series, reason)).or_default() += value.responses;
+            }
+        }
+        let fits = self.counters().requests_overflow == 0;
+        for (key, v) in self.series() {
+            if key.kind == series_kind::OTHER {
+                continue;
+            }
+            let a = v.aborted;
+            let counts = [
+                a.fin,
+                a.rst,
+                a.idle,
+                a.evicted,
+                a.cancelled,
+                a.refused,
+                a.reset,
+            ];
+            for (reason, count) in counts.into_iter().enumerate() {
+                let told = told.remove(&(key, reason as u8)).unwrap_or(0);
+                let why = abort_reason::LABELS[reason];
+                assert!(told <= count, "{key:?} {why}: {told} of {count}");
+                assert!(told == count || !fits, "{key:?} {why}: {told} of {count}");
+            }
+        }
+        assert!(told.values().all(|n| *n == 0), "{told:?}");
+    }
+
     /// What holds at all times: every packet is in one series, every connection opened is closed or
     /// active, every request is answered, aborted or in flight.
     pub fn check(&self) {
@@ -364,12 +421,26 @@ impl Kernel {
             "requests = responses + aborted + in flight: {v:?}"
         );
         let timed = self.latency();
+        let told = self.aborted();
+        let of = |reason| -> u64 {
+            let of_reason = told.iter().filter(|((_, why), _)| *why == reason);
+            of_reason.map(|(_, n)| n).sum()
+        };
+        let failures = aborted(&v.aborted) - v.aborted.evicted - of("stopped");
         assert_eq!(
-            responses,
+            responses + failures,
             timed.duration().count() + v.untimed,
-            "each response is timed or counted as untimed"
+            "each response, and each that failed, is timed or counted as untimed"
         );
-        assert_eq!(timed.duration().count(), timed.ttfb().count());
+        let failed = self.latency_of(|class| class == CLASS_ABORTED);
+        assert!(failed.duration().count() <= failures);
+        let answered = timed.duration().count() - failed.duration().count();
+        let c = self.counters();
+        // What does not fit is in histograms without a class.
+        let fits = c.metrics_overflow + c.requests_overflow + c.latency_overflow == 0;
+        assert!(answered >= timed.ttfb().count());
+        assert!(answered == timed.ttfb().count() || !fits);
+        self.check_aborted();
         // On the loopback what is sent and what is received is not told by the hook.
         let [fed_in, fed_out] = self.fed.each_ref().map(|f| {
             (
@@ -543,6 +614,8 @@ pub struct Seen {
     /// By status.
     pub responses: BTreeMap<u16, u64>,
     pub answers: BTreeMap<Answer, u64>,
+    /// Requests that never got their whole response, by protocol and reason.
+    pub aborted: BTreeMap<(u8, &'static str), u64>,
     pub latency: LatencyValue,
     pub handshake: HandshakeValue,
     /// Connections that were followed again.
@@ -555,6 +628,7 @@ impl Seen {
             total: kernel.total(),
             responses: kernel.responses(),
             answers: kernel.answers(),
+            aborted: kernel.aborted(),
             latency: kernel.latency(),
             handshake: kernel.handshake(),
             resumed: kernel.counters().resumed,
@@ -569,6 +643,7 @@ impl Seen {
         self.resumed -= before.resumed;
         subtract(&mut self.responses, &before.responses);
         subtract(&mut self.answers, &before.answers);
+        subtract(&mut self.aborted, &before.aborted);
         self
     }
 }
