@@ -5,6 +5,7 @@ mod maps;
 mod own;
 pub mod proxied;
 mod requests;
+mod totals;
 mod traffic;
 
 use std::sync::LazyLock;
@@ -13,8 +14,9 @@ use super::family::Family;
 
 /// All families, in the order of the text.
 pub static FAMILIES: LazyLock<Vec<&'static Family>> = LazyLock::new(|| {
-    let groups: [&'static [Family]; 7] = [
+    let groups: [&'static [Family]; 8] = [
         &[own::UP],
+        totals::FAMILIES,
         traffic::FAMILIES,
         requests::FAMILIES,
         proxied::FAMILIES,
