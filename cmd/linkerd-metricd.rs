@@ -24,6 +24,7 @@ use metricd::kernel::gc;
 use metricd::kernel::options::Options;
 use metricd::kernel::target::NodeTarget;
 use metricd::logging;
+use metricd::read::history::{SHOW_IDLE, show_idle};
 use metricd::redirect;
 use metricd::sidecar;
 
@@ -49,6 +50,10 @@ enum Command {
         /// File that a proxy here records its requests in, by the library
         #[arg(long, env = "METRICD_L7_FILE", value_name = "FILE")]
         l7_file: Option<PathBuf>,
+
+        /// How long to show a series that does not change, which comes back when it does; 0 is for ever
+        #[arg(long, env = "METRICD_SHOW_IDLE", value_name = "DURATION", default_value = SHOW_IDLE, value_parser = show_idle)]
+        show_idle: Duration,
 
         /// Address to serve /metrics on; [::] takes IPv4 too
         #[arg(long, env = "METRICD_LISTEN", default_value_t = sidecar::LISTEN)]
@@ -182,9 +187,10 @@ fn execute(command: Command) -> Result<bool> {
         Command::Run {
             options,
             l7_file,
+            show_idle,
             listen,
         } => {
-            run::run(&options, l7_file, listen)?;
+            run::run(&options, l7_file, show_idle, listen)?;
             Vec::new()
         }
         Command::Redirection { target, options } => {

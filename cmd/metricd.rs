@@ -1,12 +1,13 @@
 //! The sidecar: sleeps until it is scraped, reads the pinned maps and answers.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
 use metricd::kernel::options::{PIN_DIR, ReadBy};
 use metricd::kernel::pin_dir::PinDir;
 use metricd::logging;
+use metricd::read::history::{SHOW_IDLE, show_idle};
 use metricd::sidecar::{self, SidecarConfig};
 use metricd::web;
 
@@ -29,6 +30,10 @@ struct Args {
     #[arg(long, env = "METRICD_L7_FILE", value_name = "FILE")]
     l7_file: Option<PathBuf>,
 
+    /// How long to show a series that does not change, which comes back when it does; 0 is for ever
+    #[arg(long, env = "METRICD_SHOW_IDLE", value_name = "DURATION", default_value = SHOW_IDLE, value_parser = show_idle)]
+    show_idle: Duration,
+
     /// The address to serve /metrics on; [::] takes IPv4 too
     #[arg(long, env = "METRICD_LISTEN", default_value_t = sidecar::LISTEN)]
     listen: SocketAddr,
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
         pin_dir: args.pin_dir,
         read: args.read,
         l7_file: args.l7_file,
+        show_idle: args.show_idle,
         listen: args.listen,
     };
     logging::exit(serve(config))

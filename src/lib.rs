@@ -9,6 +9,7 @@
 pub mod abi;
 pub mod cli;
 pub mod cluster;
+pub mod duration;
 pub mod kernel;
 pub mod lifecycle;
 pub mod logging;

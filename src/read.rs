@@ -3,10 +3,12 @@
 //! conclusions.
 
 pub mod diagnose;
+pub mod history;
 pub mod prometheus;
 pub mod proxy;
 pub mod records;
 pub mod samples;
 pub mod snapshot;
+pub mod success;
 pub mod text;
 pub mod unreadable;

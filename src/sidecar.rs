@@ -15,6 +15,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -37,6 +38,9 @@ use pins::Pins;
 /// Where to serve, unless told otherwise: all addresses of both families.
 pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), options::PORT);
 
+/// The query of a scrape that is to show all series, also those that have not changed for long.
+pub const WHOLE: &str = "show-idle=0";
+
 /// Connections at a time; more wait in the backlog.
 const CONNECTIONS: u32 = 64;
 
@@ -49,6 +53,8 @@ pub struct SidecarConfig {
     pub read: ReadBy,
     /// What a proxy of this pod records into, if there is one.
     pub l7_file: Option<PathBuf>,
+    /// For how long a series is shown that does not change; 0 is for ever.
+    pub show_idle: Duration,
     pub listen: SocketAddr,
 }
 
@@ -68,7 +74,7 @@ impl Server {
     pub fn bind(config: SidecarConfig) -> Result<Self> {
         Ok(Self {
             listener: listen::bind(config.listen)?,
-            pins: Arc::new(Pins::new(config.pin_dir, config.read)),
+            pins: Arc::new(Pins::new(config.pin_dir, config.read, config.show_idle)),
             proxy: Arc::new(Proxy::new(config.l7_file, config.read)),
         })
     }
@@ -118,7 +124,10 @@ async fn answer(request: &Request<Incoming>, pins: &Pins, proxy: &Proxy) -> Resp
     }
     let page = match request.uri().path() {
         "/metrics" => {
-            let exposition = Exposition::new(pins.read().await, proxy.read().await);
+            let mut exposition = Exposition::new(pins.read().await, proxy.read().await);
+            if request.uri().query() != Some(WHOLE) {
+                exposition = exposition.without_idle();
+            }
             let may_gzip = body::accepts_gzip(request.headers());
             return scrape(body::Scrape::new(exposition, may_gzip));
         }

@@ -83,7 +83,7 @@ impl Merge for u64 {
 
 /// A time in nanoseconds of CLOCK_MONOTONIC. Of two, the later one counts.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Latest(pub u64);
 
 impl Layout for Latest {
@@ -153,7 +153,7 @@ macro_rules! layout {
     ) => {
         $(#[$meta])*
         #[repr(C)]
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name {
             $($(#[$field_meta])* pub $field: $ty,)*
         }

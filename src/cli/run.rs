@@ -20,20 +20,31 @@ use crate::web;
 ///
 /// # Errors
 /// If attaching, listening or detaching failed; what was attached is detached in any case.
-pub fn run(options: &Options, l7_file: Option<PathBuf>, listen: SocketAddr) -> Result<()> {
+pub fn run(
+    options: &Options,
+    l7_file: Option<PathBuf>,
+    show_idle: Duration,
+    listen: SocketAddr,
+) -> Result<()> {
     let lines = lifecycle::attach(options)?;
     lines.iter().for_each(|line| tracing::info!("{line}"));
-    let served = serve(options, l7_file, listen);
+    let served = serve(options, l7_file, show_idle, listen);
     let detached = lifecycle::detach(&options.pin_dir);
     served.and(detached.map(drop))
 }
 
-fn serve(options: &Options, l7_file: Option<PathBuf>, listen: SocketAddr) -> Result<()> {
+fn serve(
+    options: &Options,
+    l7_file: Option<PathBuf>,
+    show_idle: Duration,
+    listen: SocketAddr,
+) -> Result<()> {
     web::runtime()?.block_on(async {
         let server = Server::bind(SidecarConfig {
             pin_dir: options.pin_dir.clone(),
             read: options.read,
             l7_file,
+            show_idle,
             listen,
         })?;
         let address = reachable(server.local_addr()?);

@@ -24,8 +24,8 @@ use clap::{Args, ValueHint};
 use libbpf_rs::{MapCore, MapFlags};
 
 use crate::abi::{Counters, Layout, RouteEntry};
-use crate::cluster::check::duration;
 use crate::cluster::remote::RemoteArgs;
+use crate::duration::duration;
 use crate::kernel::load;
 use crate::kernel::maps;
 use crate::kernel::options::PIN_DIR;

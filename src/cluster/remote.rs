@@ -14,9 +14,9 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 
-use crate::cluster::check::duration;
 use crate::cluster::client::{self, ClusterArgs, explain};
 use crate::cluster::sidecars::{self, INIT};
+use crate::duration::duration;
 use crate::kernel::options::{Options, PIN_DIR};
 use crate::kernel::target::LOGS;
 pub use follow::follow;

@@ -86,7 +86,7 @@ pub fn diagnose(first: &Tally, second: &Tally) -> Diagnosis {
     let verdict = match (whole, worst) {
         (true, _) => format!(
             "whole: {} requests counted{}",
-            second.requests,
+            second.sums().requests,
             match second.proxied() {
                 0.0 => String::new(),
                 requests => format!(", {requests} of them by the proxy, too"),
@@ -132,20 +132,20 @@ fn ok(subject: &str, count: f64, text: String) -> Finding {
 /// What is always true of the counters themselves.
 fn identities(first: &Tally, second: &Tally) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let ended = |tally: &Tally| tally.requests - tally.in_flight;
-    let closed = |tally: &Tally| tally.opened - tally.active;
+    let ended = |tally: &Tally| tally.sums().requests - tally.in_flight;
+    let closed = |tally: &Tally| tally.sums().opened - tally.active;
     for (subject, identity, left, right) in [
         (
             "linkerd_ebpf_requests_total",
             "requests = responses + aborted + in flight",
             Interval(ended(first), ended(second)),
-            Interval(first.ended(), second.ended()),
+            Interval(first.sums().ended, second.sums().ended),
         ),
         (
             "linkerd_ebpf_connections_opened_total",
             "connections opened = closed + active",
             Interval(closed(first), closed(second)),
-            Interval(first.closed, second.closed),
+            Interval(first.sums().closed, second.sums().closed),
         ),
     ] {
         findings.push(match left.beyond(&right) {
@@ -186,6 +186,9 @@ fn proxy(first: &Tally, second: &Tally, counters: &[Finding]) -> Vec<Finding> {
             more => format!(" ({more} of them within the time of looking)"),
         };
         findings.push(match seen.beyond(&proxied) {
+            less if less < 0.0 && first.idle + second.idle > 0.0 => {
+                note(&subject, proxied.1, not_shown(to, second.idle))
+            }
             0.0 => ok(
                 &subject,
                 proxied.1,
@@ -210,6 +213,14 @@ fn proxy(first: &Tally, second: &Tally, counters: &[Finding]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Why requests that are not shown are none that were not seen.
+fn not_shown(to: &Address, idle: f64) -> String {
+    format!(
+        "the proxy's requests to {to} are not compared: {idle} series that have not changed for long are left \
+         out of what was scraped, which has them by metrics?show-idle=0"
+    )
 }
 
 /// Requests that the proxy has sent and nobody has seen.

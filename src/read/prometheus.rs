@@ -12,6 +12,7 @@ mod labels;
 mod lines;
 mod process;
 mod text;
+mod totals;
 mod walk;
 
 use std::time::Instant;
@@ -40,6 +41,12 @@ impl Exposition {
             walk: Walk::new(reading, proxied),
             text: Text::default(),
         }
+    }
+
+    /// Leaves out the series that need not be shown.
+    pub fn without_idle(mut self) -> Self {
+        self.walk = self.walk.without_idle();
+        self
     }
 }
 

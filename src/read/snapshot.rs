@@ -6,12 +6,15 @@
 #![forbid(unsafe_code)]
 
 mod aborted;
+mod ages;
 mod silent;
 mod unproven;
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant},
+    fs,
+    os::unix::fs::MetadataExt,
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use crate::abi::{
@@ -25,6 +28,7 @@ use crate::kernel::options::ReadBy;
 use crate::kernel::pin_dir::{EpochDir, PinDir};
 use crate::read::records::{Reader, Way};
 use crate::read::unreadable::Unreadable;
+pub use ages::{Age, Ages};
 
 /// What the maps held at one time.
 ///
@@ -56,8 +60,31 @@ pub struct Snapshot {
     pub interfaces: Vec<(String, bool)>,
     /// How the newest epoch was read.
     pub way: Way,
+    /// The oldest of these maps; none, if that is not known.
+    pub oldest: Option<Made>,
+    /// What a sidecar remembers of each series; nothing, where nobody remembers.
+    pub ages: Ages,
     /// How long reading took.
     pub took: Duration,
+}
+
+/// Maps that were made together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// The number of the pin of the info map, which others that are made later have not.
+    pub inode: u64,
+    /// When they were pinned, since the Unix epoch: with nothing counted as yet.
+    pub at: Duration,
+}
+
+impl Made {
+    fn of(epoch: &EpochDir) -> Option<Self> {
+        let pin = fs::metadata(epoch.map_path(INFO)).ok()?;
+        Some(Self {
+            inode: pin.ino(),
+            at: pin.modified().ok()?.duration_since(UNIX_EPOCH).ok()?,
+        })
+    }
 }
 
 /// How many entries each map held.
@@ -80,9 +107,10 @@ impl Snapshot {
     pub fn read(pin_dir: &PinDir, by: ReadBy) -> Result<Self, Unreadable> {
         let start = Instant::now();
         // The epochs are read in the order in which the programs fill them.
+        let epochs = epochs(pin_dir)?;
         let mut snapshots = Vec::new();
-        for epoch in epochs(pin_dir)? {
-            snapshots.push(Reader::each_way(&epoch, by, Self::of_epoch)?);
+        for epoch in &epochs {
+            snapshots.push(Reader::each_way(epoch, by, Self::of_epoch)?);
         }
         let mut snapshot = snapshots.pop().unwrap_or_default();
         for earlier in snapshots {
@@ -93,6 +121,7 @@ impl Snapshot {
         aborted::complete(&snapshot.metrics, &mut snapshot.aborted, routes);
         snapshot.unproven = unproven::leave_out(&mut snapshot);
         snapshot.interfaces = interfaces::observed(pin_dir);
+        snapshot.oldest = epochs.first().and_then(Made::of);
         snapshot.took = start.elapsed();
         Ok(snapshot)
     }
@@ -137,6 +166,8 @@ impl Snapshot {
             entries,
             interfaces: Vec::new(),
             way: reader.way(),
+            oldest: None,
+            ages: Ages::default(),
             took: Duration::ZERO,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::{self, Arc, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use crate::abi::{Counters, Info};
 use crate::kernel::maps;
 use crate::kernel::options::ReadBy;
 use crate::kernel::pin_dir::PinDir;
+use crate::read::history::{History, Moment};
 use crate::read::prometheus::Reading;
 use crate::read::records::Way;
 use crate::read::snapshot::{self, Snapshot};
@@ -26,6 +27,9 @@ const STALE: Duration = Duration::from_secs(1);
 pub struct Pins {
     dir: PinDir,
     read: ReadBy,
+    /// What earlier readings have found. It is held while the pins are read: a reading goes on when the
+    /// scrape that has asked for it is given up, and the next one waits for it.
+    history: Arc<sync::Mutex<History>>,
     state: Mutex<State>,
 }
 
@@ -38,10 +42,12 @@ struct State {
 }
 
 impl Pins {
-    pub fn new(dir: PinDir, read: ReadBy) -> Self {
+    /// Of series that do not change it is said that they are idle after `show_idle`, or never if that is 0.
+    pub fn new(dir: PinDir, read: ReadBy, show_idle: Duration) -> Self {
         Self {
             dir,
             read,
+            history: Arc::new(sync::Mutex::new(History::new(show_idle))),
             state: Mutex::default(),
         }
     }
@@ -56,7 +62,15 @@ impl Pins {
         }
         let begun = Instant::now();
         let (dir, read) = (self.dir.clone(), self.read);
-        let result = off_reactor(move || Snapshot::read(&dir, read)).await;
+        let history = self.history.clone();
+        let result = off_reactor(move || {
+            let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Moment::now();
+            let mut snapshot = Snapshot::read(&dir, read)?;
+            history.learn(&mut snapshot, now);
+            Ok(snapshot)
+        })
+        .await;
         state.log.result(&result);
         match result {
             Ok(snapshot) => {

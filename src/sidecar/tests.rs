@@ -29,12 +29,16 @@ impl Running {
     }
 
     fn listen(pins: &PlainDir, listen: &str) -> Self {
-        let config = SidecarConfig {
+        Self::with(SidecarConfig {
             pin_dir: (**pins).clone(),
             read: ReadBy::Auto,
             l7_file: None,
+            show_idle: Duration::ZERO,
             listen: listen.parse().unwrap(),
-        };
+        })
+    }
+
+    fn with(config: SidecarConfig) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (send, address) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
@@ -323,6 +327,7 @@ fn an_address_that_is_taken() {
         pin_dir: (*pins).clone(),
         read: ReadBy::Auto,
         l7_file: None,
+        show_idle: Duration::ZERO,
         listen: server.address,
     };
     let error = runtime()
@@ -346,4 +351,53 @@ fn a_head_that_never_ends_is_cut_off() {
     let _ = stream.read_to_end(&mut answer);
     let waited = begun.elapsed();
     assert!(waited >= HEAD_TIMEOUT && waited < HEAD_TIMEOUT + Duration::from_secs(2));
+}
+
+#[test]
+fn what_does_not_change_leaves_the_page_and_comes_back() {
+    let pins = pins();
+    let server = Running::with(SidecarConfig {
+        pin_dir: (*pins).clone(),
+        read: ReadBy::Auto,
+        l7_file: None,
+        show_idle: Duration::from_millis(1),
+        listen: "127.0.0.1:0".parse().unwrap(),
+    });
+    let mut peers = peers(1000);
+    for (_, value) in &mut peers.metrics {
+        (value.active, value.closed.fin) = (0, 3);
+        value.ended += 1;
+    }
+    pins.write(&peers);
+    let page = || server.get("/metrics").text().to_owned();
+    let count = |page: &str, name: &str| page.lines().filter(|line| line.starts_with(name)).count();
+    let totals = |page: &str| {
+        let lines = page
+            .lines()
+            .filter(|line| line.starts_with("linkerd_ebpf_pod_"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let first = page();
+    assert_eq!(count(&first, "linkerd_ebpf_bytes_total{"), 2000);
+    assert!(first.contains("\nlinkerd_ebpf_series_idle 0\n"));
+    // Longer than the clock's steps.
+    thread::sleep(Duration::from_millis(200));
+    let second = page();
+    assert_eq!(count(&second, "linkerd_ebpf_bytes_total{"), 0);
+    assert_eq!(count(&second, "linkerd_ebpf_responses_total{"), 0);
+    assert!(second.contains("\nlinkerd_ebpf_series_idle 2000\n"));
+    assert_eq!(totals(&second), totals(&first));
+    // Who asks for all has all, and is none the wiser for others.
+    let whole = server.get("/metrics?show-idle=0");
+    assert_eq!(count(whole.text(), "linkerd_ebpf_bytes_total{"), 2000);
+    assert!(whole.text().contains("\nlinkerd_ebpf_series_idle 0\n"));
+
+    let (_, value) = &mut peers.metrics[500];
+    value.recv.bytes += 1;
+    let bytes = value.recv.bytes;
+    pins.write(&peers);
+    let third = page();
+    assert_eq!(count(&third, "linkerd_ebpf_bytes_total{"), 2);
+    assert!(third.contains(&format!("io=\"recv\"}} {bytes}\n")));
+    assert!(third.contains("\nlinkerd_ebpf_series_idle 1999\n"));
 }

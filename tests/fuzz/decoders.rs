@@ -270,6 +270,7 @@ impl Decoders {
             listen: "127.0.0.1:0".parse().expect("an address"),
             read: ReadBy::Auto,
             l7_file: None,
+            show_idle: Duration::ZERO,
         };
         let (send, address) = std::sync::mpsc::channel();
         std::thread::spawn(move || {

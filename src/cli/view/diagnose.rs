@@ -8,8 +8,8 @@ use tokio::time;
 
 use super::source::{Source, SourceArgs};
 use super::stat::Output;
-use crate::cluster::check::duration;
 use crate::cluster::client;
+use crate::duration::duration;
 use crate::read::diagnose::{BETWEEN, Diagnosis, Level, Tally, diagnose};
 use crate::read::samples;
 

@@ -16,6 +16,7 @@ use crate::kernel::pin_dir::PinDir;
 use crate::read::prometheus::Exposition;
 use crate::read::proxy;
 use crate::read::snapshot::Snapshot;
+use crate::sidecar::WHOLE;
 
 /// How long a sidecar may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -126,7 +127,8 @@ fn at(url: &str) -> Result<Source> {
 }
 
 impl Source {
-    /// The text of a scrape. Pins that can't be read are told of in it, as the sidecar does.
+    /// The text of a scrape, with all series: one that comes and goes would seem to begin anew. Pins that
+    /// can't be read are told of in it, as the sidecar does.
     ///
     /// # Errors
     /// If nobody answers, or not with metrics.
@@ -134,7 +136,7 @@ impl Source {
         match &self.place {
             Place::Pins(dir, l7_file) => Ok(of_pins(dir, l7_file.as_deref())),
             Place::Web(client, path) => {
-                let request = http::Request::get(path).body(Vec::new())?;
+                let request = http::Request::get(format!("{path}?{WHOLE}")).body(Vec::new())?;
                 let text = client.request_text(request).await;
                 text.map_err(|e| anyhow!("scrape {}: {}", self.name, why(e)))
             }

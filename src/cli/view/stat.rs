@@ -13,8 +13,8 @@ use tokio::time;
 use super::source::{Source, SourceArgs};
 use super::table::{self, NONE, bytes, latency, percent};
 use super::traffic::{Counts, Traffic};
-use crate::cluster::check::duration;
 use crate::cluster::client;
+use crate::duration::duration;
 
 /// What to show, and of whom.
 #[derive(Args, Clone, Debug)]

@@ -16,8 +16,8 @@ use tokio::time;
 use super::source::{Source, SourceArgs};
 use super::stat;
 use super::traffic::Traffic;
-use crate::cluster::check::duration;
 use crate::cluster::client;
+use crate::duration::duration;
 use screen::Screen;
 
 /// What to show, and of whom.

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::quantile::Buckets;
 use crate::read::samples::{self, Sample};
+use crate::read::success;
 
 /// A server port, whose counts are those of all who ask there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -64,13 +65,11 @@ pub struct Traffic {
     down: Option<String>,
 }
 
-/// Whether Linkerd calls a response a success: no 5xx, and none of gRPC's UNKNOWN,
-/// DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE and DATA_LOSS (linkerd/app/core/src/classify.rs of
-/// linkerd2-proxy). None, where the status is not known.
+/// Whether a response is a success. None, where its status is not known.
 fn is_success(sample: &Sample) -> Option<bool> {
-    let status: u16 = sample.label("status").parse().ok()?;
-    let grpc = sample.label("grpc_status");
-    Some(status < 500 && !matches!(grpc, "2" | "4" | "13" | "14" | "15"))
+    let is_grpc = sample.label("protocol") == "grpc";
+    let status = sample.label("status").parse().ok();
+    success::is_success(is_grpc, status, sample.label("grpc_status").parse().ok())
 }
 
 impl Traffic {

@@ -73,14 +73,27 @@ impl Interval {
     }
 }
 
+/// What series add up to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sums {
+    pub requests: f64,
+    /// Requests that were answered or aborted.
+    pub ended: f64,
+    pub opened: f64,
+    pub closed: f64,
+}
+
 /// One scrape.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub up: Option<Result<(), String>>,
-    pub requests: f64,
+    /// What the series that are shown add up to.
+    shown: Sums,
+    /// What all series add up to, if that is told, too.
+    totals: Option<Sums>,
+    /// Series that are not shown, since they have not changed for long.
+    pub idle: f64,
     pub in_flight: f64,
-    pub opened: f64,
-    pub closed: f64,
     pub active: f64,
     pub bytes: f64,
     /// Requests that were answered or aborted.
@@ -117,7 +130,14 @@ impl Tally {
                 self.proxy_down = Some(sample.label("reason").to_owned());
             }
             "linkerd_ebpf_bytes_total" => self.bytes += value,
-            "linkerd_ebpf_requests_total" => self.requests += value,
+            "linkerd_ebpf_series_idle" => self.idle = value,
+            "linkerd_ebpf_pod_requests_total" => self.totals().requests += value,
+            "linkerd_ebpf_pod_responses_total" | "linkerd_ebpf_pod_requests_aborted_total" => {
+                self.totals().ended += value;
+            }
+            "linkerd_ebpf_pod_connections_opened_total" => self.totals().opened += value,
+            "linkerd_ebpf_pod_connections_closed_total" => self.totals().closed += value,
+            "linkerd_ebpf_requests_total" => self.shown.requests += value,
             "linkerd_ebpf_requests_in_flight" => self.in_flight += value,
             "linkerd_ebpf_responses_total" => {
                 self.end(sample);
@@ -127,14 +147,14 @@ impl Tally {
             }
             "linkerd_ebpf_requests_aborted_total" => self.end(sample),
             "linkerd_ebpf_connections_opened_total" => {
-                self.opened += value;
+                self.shown.opened += value;
                 if sample.label("origin") == "proxy" && sample.label("direction") == "outbound" {
                     self.outside.insert(address(sample));
                 }
             }
             "linkerd_ebpf_connections_active" => self.active += value,
             "linkerd_ebpf_connections_closed_total" => {
-                self.closed += value;
+                self.shown.closed += value;
                 // Attempts have a share of their own: no larger one keeps those of a flood.
                 if sample.label("reason") == "evicted" && sample.label("origin") != "unopened" {
                     self.count(sample, "reason=\"evicted\"");
@@ -186,15 +206,20 @@ impl Tally {
         // Where clients are kept, a proxy's alone are unknown.
         self.is_mesh |= way.is_from_proxy() && !way.to.ip.is_empty();
         *self.ended.entry(way).or_default() += sample.value;
+        self.shown.ended += sample.value;
+    }
+
+    fn totals(&mut self) -> &mut Sums {
+        self.totals.get_or_insert_default()
     }
 
     fn map(&mut self, sample: &Sample) -> &mut (f64, f64) {
         self.maps.entry(sample.label("map").to_owned()).or_default()
     }
 
-    /// Requests that were answered or aborted.
-    pub fn ended(&self) -> f64 {
-        self.ended.values().sum()
+    /// What all series add up to: versions before the totals show all.
+    pub fn sums(&self) -> Sums {
+        self.totals.unwrap_or(self.shown)
     }
 
     /// Requests to an address that were answered or aborted. If `is_mesh`, these are the proxy's alone;

@@ -450,3 +450,44 @@ fn connections_whose_owner_is_not_known() {
          explained by linkerd_ebpf_state_lost_total{reason=\"midstream\"} 2",
     );
 }
+
+/// A page that leaves out what has not changed for long has it in its totals.
+#[test]
+fn what_is_not_shown_is_not_lost() {
+    let totals = |requests, responses, aborted, opened, closed| {
+        vec![
+            format!("linkerd_ebpf_pod_requests_total{{protocol=\"http1\"}} {requests}"),
+            format!("linkerd_ebpf_pod_responses_total{{protocol=\"http1\"}} {responses}"),
+            format!("linkerd_ebpf_pod_requests_aborted_total{{reason=\"rst\"}} {aborted}"),
+            format!("linkerd_ebpf_pod_connections_opened_total {opened}"),
+            format!("linkerd_ebpf_pod_connections_closed_total{{reason=\"fin\"}} {closed}"),
+            "linkerd_ebpf_series_idle 7".to_owned(),
+        ]
+    };
+    let mut lines = totals(110, 107, 2, 9, 8);
+    lines.extend(series("127.0.0.1", "127.0.0.1", 3));
+    lines.push("linkerd_ebpf_requests_in_flight 1".into());
+    lines.push("linkerd_ebpf_connections_active 1".into());
+    lines.push(proxied(100));
+    let diagnosis = at_rest(&lines);
+    assert!(diagnosis.whole, "{diagnosis:#?}");
+    assert!(
+        diagnosis.verdict.starts_with("whole: 110 requests"),
+        "{}",
+        diagnosis.verdict
+    );
+    let notes = diagnosis.findings.iter().filter(|f| f.level == Level::Note);
+    let notes: Vec<&str> = notes.map(|note| &*note.text).collect();
+    assert!(
+        notes.len() == 1 && notes[0].contains("metrics?show-idle=0"),
+        "{notes:?}"
+    );
+
+    let mut lines = totals(110, 107, 1, 9, 8);
+    lines.push("linkerd_ebpf_requests_in_flight 1".into());
+    lines.push("linkerd_ebpf_connections_active 1".into());
+    says(
+        &at_rest(&lines),
+        "requests = responses + aborted + in flight does not hold: +1",
+    );
+}

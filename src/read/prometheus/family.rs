@@ -8,6 +8,7 @@ use std::{
 use prometheus::proto::MetricType;
 
 use super::lines::Lines;
+use super::totals::Sums;
 use crate::abi::{DnsValue, HandshakeValue, Histogram, LatencyValue, MetricKey, MetricValue};
 use crate::read::snapshot::Snapshot;
 use metricd_l7 as l7;
@@ -22,6 +23,8 @@ pub type Proxied = Option<Result<l7::Snapshot, String>>;
 pub struct Scrape {
     pub reading: Reading,
     pub proxied: Proxied,
+    /// Whether series are left out that need not be shown.
+    pub without_idle: bool,
     /// The time it took to write all pieces before this one.
     pub written: Duration,
     /// When this piece was begun.
@@ -59,6 +62,8 @@ pub enum Rows {
     /// From each server of DNS, as [`Rows::Series`].
     Dns(&'static [&'static str], fn(&DnsValue, &mut Samples)),
     DnsDuration,
+    /// From each direction, with its label and that of the origin set.
+    Totals(&'static [&'static str], fn(&Sums, &mut Lines)),
     /// Once per scrape.
     Once(&'static [&'static str], fn(&Scrape, &mut Lines)),
     /// Once per scrape, if the maps could be read.

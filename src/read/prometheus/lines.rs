@@ -1,6 +1,7 @@
 //! The line at hand, and who takes it.
 
 use std::fmt::{Display, Write};
+use std::time::Duration;
 
 use prometheus::proto::MetricType;
 
@@ -26,6 +27,9 @@ pub struct Line {
     pub labels: Vec<(&'static str, String)>,
     /// The label `origin`, which comes behind them; empty if there is none.
     pub origin: &'static str,
+    /// Since when a counter or a histogram counts, since the Unix epoch: it was 0 then. `None` where that is
+    /// not known, and for gauges.
+    pub created: Option<Duration>,
 }
 
 impl Line {
@@ -42,6 +46,7 @@ impl Line {
             kind,
             labels: labels.map(|name| (name, String::new())).collect(),
             origin: "",
+            created: None,
         }
     }
 }
@@ -78,6 +83,11 @@ impl<'a> Lines<'a> {
     /// Sets the label `origin`, for the next lines; empty if they have none.
     pub fn origin(&mut self, value: &'static str) {
         self.line.origin = value;
+    }
+
+    /// Sets since when the next lines count.
+    pub fn created(&mut self, created: Option<Duration>) {
+        self.line.created = created.filter(|_| self.line.kind != MetricType::GAUGE);
     }
 
     /// Drops the family's labels, for the next lines.

@@ -1,4 +1,6 @@
-use std::{net::Ipv6Addr, sync::Arc, time::Duration};
+use std::{env, fs, net::Ipv6Addr, sync::Arc, time::Duration};
+
+use prometheus::proto::MetricType;
 
 use super::families::{FAMILIES, proxied};
 use super::*;
@@ -11,7 +13,7 @@ use crate::read::diagnose::Tally;
 use crate::read::records::Way;
 use crate::read::samples;
 use crate::read::snapshot::{
-    Entries, Snapshot,
+    Age, Ages, Entries, Snapshot,
     fixture::{info, peer, peers, v4},
 };
 
@@ -245,10 +247,18 @@ fn snapshot() -> Snapshot {
         },
         interfaces: vec![("eth0".into(), true), ("net1".into(), false)],
         way: Way::Iterator,
+        oldest: None,
+        ages: Ages::default(),
         took: Duration::ZERO,
     }
 }
 
+const GOLDEN: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/src/read/prometheus/golden.txt"
+);
+
+/// METRICD_TEST_GOLDEN=write writes the golden text anew; read it before it is committed.
 #[test]
 fn golden() {
     let text = text_with(
@@ -264,7 +274,14 @@ fn golden() {
         .lines()
         .filter(|line| !varies.iter().any(|name| line.starts_with(name)));
     let lines: Vec<&str> = lines.collect();
-    let golden = include_str!("golden.txt");
+    if env::var("METRICD_TEST_GOLDEN").is_ok_and(|value| value == "write") {
+        let golden = lines.join("\n") + "\n";
+        let version = format!("{:?}", env!("CARGO_PKG_VERSION"));
+        let golden = golden.replace(&version, "\"VERSION\"");
+        fs::write(GOLDEN, golden).unwrap();
+        return;
+    }
+    let golden = fs::read_to_string(GOLDEN).unwrap();
     let golden = golden.replace("VERSION", env!("CARGO_PKG_VERSION"));
     for (line, golden) in lines.iter().zip(golden.lines()) {
         assert_eq!(*line, golden);
@@ -388,4 +405,101 @@ fn unknown_enumerators_are_shown_not_fatal() {
         ..Snapshot::default()
     })));
     assert!(text.contains(r#"direction="unknown",src_ip="",dst_ip="",src_port="",dst_port="",proto="255",protocol="unknown",status="999",grpc_status="99",route=""} 1"#));
+}
+
+/// What a sink is told of when lines were created.
+#[derive(Default)]
+struct Created(Vec<(&'static str, MetricType, Option<Duration>)>);
+
+impl Sink for Created {
+    fn value(&mut self, line: &Line, _: f64) {
+        self.0.push((line.name, line.kind, line.created));
+    }
+
+    fn histogram(&mut self, line: &Line, _: &Histogram, _: &[u64]) {
+        self.0.push((line.name, line.kind, line.created));
+    }
+}
+
+#[test]
+fn counters_and_histograms_know_since_when_they_count() {
+    let mut snapshot = snapshot();
+    let at = |seconds| Some(Duration::from_secs(seconds));
+    let age = |seconds| Age {
+        created: at(seconds),
+        is_idle: false,
+    };
+    snapshot.ages = Ages {
+        made: at(1),
+        metrics: vec![age(2); 6],
+        requests: vec![age(3); 6],
+        aborted: vec![age(8); 2],
+        latency: vec![age(4), Age::default(), age(7)],
+        handshake: vec![age(5); 2],
+        dns: vec![age(6); 3],
+        ..Ages::default()
+    };
+    let mut created = Created::default();
+    let mut walk = Walk::new(Ok(Arc::new(snapshot)), Some(Ok(proxied::tests::snapshot())));
+    while walk.step(&mut created) {}
+    let of = |name: &str| {
+        let lines = created.0.iter().filter(|(of, ..)| *of == name);
+        lines.map(|(_, _, created)| *created).collect::<Vec<_>>()
+    };
+    assert_eq!(of("linkerd_ebpf_pod_state_lost_total"), [at(1); 2]);
+    assert_eq!(of("linkerd_ebpf_state_resumed_total"), [at(1)]);
+    assert_eq!(of("linkerd_ebpf_bytes_total"), [at(2); 12]);
+    assert_eq!(of("linkerd_ebpf_requests_total"), [at(2); 2]);
+    assert_eq!(of("linkerd_ebpf_responses_total"), [at(3); 5]);
+    assert_eq!(of("linkerd_ebpf_requests_aborted_total"), [at(8); 2]);
+    let durations = of("linkerd_ebpf_request_duration_seconds");
+    assert_eq!(durations, [at(4), None, at(7)]);
+    assert_eq!(of("linkerd_ebpf_tcp_rtt_seconds"), [at(5)]);
+    assert_eq!(of("linkerd_ebpf_dns_duration_seconds"), [at(6)]);
+    assert_eq!(of("linkerd_proxy_requests_total"), [None; 4]);
+    assert_eq!(of("process_cpu_seconds_total"), [None]);
+    for (name, kind, created) in &created.0 {
+        assert!(*kind != MetricType::GAUGE || created.is_none(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_idle_is_left_out_but_for_the_totals() {
+    let mut snapshot = peers(3);
+    let idle = Age {
+        is_idle: true,
+        ..Age::default()
+    };
+    snapshot.ages = Ages {
+        metrics: vec![idle, Age::default(), idle],
+        requests: vec![Age::default(), idle, idle],
+        ..Ages::default()
+    };
+    let snapshot = Arc::new(snapshot);
+    let whole = text(Ok(snapshot.clone()));
+    let pieces = Exposition::new(Ok(snapshot), None).without_idle();
+    let shown = String::from_utf8(pieces.flatten().collect()).unwrap();
+    assert_eq!(
+        lines(&whole, "linkerd_ebpf_series_idle"),
+        ["linkerd_ebpf_series_idle 0"]
+    );
+    assert_eq!(
+        lines(&shown, "linkerd_ebpf_series_idle"),
+        ["linkerd_ebpf_series_idle 4"]
+    );
+    let of = |name, peer: &str| {
+        let lines = lines(&shown, name);
+        lines.iter().filter(|line| line.contains(peer)).count()
+    };
+    for (peer, traffic, responses) in [("10.1.0.0", 0, 1), ("10.1.0.1", 2, 0), ("10.1.0.2", 0, 0)] {
+        assert_eq!(of("linkerd_ebpf_bytes_total", peer), traffic, "{peer}");
+        assert_eq!(
+            of("linkerd_ebpf_responses_total", peer),
+            responses,
+            "{peer}"
+        );
+    }
+    for name in ["linkerd_ebpf_pod_", "linkerd_ebpf_map_", "linkerd_ebpf_up"] {
+        assert_eq!(lines(&shown, name), lines(&whole, name));
+    }
 }

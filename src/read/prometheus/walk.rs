@@ -6,12 +6,14 @@ use super::families::FAMILIES;
 use super::family::{Family, Proxied, Reading, Rows, Samples, Scrape, happened};
 use super::labels::*;
 use super::lines::{Line, Lines, Sink};
+use super::totals::{self, Sums};
 use crate::abi::{MetricKey, MetricValue, series_kind};
-use crate::read::snapshot::Snapshot;
+use crate::read::snapshot::{Age, Snapshot};
 
 /// Goes through all lines of a scrape.
 pub struct Walk {
     pub(super) scrape: Scrape,
+    totals: Vec<Sums>,
     line: Line,
     samples: Samples,
     /// The number of the family to go on with; [`Walk::row`] is the number of its row.
@@ -21,10 +23,13 @@ pub struct Walk {
 
 impl Walk {
     pub fn new(reading: Reading, proxied: Proxied) -> Self {
+        let totals = reading.as_deref().map(totals::of);
         Self {
+            totals: totals.unwrap_or_default(),
             scrape: Scrape {
                 reading,
                 proxied,
+                without_idle: false,
                 written: Duration::ZERO,
                 piece: Instant::now(),
             },
@@ -33,6 +38,12 @@ impl Walk {
             family: 0,
             row: 0,
         }
+    }
+
+    /// Leaves out the series that need not be shown.
+    pub fn without_idle(mut self) -> Self {
+        self.scrape.without_idle = true;
+        self
     }
 
     /// Hands on the lines of the next row, which may be none; false if there is no further row.
@@ -44,13 +55,29 @@ impl Walk {
             self.line = first_line(family);
         }
         let mut lines = Lines::new(&mut self.line, sink);
-        if write(
-            family,
-            &self.scrape,
-            self.row,
-            &mut self.samples,
-            &mut lines,
-        ) {
+        let (scrape, row) = (&self.scrape, self.row);
+        let goes_on = match (&family.rows, &scrape.reading, &scrape.proxied) {
+            (Rows::Once(_, write), ..) => {
+                write(scrape, &mut lines);
+                false
+            }
+            (Rows::Proxied(_, write), _, Some(Ok(proxied))) => write(proxied, row, &mut lines),
+            (Rows::Totals(_, write), Ok(snapshot), _) => {
+                lines.created(snapshot.ages.made);
+                let sums = self.totals.get(row);
+                sums.map(|sums| write_sums(sums, *write, &mut lines))
+                    .is_some()
+            }
+            (rows, Ok(snapshot), _) => {
+                let age = age(rows, snapshot, row);
+                lines.created(age.created);
+                // There is such a row, since it has an age.
+                (age.is_idle && scrape.without_idle)
+                    || of_snapshot(rows, snapshot, row, &mut self.samples, &mut lines).is_some()
+            }
+            _ => false,
+        };
+        if goes_on {
             self.row += 1;
         } else {
             self.family += 1;
@@ -70,31 +97,41 @@ fn first_line(family: &Family) -> Line {
         Rows::Handshake(_) => (HANDSHAKE, &[]),
         Rows::Dns(further, _) => (DNS, further),
         Rows::DnsDuration => (DNS, &[]),
-        Rows::Proxied(further, _) | Rows::Once(further, _) | Rows::Snapshot(further, _) => {
-            (&[], further)
-        }
+        Rows::Totals(further, _)
+        | Rows::Proxied(further, _)
+        | Rows::Once(further, _)
+        | Rows::Snapshot(further, _) => (&[], further),
     };
     let labels = common.iter().chain(further).copied();
     Line::new(family.name, family.help, family.kind, labels)
 }
 
-/// Hands on the lines of a row; false if the family has no rows behind it.
-fn write(
-    family: &Family,
-    scrape: &Scrape,
-    row: usize,
-    samples: &mut Samples,
-    lines: &mut Lines,
-) -> bool {
-    match (&family.rows, &scrape.reading, &scrape.proxied) {
-        (Rows::Once(_, write), ..) => {
-            write(scrape, lines);
-            false
+fn write_sums(sums: &Sums, write: fn(&Sums, &mut Lines), lines: &mut Lines) {
+    lines.origin(sums.origin);
+    lines.label(0, sums.direction);
+    write(sums, lines);
+}
+
+/// How old what a row comes from is.
+fn age(rows: &Rows, snapshot: &Snapshot, row: usize) -> Age {
+    let ages = &snapshot.ages;
+    let ages = match rows {
+        Rows::Series(..) => &ages.metrics,
+        Rows::Requests if snapshot.info.routes == 0 => &ages.metrics,
+        Rows::Requests => &ages.asked,
+        Rows::Responses => &ages.requests,
+        Rows::Aborted => &ages.aborted,
+        Rows::Latency(_) => &ages.latency,
+        Rows::Handshake(_) => &ages.handshake,
+        Rows::Dns(..) | Rows::DnsDuration => &ages.dns,
+        Rows::Once(..) | Rows::Proxied(..) | Rows::Snapshot(..) | Rows::Totals(..) => {
+            return Age {
+                created: ages.made,
+                is_idle: false,
+            };
         }
-        (Rows::Proxied(_, write), _, Some(Ok(proxied))) => write(proxied, row, lines),
-        (rows, Ok(snapshot), _) => of_snapshot(rows, snapshot, row, samples, lines).is_some(),
-        _ => false,
-    }
+    };
+    ages.get(row).copied().unwrap_or_default()
 }
 
 /// Hands on the lines of a row that comes from the maps; `None` if there are no rows behind it.
@@ -106,7 +143,7 @@ fn of_snapshot(
     lines: &mut Lines,
 ) -> Option<()> {
     match rows {
-        Rows::Once(..) | Rows::Proxied(..) => return None,
+        Rows::Once(..) | Rows::Proxied(..) | Rows::Totals(..) => return None,
         Rows::Snapshot(_, write) => {
             write(snapshot, lines);
             return None;

@@ -41,7 +41,7 @@ impl PlainDir {
         for more in [METRICS_MORE, REQUESTS_MORE, LATENCY_MORE] {
             fs::write(epoch.iterator_path(more), []).unwrap();
         }
-        let requests = [&snapshot.requests[..], &snapshot.asked].concat();
+        let requests = [&snapshot.requests[..], &snapshot.asked, &snapshot.aborted].concat();
         Self::write_map(epoch, REQUESTS, &requests);
         let route =
             |(number, path): (&u16, &String)| (u32::from(*number), RouteEntry::from(path.as_str()));
@@ -71,11 +71,11 @@ impl PlainDir {
         let (first, more) = Self::two_parts(metrics.collect());
         write(METRICS, first);
         write(METRICS_MORE, more);
-        let asked = &snapshot.asked;
         let requests = snapshot
             .requests
             .iter()
-            .chain(asked)
+            .chain(&snapshot.asked)
+            .chain(&snapshot.aborted)
             .map(|(key, value)| RequestEntry {
                 key: *key,
                 value: *value,

@@ -329,7 +329,7 @@ async function fetched(path) {
 
 async function poll() {
   if (!document.hidden) try {
-    readings.push(read(await (await fetched("metrics")).text()));
+    readings.push(read(await (await fetched("metrics?show-idle=0")).text()));
     if (readings.length > KEEP) readings.shift();
     show();
   } catch (error) {

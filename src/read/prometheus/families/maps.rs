@@ -79,6 +79,22 @@ pub const FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "linkerd_ebpf_series_idle",
+        help: "Entries of the maps that this page leaves out, since they have not changed for as long as \
+               --show-idle says. They come back with all that they have counted, and the linkerd_ebpf_pod_ \
+               totals never leave them out.",
+        kind: GAUGE,
+        rows: Rows::Once(&[], |scrape, lines| {
+            if let Ok(snapshot) = &scrape.reading {
+                let idle = match scrape.without_idle {
+                    true => snapshot.ages.idle(),
+                    false => 0,
+                };
+                lines.value(idle as f64);
+            }
+        }),
+    },
+    Family {
         name: "linkerd_ebpf_connections_untracked_total",
         help: "New connections that are counted as packets and bytes alone, because all \
                slots were taken: raise --connections.",
