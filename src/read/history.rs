@@ -5,7 +5,7 @@
 //! (docs/principles.md, rule 3). Without one, a series counts since the reading before the one that
 //! has found it: that is where a rate of Prometheus begins, too, since what it has not scraped it can't
 //! show. And a series that changed between two readings is taken to have changed at the second, however far
-//! apart they are. So whoever scrapes sees each change at least once.
+//! apart they are. So who scrapes more often than series are shown sees each change, and so does who is alone.
 
 #![forbid(unsafe_code)]
 
@@ -64,6 +64,8 @@ pub struct History {
     hashes: RandomState,
     /// The oldest of the maps.
     maps: Option<Made>,
+    /// When they were made, if that is known.
+    made: Option<Duration>,
     /// When the first reading of these maps was begun, as [`Moment::steady`].
     began: Duration,
     /// When the last reading was begun that succeeded, if there was one.
@@ -97,6 +99,7 @@ impl History {
             show_idle,
             hashes: RandomState::new(),
             maps: None,
+            made: None,
             began: Duration::ZERO,
             last: None,
             series: HashMap::new(),
@@ -113,9 +116,10 @@ impl History {
             self.last = None;
             self.began = now.steady;
             self.maps = snapshot.oldest;
+            // The machine's clock may have been set back since.
+            let made = self.maps.map(|maps| maps.at);
+            self.made = made.filter(|at| *at <= now.date);
         }
-        // The machine's clock may have been set back since.
-        let made = self.maps.map(|maps| maps.at).filter(|at| *at <= now.date);
         let mut reading = Reading {
             before: &self.series,
             after: HashMap::with_capacity(self.series.len()),
@@ -124,24 +128,12 @@ impl History {
             idle: (!self.show_idle.is_zero()).then(|| ticks(self.show_idle)),
             created: match self.last {
                 Some(last) => Some(now.date.saturating_sub(now.steady.saturating_sub(last))),
-                None => made,
+                None => self.made,
             },
         };
-        let routes = &snapshot.routes;
-        let request = |key: &RequestKey| {
-            let RequestKey { route, .. } = *key;
-            (
-                RequestKey { route: 0, ..*key },
-                routes.get(&route).ok_or(route),
-            )
-        };
-        let latency = |key: &LatencyKey| {
-            let LatencyKey { route, .. } = *key;
-            (
-                LatencyKey { route: 0, ..*key },
-                routes.get(&route).ok_or(route),
-            )
-        };
+        let path = |route| snapshot.routes.get(&route).ok_or(route);
+        let request = |key: &RequestKey| (RequestKey { route: 0, ..*key }, path(key.route));
+        let latency = |key: &LatencyKey| (LatencyKey { route: 0, ..*key }, path(key.route));
         let metrics = reading.ages(
             0,
             &snapshot.metrics,
@@ -157,7 +149,7 @@ impl History {
         self.series = reading.after;
         self.last = Some(now.steady);
         snapshot.ages = Ages {
-            made,
+            made: self.made,
             metrics,
             requests,
             asked,

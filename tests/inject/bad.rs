@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::golden;
 
 /// What is bad for every annotation, or for those whose names end so.
-const BAD: [(&str, &[&str]); 20] = [
+const BAD: [(&str, &[&str]); 21] = [
     ("", &["", " ", "so many", "1,,2"]),
     (
         "-size",
@@ -26,6 +26,7 @@ const BAD: [(&str, &[&str]); 20] = [
         &["eth0,", "a/b", "sixteen-letters-", "..", "eth0 eth1"],
     ),
     ("/dns-ports", &["0", "65536", "1,2,3,4,5", "53,"]),
+    ("/show-idle", &["1", "-1h", "never"]),
     ("/ipv6", &["yes", "True", "1"]),
     ("ipv6-enabled", &["yes", "True", "1"]),
     ("connections", &["0", "1048577"]),

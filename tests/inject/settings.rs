@@ -63,6 +63,11 @@ fn what_makes_no_sense_is_refused() {
         ("buckets: []", "buckets: "),
         ("dnsPorts: []", "dnsPorts: "),
         ("dnsPorts: [0]", "dnsPorts: \"0\" is not 1 to 4 ports"),
+        (
+            "showIdle: 5",
+            "showIdle: \"5\" is not a duration such as 1h, nor 0",
+        ),
+        ("showIdle: [1h]", "showIdle: neither a text nor a number"),
         ("interfaces: ['a b']", "interfaces: "),
         (
             "bpffs: sys/fs/bpf",

@@ -20,6 +20,7 @@ mod grpc;
 mod http1;
 mod http2;
 mod http2_faults;
+mod idle;
 mod interfaces;
 mod kills;
 mod l4;

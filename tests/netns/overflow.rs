@@ -116,6 +116,19 @@ fn totals_stay_exact_beyond_the_maps_size() {
         "proto",
     ]
     .map(|label| (label, "other"));
+    // So the totals have them, too: those that fit, and those that did not.
+    for name in [
+        "pod_requests_total",
+        "pod_responses_total",
+        "pod_connections_opened_total",
+    ] {
+        let totals = scrape.by("direction", &format!("linkerd_ebpf_{name}"), &[]);
+        assert_eq!(totals.values().sum::<u64>(), count, "{name}: {totals:?}");
+        assert!(
+            totals["inbound"] > 0 && totals["other"] > 0,
+            "{name}: {totals:?}"
+        );
+    }
     let own = Connections::of(scrape, PORT).opened;
     let rest = scrape.sum("linkerd_ebpf_connections_opened_total", &other);
     assert_eq!(own + rest, count, "own series and other");

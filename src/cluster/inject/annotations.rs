@@ -149,7 +149,7 @@ fn raise(container: &str, resources: &mut Resources, warnings: &mut Vec<String>)
 type Apply = fn(&mut Settings, &str) -> Result<(), String>;
 
 /// Each annotation that changes a setting. Of two for one setting, the later wins.
-pub const SETTINGS: [(&str, Apply); 26] = [
+pub const SETTINGS: [(&str, Apply); 27] = [
     (MAP_SIZE, |s, v| {
         set(&mut s.config.map_size, whole(v, values::MAP_SIZE))
     }),
@@ -179,6 +179,9 @@ pub const SETTINGS: [(&str, Apply); 26] = [
     }),
     (DNS_PORTS, |s, v| {
         set(&mut s.config.dns_ports, values::dns_ports(v))
+    }),
+    (SHOW_IDLE, |s, v| {
+        set(&mut s.config.show_idle, values::show_idle(v))
     }),
     (L7_CONTAINER, |s, v| {
         set(&mut s.l7_container, values::container(v).map(Some))

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::values;
 use crate::kernel::options::{self};
 use crate::kernel::settings::{self, DEFAULT_BUCKETS, Detail};
+use crate::read::history::SHOW_IDLE;
 
 /// Install-wide settings; annotations of a pod or namespace replace some of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct InjectConfig {
     pub buckets: Vec<f64>,
     /// Ports of servers of DNS.
     pub dns_ports: Vec<u16>,
+    /// For how long metricd shows a series that does not change: a duration, or 0 for ever.
+    #[serde(deserialize_with = "show_idle")]
+    pub show_idle: String,
     /// The interfaces to attach to. If none is named, these are all that are up.
     pub interfaces: Vec<String>,
     /// Whether the cluster has sidecars among its init containers (Kubernetes 1.29 and later).
@@ -73,6 +77,20 @@ pub struct Amounts {
     pub memory: Option<String>,
 }
 
+/// A duration, or 0, which in YAML is a number.
+fn show_idle<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "showIdle: neither a text nor a number")]
+    enum Text {
+        Text(String),
+        Number(u64),
+    }
+    Ok(match Text::deserialize(value)? {
+        Text::Text(text) => text,
+        Text::Number(number) => number.to_string(),
+    })
+}
+
 impl Default for InjectConfig {
     fn default() -> Self {
         let flags = settings::Settings::default();
@@ -98,6 +116,7 @@ impl Default for InjectConfig {
             ipv6: flags.ipv6,
             buckets: DEFAULT_BUCKETS.into(),
             dns_ports: settings::DEFAULT_DNS_PORTS.into(),
+            show_idle: SHOW_IDLE.into(),
             interfaces: Vec::new(),
             native_sidecars: None,
             prometheus_annotations: true,
@@ -176,6 +195,7 @@ impl InjectConfig {
         values::buckets(&buckets).map_err(says("buckets", &buckets))?;
         let ports = values::join(&self.dns_ports);
         values::dns_ports(&ports).map_err(says("dnsPorts", &ports))?;
+        values::show_idle(&self.show_idle).map_err(says("showIdle", &self.show_idle))?;
         if !self.interfaces.is_empty() {
             let interfaces = self.interfaces.join(",");
             values::interfaces(&interfaces).map_err(says("interfaces", &interfaces))?;

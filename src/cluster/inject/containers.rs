@@ -10,6 +10,7 @@ use super::resources::Room;
 use super::{Around, l7, name, values};
 use crate::kernel::settings;
 use crate::kernel::target::PODS;
+use crate::read::history::SHOW_IDLE;
 
 const INIT: &str = "metricd-init";
 const SIDECAR: &str = "metricd";
@@ -75,6 +76,9 @@ pub fn build(
     init_env.extend(redirect.into_iter().map(|(name, value)| env(name, value)));
     let mut sidecar_env = pin_dir();
     sidecar_env.push(env("LISTEN", format!("[::]:{port}")));
+    if config.show_idle != SHOW_IDLE {
+        sidecar_env.push(env("SHOW_IDLE", &*config.show_idle));
+    }
     sidecar_env.push(from_field("POD_NAME", "metadata.name"));
     sidecar_env.push(from_field("POD_NAMESPACE", "metadata.namespace"));
     sidecar_env.extend(owner(bare, around).map(|owner| env("POD_OWNER", owner)));

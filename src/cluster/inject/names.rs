@@ -22,6 +22,7 @@ pub const CONNECTIONS: &str = "metricd.linkerd.io/connections";
 pub const HTTP2_CONNECTIONS: &str = "metricd.linkerd.io/http2-connections";
 pub const BUCKETS: &str = "metricd.linkerd.io/buckets";
 pub const DNS_PORTS: &str = "metricd.linkerd.io/dns-ports";
+pub const SHOW_IDLE: &str = "metricd.linkerd.io/show-idle";
 pub const L7_CONTAINER: &str = "metricd.linkerd.io/l7-container";
 pub const PROXY_UID: &str = "metricd.linkerd.io/proxy-uid";
 pub const IMAGE: &str = "metricd.linkerd.io/image";

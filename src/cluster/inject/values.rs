@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::quantity;
 use crate::abi::route;
 use crate::kernel::settings::{Detail, MAX_MAP, Wanted};
+use crate::read::history;
 
 pub const MAP_SIZE: RangeInclusive<u32> = 1..=MAX_MAP;
 /// About 0.7 GB of maps.
@@ -134,6 +135,14 @@ pub fn dns_ports(value: &str) -> Result<Vec<u16>, String> {
     match wanted.settle(None) {
         Ok(_) => Ok(wanted.dns_ports.unwrap_or_default()),
         Err(_) => Err("is not 1 to 4 ports with commas between them".into()),
+    }
+}
+
+/// For how long a series is shown that does not change.
+pub fn show_idle(value: &str) -> Result<String, String> {
+    match history::show_idle(value) {
+        Ok(_) => Ok(value.into()),
+        Err(_) => Err("is not a duration such as 1h, nor 0".into()),
     }
 }
 

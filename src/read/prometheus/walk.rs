@@ -65,8 +65,12 @@ impl Walk {
             (Rows::Totals(_, write), Ok(snapshot), _) => {
                 lines.created(snapshot.ages.made);
                 let sums = self.totals.get(row);
-                sums.map(|sums| write_sums(sums, *write, &mut lines))
-                    .is_some()
+                if let Some(sums) = sums {
+                    lines.origin(sums.origin);
+                    lines.label(0, sums.direction);
+                    write(sums, &mut lines);
+                }
+                sums.is_some()
             }
             (rows, Ok(snapshot), _) => {
                 let age = age(rows, snapshot, row);
@@ -104,12 +108,6 @@ fn first_line(family: &Family) -> Line {
     };
     let labels = common.iter().chain(further).copied();
     Line::new(family.name, family.help, family.kind, labels)
-}
-
-fn write_sums(sums: &Sums, write: fn(&Sums, &mut Lines), lines: &mut Lines) {
-    lines.origin(sums.origin);
-    lines.label(0, sums.direction);
-    write(sums, lines);
 }
 
 /// How old what a row comes from is.

@@ -219,6 +219,14 @@ impl Pod {
         self.wait_until_up();
     }
 
+    /// As `start`, with series left out that have not changed for so long.
+    pub fn start_showing(&mut self, show_idle: &str) {
+        let mut command = self.metricd_command();
+        command.args(["--show-idle", show_idle]);
+        self.start_as(command);
+        self.wait_until_up();
+    }
+
     /// As `start`, as in a pod: nobody, no capability, none to be had.
     pub fn start_without_rights(&mut self) {
         let mut command = Command::new("setpriv");
@@ -241,10 +249,14 @@ impl Pod {
 
     /// Starts metricd, whether there is anything to read or not.
     pub fn start_waiting(&mut self) {
+        self.start_as(self.metricd_command());
+    }
+
+    fn metricd_command(&self) -> Command {
         let mut command = binary(binaries::path("metricd"));
         command.arg("--pin-dir").arg(self.pins.path());
         command.args(["--listen", &format!("[::]:{METRICS}")]);
-        self.start_as(command);
+        command
     }
 
     /// Starts metricd by a command of the test's own.
@@ -334,9 +346,11 @@ fn traffic(scrape: &Scrape) -> impl Iterator<Item = &Sample> {
         .filter(|sample| sample.labels.contains_key("direction") && !is_scrapes_own(sample))
 }
 
+/// Whether scrapes may change the line: those of their port, and the totals.
 fn is_scrapes_own(line: &Sample) -> bool {
     let port = line.labels.get("dst_port");
-    port.is_some_and(|port| *port == METRICS.to_string())
+    line.name.starts_with("linkerd_ebpf_pod_")
+        || port.is_some_and(|port| *port == METRICS.to_string())
 }
 
 /// One of ours, whatever the environment of the tests says.
