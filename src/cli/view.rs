@@ -7,6 +7,7 @@ pub mod diagnose;
 pub mod quantile;
 mod source;
 pub mod stat;
+mod success;
 mod table;
 pub mod top;
 mod traffic;

@@ -12,21 +12,27 @@ use crate::world::*;
 const METRICS: &str = r#"linkerd_ebpf_up 1
 linkerd_ebpf_bytes_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",io="recv"} 1000
 linkerd_ebpf_bytes_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",io="sent"} 20000
-linkerd_ebpf_requests_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",route="/users/{id}"} 4
+linkerd_ebpf_requests_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",route="/users/{id}"} 6
 linkerd_ebpf_responses_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",status="200",grpc_status="",route="/users/{id}"} 3
 linkerd_ebpf_responses_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",status="500",grpc_status="",route="/users/{id}"} 1
+linkerd_ebpf_requests_aborted_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",route="/users/{id}",reason="fin"} 1
+linkerd_ebpf_requests_aborted_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",route="/users/{id}",reason="stopped"} 1
 linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="2xx",route="/users/{id}",le="0.005"} 2
 linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="2xx",route="/users/{id}",le="1"} 4
 linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="2xx",route="/users/{id}",le="+Inf"} 4
 "#;
 
 const TABLES: &str = "\
-DIRECTION   PORT   PROTOCOL   ROUTE         SUCCESS   REQUESTS   LATENCY_P50   LATENCY_P95   LATENCY_P99
-inbound     80     http1      /users/{id}    75.00%          4         5.0ms         900ms         980ms
+DIRECTION   SUCCESS   REQUESTS   ABORTED   LATENCY_P50   LATENCY_P95   LATENCY_P99
+inbound      60.00%          6         1         5.0ms         900ms         980ms
+outbound          -          0         0             -             -             -
+
+DIRECTION   PORT   PROTOCOL   ROUTE         SUCCESS   REQUESTS   ABORTED   LATENCY_P50   LATENCY_P95   LATENCY_P99
+inbound     80     http1      /users/{id}    60.00%          6         1         5.0ms         900ms         980ms
 
 # latency is kept by server port, not by peer; --detail full of metricd-init keeps both
 DIRECTION   PEER       PORT   PROTO   SUCCESS   REQUESTS   ABORTED   TCP_CONN   READ_BYTES   WRITE_BYTES
-inbound     10.0.0.9   80     tcp      75.00%          4         0          0        1.0kB        20.0kB
+inbound     10.0.0.9   80     tcp      60.00%          6         1          0        1.0kB        20.0kB
 ";
 
 fn serving(text: &str) -> World {
@@ -69,8 +75,13 @@ fn stat_of_a_url() {
     let server = &json["servers"][0];
     assert_eq!(
         (&server["success"], &server["route"]),
-        (&0.75.into(), &"/users/{id}".into())
+        (&0.6.into(), &"/users/{id}".into())
     );
+    for counts in [&json["directions"][0], server, &json["peers"][0]] {
+        assert_eq!(counts["direction"], "inbound");
+        let aborted = (&counts["requests_aborted"], &counts["requests_stopped"]);
+        assert_eq!(aborted, (&1.0.into(), &1.0.into()), "{counts}");
+    }
     assert_eq!(server["latency_ms_p50"], 5.0);
     assert_eq!(json["peers"][0]["peer"], "10.0.0.9");
     assert_eq!(
@@ -83,7 +94,7 @@ fn stat_of_a_url() {
 #[test]
 fn a_diagnosis_ends_with_what_it_says() {
     for (more, status, what) in [
-        ("", 0, "whole: 4 requests counted"),
+        ("", 0, "whole: 6 requests counted"),
         (
             "linkerd_proxy_ebpf_map_overflow_total{map=\"m\"} 3\n",
             1,

@@ -1,40 +1,19 @@
 """The Grafana dashboard: each of its queries has an answer, from a Prometheus that scrapes a pod."""
 
 import json
-import pathlib
+import math
 import re
 import signal
 import subprocess
 import threading
 import time
-import urllib.parse
 
 from pod import Pod, run
+from prometheus import ROOT, Prometheus
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 DASHBOARD = json.loads((ROOT / "manifests/grafana/linkerd-metricd.json").read_text())
 # What Grafana puts in, with all of everything chosen.
 VARIABLES = {"$namespace": ".*", "$workload": ".*", "$pod": ".*", "$__rate_interval": "1m"}
-
-# As kube-state-metrics has it.
-CLUSTER = """
-kube_pod_info{namespace="shop",pod="web-1",pod_ip="10.99.0.1",host_ip="10.0.0.1",host_network="false",created_by_kind="ReplicaSet",created_by_name="web-abc"} 1
-kube_pod_status_phase{namespace="shop",pod="web-1",phase="Running"} 1
-kube_replicaset_owner{namespace="shop",replicaset="web-abc",owner_kind="Deployment",owner_name="web",owner_is_controller="true"} 1
-kube_service_info{namespace="shop",service="api",cluster_ip="10.99.0.2"} 1
-""".lstrip()
-
-PROMETHEUS = """
-global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
-rule_files: ["{root}/manifests/prometheus/rules.yaml", "{root}/manifests/prometheus/alerts.yaml"]
-scrape_configs:
-- job_name: metricd
-  static_configs: [{{targets: ["127.0.0.1:4191"], labels: {{namespace: shop, pod: web-1}}}}]
-- job_name: cluster
-  honor_labels: true
-  metrics_path: /cluster
-  static_configs: [{{targets: ["127.0.0.1:80"]}}]
-"""
 
 # A query for the address of a.test, RFC 1035 section 4, as printf takes it.
 QUERY = r"\0\7\1\0\0\1\0\0\0\0\0\0\1a\4test\0\0\1\0\1"
@@ -115,31 +94,32 @@ class Traffic:
             self.stopped.wait(0.2)
 
 
+def filled_in(expression):
+    for name, value in VARIABLES.items():
+        expression = expression.replace(name, value)
+    return expression
+
+
+def of_panel(title):
+    """The queries of a panel."""
+    [panel] = [panel for panel in panels() if panel["title"] == title]
+    return [filled_in(target["expr"]) for target in panel["targets"]]
+
+
 def queries(binaries, proxy):
     with Pod(binaries, "--routes", "20", "--interface", "eth0,lo", l7=True) as pod:
         tmp = pod.tmp
-        (tmp / "cluster").write_text(CLUSTER)
         run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=pod", "-days", "2", "-keyout", tmp / "key.pem", "-out", tmp / "cert.pem")
         pod.start_inside("env", f"METRICD_L7_FILE={tmp}/l7", proxy, "--listen", "[::]:8443", "--cert", tmp / "cert.pem", "--key", tmp / "key.pem", "--upstream", "127.0.0.1:80")
         pod.processes.append(subprocess.Popen(["nsenter", f"--net=/run/netns/{pod.client_netns}", "python3", "-m", "http.server", "-d", tmp, "8000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        (tmp / "prometheus.yml").write_text(PROMETHEUS.format(root=ROOT))
-        pod.start_inside("prometheus", f"--config.file={tmp}/prometheus.yml", f"--storage.tsdb.path={tmp}/tsdb", "--web.listen-address=127.0.0.1:9090")
-
-        def ask(path, **parameters):
-            url = f"http://127.0.0.1:9090/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-            answer = subprocess.run(pod.inside("curl", "-s", url), capture_output=True, text=True).stdout
-            return json.loads(answer).get("data") if answer.startswith("{") else None
+        prometheus = Prometheus(pod)
 
         def answered(expression):
-            for name, value in VARIABLES.items():
-                expression = expression.replace(name, value)
-            data = ask("query", query=expression)
-            values = [sample["value"][1] for sample in (data or {}).get("result", [])]
-            return any(value not in ("NaN", "+Inf") for value in values)
+            return any(math.isfinite(value) for _, value in prometheus.query(filled_in(expression)))
 
         with Traffic(pod):
             missing = {}
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             for panel in panels():
                 for target in panel.get("targets", []):
                     missing[panel["title"], target["expr"]] = target["expr"]
@@ -150,6 +130,6 @@ def queries(binaries, proxy):
             assert not missing, "no data for " + json.dumps(sorted(map(list, missing)), indent=2)
         for variable in DASHBOARD["templating"]["list"]:
             if match := re.fullmatch(r"label_values\((.*), (\w+)\)", variable.get("definition", "")):
-                series = ask("series", **{"match[]": match[1].replace("$namespace", ".*")})
+                series = prometheus.ask("series", **{"match[]": match[1].replace("$namespace", ".*")})
                 assert any(one.get(match[2]) for one in series), variable
         return count

@@ -1,5 +1,7 @@
 """The sidecar's page, in headless Chromium."""
 
+import json
+import pathlib
 import re
 from contextlib import contextmanager
 
@@ -82,8 +84,8 @@ def numbers(pod, chromium):
     for server in stat["servers"]:
         key = server["port"], server["protocol"], server["route"]
         requests = pod.sum("linkerd_ebpf_requests_total", route=server["route"])
-        success, count, *latencies = shown[key]
-        assert (success, count) == (f"{100 * server['success']:.2f}%", f"{requests:.0f}"), shown[key]
+        success, count, aborted, *latencies = shown[key]
+        assert (success, count, aborted) == (f"{100 * server['success']:.2f}%", f"{requests:.0f}", "0"), shown[key]
         for latency, p in zip(latencies, (50, 95, 99), strict=True):
             assert is_rounded(latency, server[f"latency_ms_p{p}"]), (key, p, latency, server)
     peers = {row[0]: row for row in page.rows("peers") if row[2] == "tcp"}
@@ -104,6 +106,21 @@ def numbers(pod, chromium):
     page.shows(lambda p: float(p.tile("requests/s")) > 0, "a rate")
     assert "up to" in page.page.get_attribute("#latency svg", "aria-label")
     keeps_to_itself(page)
+    page.page.close()
+
+
+def definition(pod, chromium):
+    """A success is what the cases say, as in the CLI's unit tests."""
+    page = Page(chromium)
+    for case in json.loads((pathlib.Path(__file__).parent / "success.json").read_text()):
+        found = page.page.evaluate("""([text, of]) => {
+            const t = read(text), first = rows => [...rows.values()][0];
+            const rows = { total: totalOf(t, null, "inbound"), server: first(t.servers), peer: first(t.peers) };
+            return of.map(name => [successRate(rows[name]), rows[name].aborted]);
+        }""", ["\n".join(case["metrics"]), case["of"]])
+        for success, aborted in found:
+            is_close = success == case["success"] or abs(success - case["success"]) < 1e-9
+            assert is_close and aborted == case["aborted"], (case, found)
     page.page.close()
 
 

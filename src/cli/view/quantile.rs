@@ -34,6 +34,13 @@ impl Buckets {
         }
     }
 
+    /// Adds all of another histogram with equal bounds.
+    pub fn merge(&mut self, other: &Self) {
+        for (bound, count) in &other.0 {
+            *self.0.entry(*bound).or_default() += count;
+        }
+    }
+
     /// What came after an earlier reading. What is less than then began anew in between.
     pub fn since(&self, earlier: &Self) -> Self {
         let total = |buckets: &Self| buckets.0.values().last().copied().unwrap_or_default();

@@ -89,6 +89,25 @@ pub struct Table {
 pub const NOT_BY_PEER: &str =
     "latency is kept by server port, not by peer; --detail full of metricd-init keeps both";
 
+/// All of a direction, whatever the port and the peer: what comes in, what goes out and, where there is some,
+/// what else there is.
+pub fn directions(traffic: &Traffic) -> Table {
+    let headings = ["DIRECTION", "SUCCESS", requests_heading(traffic), "ABORTED"];
+    let rows = traffic.directions().into_iter().map(|direction| {
+        let total = traffic.total(direction);
+        let mut row = vec![text(direction), percent(total.success_rate())];
+        row.push(requests(traffic, total.requests));
+        row.push(format!("{:.0}", total.aborted));
+        row.extend(latencies(&total));
+        row
+    });
+    Table {
+        left: 1,
+        rows: rows.collect(),
+        headings: headings.into_iter().chain(LATENCIES).collect(),
+    }
+}
+
 /// By server port, and by route where routes are told apart.
 pub fn servers(traffic: &Traffic, sort: Sort) -> Table {
     let routes = traffic.servers.keys().any(|key| !key.route.is_empty());
@@ -97,7 +116,7 @@ pub fn servers(traffic: &Traffic, sort: Sort) -> Table {
         headings.push("ROUTE");
     }
     let left = headings.len();
-    headings.extend(["SUCCESS", requests_heading(traffic)]);
+    headings.extend(["SUCCESS", requests_heading(traffic), "ABORTED"]);
     headings.extend(LATENCIES);
     let rows = sorted(&traffic.servers, sort)
         .into_iter()
@@ -108,6 +127,7 @@ pub fn servers(traffic: &Traffic, sort: Sort) -> Table {
             }
             row.push(percent(counts.success_rate()));
             row.push(requests(traffic, counts.requests));
+            row.push(format!("{:.0}", counts.aborted));
             row.extend(latencies(counts));
             row
         });
@@ -178,7 +198,7 @@ fn latencies(counts: &Counts) -> [String; 3] {
 pub enum Sort {
     /// Most requests, then most bytes.
     Requests,
-    /// Most failures, then what was aborted.
+    /// Most that was answered with an error or aborted.
     Failures,
     /// Slowest.
     Latency,
@@ -211,7 +231,7 @@ impl Sort {
         let busier = more(|c| c.requests).then(more(|c| c.received + c.sent));
         match self {
             Self::Requests => busier,
-            Self::Failures => more(|c| c.failure).then(more(|c| c.aborted)).then(busier),
+            Self::Failures => more(|c| c.failure + c.aborted).then(busier),
             Self::Latency => more(|c| c.duration.quantile(0.99).unwrap_or(-1.0)).then(busier),
             Self::Bytes => more(|c| c.received + c.sent),
         }
@@ -255,6 +275,7 @@ fn tables(traffic: &Traffic) -> String {
     let show = |table: Table| table::render(&table.headings, &table.rows, table.left);
     let mut shown = String::new();
     if !traffic.servers.is_empty() {
+        shown += &format!("{}\n", show(directions(traffic)));
         shown += &format!("{}\n", show(servers(traffic, Sort::Requests)));
     }
     if !traffic.durations_by_peer && !traffic.servers.is_empty() {
@@ -270,6 +291,9 @@ struct Stats {
     rps: Option<f64>,
     requests: f64,
     responses_unclassified: f64,
+    /// All but `requests_stopped`: what counts against `success`.
+    requests_aborted: f64,
+    requests_stopped: f64,
     latency_ms_p50: Option<f64>,
     latency_ms_p95: Option<f64>,
     latency_ms_p99: Option<f64>,
@@ -284,6 +308,8 @@ impl Stats {
             rps: window.map(|window| counts.requests / window.as_secs_f64()),
             requests: counts.requests,
             responses_unclassified: counts.unclassified,
+            requests_aborted: counts.aborted,
+            requests_stopped: counts.stopped,
             latency_ms_p50: ms(0.5),
             latency_ms_p95: ms(0.95),
             latency_ms_p99: ms(0.99),
@@ -291,11 +317,16 @@ impl Stats {
     }
 }
 
-/// What JSON has of one server port or peer.
 #[derive(Serialize)]
-struct Row<'a, K, L> {
+struct Direction<'a> {
+    direction: &'a str,
+}
+
+/// What JSON has of one direction, server port or peer.
+#[derive(Serialize)]
+struct Row<K, L> {
     #[serde(flatten)]
-    key: &'a K,
+    key: K,
     #[serde(flatten)]
     stats: Stats,
     #[serde(flatten)]
@@ -304,7 +335,6 @@ struct Row<'a, K, L> {
 
 #[derive(Serialize)]
 struct L4 {
-    requests_aborted: f64,
     tcp_open_connections: f64,
     tcp_read_bytes: f64,
     tcp_write_bytes: f64,
@@ -320,15 +350,20 @@ fn json(traffic: &Traffic) -> Result<String> {
         key,
         stats: Stats::new(counts, traffic),
         l4: L4 {
-            requests_aborted: counts.aborted,
             tcp_open_connections: counts.active,
             tcp_read_bytes: counts.received,
             tcp_write_bytes: counts.sent,
         },
     });
+    let directions = traffic.directions().into_iter().map(|direction| Row {
+        key: Direction { direction },
+        stats: Stats::new(&traffic.total(direction), traffic),
+        l4: (),
+    });
     let all = json!({
         "window_seconds": traffic.window.map(|window| window.as_secs_f64()),
         "latency_by_peer": traffic.durations_by_peer,
+        "directions": directions.collect::<Vec<_>>(),
         "servers": servers.collect::<Vec<_>>(),
         "peers": peers.collect::<Vec<_>>(),
     });

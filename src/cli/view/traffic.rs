@@ -2,15 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::quantile::Buckets;
+use super::success::{self, End};
 use crate::read::samples::{self, Sample};
-use crate::read::success;
 
 /// A server port, whose counts are those of all who ask there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -42,8 +42,10 @@ pub struct Counts {
     pub failure: f64,
     /// Responses whose status is not known.
     pub unclassified: f64,
-    /// Requests that never got their whole response.
+    /// Requests that never got their whole response, but for those in `stopped`.
     pub aborted: f64,
+    /// Streams that their clients have ended by design.
+    pub stopped: f64,
     /// Bytes.
     pub received: f64,
     pub sent: f64,
@@ -58,18 +60,13 @@ pub struct Traffic {
     pub at: Instant,
     /// Since when: none, if since the programs were attached.
     pub window: Option<Duration>,
+    /// By direction, what the pod's totals say; empty, if the metricd that was asked has none.
+    totals: BTreeMap<String, Counts>,
     pub servers: BTreeMap<Server, Counts>,
     pub peers: BTreeMap<Peer, Counts>,
     /// Whether durations are kept by peer; else by server port only.
     pub durations_by_peer: bool,
     down: Option<String>,
-}
-
-/// Whether a response is a success. None, where its status is not known.
-fn is_success(sample: &Sample) -> Option<bool> {
-    let is_grpc = sample.label("protocol") == "grpc";
-    let status = sample.label("status").parse().ok();
-    success::is_success(is_grpc, status, sample.label("grpc_status").parse().ok())
 }
 
 impl Traffic {
@@ -81,6 +78,7 @@ impl Traffic {
         let mut traffic = Self {
             at: Instant::now(),
             window: None,
+            totals: BTreeMap::new(),
             servers: BTreeMap::new(),
             peers: BTreeMap::new(),
             durations_by_peer: false,
@@ -89,11 +87,7 @@ impl Traffic {
         samples::each(text, |sample| traffic.add(sample))?;
         match traffic.down.take() {
             Some(reason) => bail!("{reason}"),
-            None => {
-                traffic.servers.retain(|_, counts| !counts.is_idle());
-                traffic.peers.retain(|_, counts| !counts.is_idle());
-                Ok(traffic)
-            }
+            None => Ok(traffic.without_idle()),
         }
     }
 
@@ -109,11 +103,25 @@ impl Traffic {
                 self.peer(sample).requests += value;
             }
             "linkerd_ebpf_responses_total" => {
-                let success = is_success(sample);
-                self.server(sample).answered(success, value);
-                self.peer(sample).answered(success, value);
+                let end = success::of_response(sample);
+                self.server(sample).ended(end, value);
+                self.peer(sample).ended(end, value);
             }
-            "linkerd_ebpf_requests_aborted_total" => self.peer(sample).aborted += value,
+            "linkerd_ebpf_requests_aborted_total" => {
+                let end = success::of_aborted(sample);
+                self.peer(sample).ended(end, value);
+                // An older metricd does not say of which protocol and route they were.
+                if !sample.label("protocol").is_empty() {
+                    self.server(sample).ended(end, value);
+                }
+            }
+            "linkerd_ebpf_pod_requests_total" => self.pod(sample).requests += value,
+            "linkerd_ebpf_pod_responses_total" => {
+                self.pod(sample).ended(success::of_class(sample), value);
+            }
+            "linkerd_ebpf_pod_requests_aborted_total" => {
+                self.pod(sample).ended(success::of_aborted(sample), value);
+            }
             "linkerd_ebpf_connections_active" if sample.label("proto") == "tcp" => {
                 self.peer(sample).active += value;
             }
@@ -134,6 +142,11 @@ impl Traffic {
             }
             _ => {}
         }
+    }
+
+    fn pod(&mut self, sample: &Sample) -> &mut Counts {
+        let direction = sample.label("direction").to_owned();
+        self.totals.entry(direction).or_default()
     }
 
     fn server(&mut self, sample: &Sample) -> &mut Counts {
@@ -163,22 +176,43 @@ impl Traffic {
         self.peers.entry(peer).or_default()
     }
 
-    /// What was counted after an earlier reading, without what did nothing since.
-    pub fn since(mut self, earlier: &Self) -> Self {
-        self.window = Some(self.at - earlier.at);
-        difference(&mut self.servers, &earlier.servers);
-        difference(&mut self.peers, &earlier.peers);
+    fn without_idle(mut self) -> Self {
+        self.servers.retain(|_, counts| !counts.is_idle());
+        self.peers.retain(|_, counts| !counts.is_idle());
         self
     }
 
-    /// The counts of all who ask, or are asked, at any port.
+    /// What was counted after an earlier reading, without what did nothing since.
+    pub fn since(mut self, earlier: &Self) -> Self {
+        self.window = Some(self.at - earlier.at);
+        difference(&mut self.totals, &earlier.totals);
+        difference(&mut self.servers, &earlier.servers);
+        difference(&mut self.peers, &earlier.peers);
+        self.without_idle()
+    }
+
+    /// What comes in and what goes out, and whichever other directions have requests.
+    pub fn directions(&self) -> Vec<&str> {
+        let servers = self.servers.keys().map(|key| key.direction.as_str());
+        let all: BTreeSet<&str> = servers.chain(["inbound", "outbound"]).collect();
+        all.into_iter().collect()
+    }
+
+    /// The requests of all who ask, or are asked, at any port, and how long they took. By the pod's totals
+    /// or, if an older metricd has none, by what all peers add up to.
     pub fn total(&self, direction: &str) -> Counts {
         let mut total = Counts::default();
+        match self.totals.is_empty() {
+            false => total.add(self.totals.get(direction).unwrap_or(&Counts::default())),
+            true => {
+                let peers = self.peers.iter();
+                let peers = peers.filter(|(key, _)| key.direction == direction);
+                peers.for_each(|(_, counts)| total.add(counts));
+            }
+        }
         let servers = self.servers.iter();
         for (_, counts) in servers.filter(|(key, _)| key.direction == direction) {
-            total.requests += counts.requests;
-            total.success += counts.success;
-            total.failure += counts.failure;
+            total.duration.merge(&counts.duration);
         }
         total
     }
@@ -197,7 +231,6 @@ fn difference<K: Ord>(now: &mut BTreeMap<K, Counts>, earlier: &BTreeMap<K, Count
             *counts = counts.since(earlier);
         }
     }
-    now.retain(|_, counts| !counts.is_idle());
 }
 
 /// A counter that is less than it was began anew.
@@ -209,12 +242,24 @@ fn since(now: f64, earlier: f64) -> f64 {
 }
 
 impl Counts {
-    fn answered(&mut self, success: Option<bool>, count: f64) {
-        match success {
-            Some(true) => self.success += count,
-            Some(false) => self.failure += count,
-            None => self.unclassified += count,
-        }
+    fn ended(&mut self, end: End, count: f64) {
+        *match end {
+            End::Success => &mut self.success,
+            End::Failure => &mut self.failure,
+            End::Unclassified => &mut self.unclassified,
+            End::Aborted => &mut self.aborted,
+            End::Stopped => &mut self.stopped,
+        } += count;
+    }
+
+    /// Adds the requests, and how they ended.
+    fn add(&mut self, more: &Self) {
+        self.requests += more.requests;
+        self.success += more.success;
+        self.failure += more.failure;
+        self.unclassified += more.unclassified;
+        self.aborted += more.aborted;
+        self.stopped += more.stopped;
     }
 
     fn since(&self, earlier: &Self) -> Self {
@@ -224,6 +269,7 @@ impl Counts {
             failure: since(self.failure, earlier.failure),
             unclassified: since(self.unclassified, earlier.unclassified),
             aborted: since(self.aborted, earlier.aborted),
+            stopped: since(self.stopped, earlier.stopped),
             received: since(self.received, earlier.received),
             sent: since(self.sent, earlier.sent),
             active: self.active,
@@ -237,6 +283,7 @@ impl Counts {
             self.requests,
             answered,
             self.aborted,
+            self.stopped,
             self.received,
             self.sent,
             self.active,
@@ -244,10 +291,8 @@ impl Counts {
         all.iter().all(|count| *count == 0.0)
     }
 
-    /// The share of successes among the responses with a status.
     pub fn success_rate(&self) -> Option<f64> {
-        let responses = self.success + self.failure;
-        (responses > 0.0).then(|| self.success / responses)
+        success::rate(self.success, self.failure, self.aborted)
     }
 }
 
@@ -268,14 +313,19 @@ linkerd_ebpf_requests_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0
 linkerd_ebpf_responses_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",status="200",grpc_status="",route=""} 13
 linkerd_ebpf_responses_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",status="503",grpc_status="",route=""} 1
 linkerd_ebpf_responses_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",status="unknown",grpc_status="",route=""} 1
-linkerd_ebpf_requests_aborted_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",reason="rst"} 1
+linkerd_ebpf_requests_aborted_total{direction="inbound",src_ip="10.0.0.9",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",protocol="http1",route="",reason="rst"} 1
 linkerd_ebpf_connections_active{direction="inbound",src_ip="10.0.0.7",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp"} 0
 linkerd_ebpf_bytes_total{direction="inbound",src_ip="10.0.0.7",dst_ip="10.0.0.1",src_port="",dst_port="80",proto="tcp",io="recv"} 7
 linkerd_ebpf_bytes_total{direction="outbound",src_ip="10.0.0.1",dst_ip="10.0.0.3",src_port="",dst_port="53",proto="udp",io="sent"} 70
 linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="2xx",route="",le="0.5"} 3
+linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="2xx",route="",le="5"} 3
 linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="2xx",route="",le="+Inf"} 3
 linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="5xx",route="",le="0.5"} 1
+linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="5xx",route="",le="5"} 1
 linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="5xx",route="",le="+Inf"} 1
+linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="aborted",route="",le="0.5"} 0
+linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="aborted",route="",le="5"} 1
+linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_ip="",dst_port="80",protocol="http1",status_class="aborted",route="",le="+Inf"} 1
 "#;
 
     #[test]
@@ -290,8 +340,11 @@ linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_i
             ("80", "http1")
         );
         assert_eq!((at.requests, at.success, at.failure), (6.0, 3.0, 1.0));
-        assert_eq!((at.unclassified, at.success_rate()), (1.0, Some(0.75)));
-        assert_eq!(at.duration.quantile(0.5), Some(0.25));
+        assert_eq!((at.unclassified, at.aborted), (1.0, 1.0));
+        assert_eq!(at.success_rate(), Some(0.6));
+        // Four of five take up to 0.5 s, and the one that was given up five.
+        assert_eq!(at.duration.quantile(0.5), Some(0.5 * 2.5 / 4.0));
+        assert_eq!(at.duration.quantile(0.99), Some(4.775));
         // 10.0.0.7 did nothing.
         let peers: Vec<_> = traffic.peers.iter().collect();
         assert_eq!(peers.len(), 2, "{peers:?}");
@@ -356,29 +409,63 @@ linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_i
         assert_eq!((total.requests, total.success), (10.0, 10.0));
     }
 
+    #[derive(serde::Deserialize)]
+    struct Case {
+        what: String,
+        metrics: Vec<String>,
+        of: Vec<String>,
+        success: Option<f64>,
+        aborted: f64,
+    }
+
+    /// The page's script is held against these cases by tests/view/page.py.
     #[test]
     fn what_counts_as_a_success() {
-        for (status, grpc, expected) in [
-            ("200", "", Some(true)),
-            ("404", "", Some(true)),
-            ("500", "", Some(false)),
-            ("200", "0", Some(true)),
-            ("200", "5", Some(true)),
-            ("200", "14", Some(false)),
-            ("unknown", "", None),
-            ("other", "other", None),
-        ] {
-            let line = format!(
-                "linkerd_ebpf_up 1\nlinkerd_ebpf_responses_total{{status=\"{status}\",grpc_status=\"{grpc}\"}} 1"
-            );
-            let counts = Traffic::read(&line).unwrap().total("");
-            let found = match (counts.success, counts.failure) {
-                (1.0, 0.0) => Some(true),
-                (0.0, 1.0) => Some(false),
-                _ => None,
-            };
-            assert_eq!(found, expected, "{status} {grpc}");
+        let cases = include_str!("../../../tests/view/success.json");
+        let cases: Vec<Case> = serde_json::from_str(cases).unwrap();
+        for case in cases {
+            let text = format!("linkerd_ebpf_up 1\n{}", case.metrics.join("\n"));
+            let traffic = Traffic::read(&text).unwrap();
+            for of in &case.of {
+                let counts = match of.as_str() {
+                    "server" => traffic.servers.values().next().unwrap().clone(),
+                    "peer" => traffic.peers.values().next().unwrap().clone(),
+                    _ => traffic.total("inbound"),
+                };
+                let success = counts.success_rate();
+                let is_close = match (success, case.success) {
+                    (Some(found), Some(expected)) => (found - expected).abs() < 1e-9,
+                    (found, expected) => found == expected,
+                };
+                assert!(is_close, "{}, {of}: {success:?}", case.what);
+                assert_eq!(counts.aborted, case.aborted, "{}, {of}", case.what);
+            }
         }
+    }
+
+    /// Where series that have long been idle are left out, totals keep them.
+    #[test]
+    fn totals_go_before_sums() {
+        let total = |requests, ok, fin| {
+            format!(
+                "linkerd_ebpf_up 1\n\
+                 linkerd_ebpf_pod_requests_total{{direction=\"inbound\",protocol=\"http1\"}} {requests}\n\
+                 linkerd_ebpf_pod_responses_total{{direction=\"inbound\",protocol=\"http1\",status_class=\"2xx\"}} {ok}\n\
+                 linkerd_ebpf_pod_requests_aborted_total{{direction=\"inbound\",reason=\"fin\"}} {fin}\n\
+                 linkerd_ebpf_requests_total{{direction=\"inbound\",src_ip=\"10.0.0.9\",dst_port=\"80\",proto=\"tcp\",protocol=\"http1\"}} 5\n"
+            )
+        };
+        let before = Traffic::read(&total(100, 90, 10)).unwrap();
+        let all = before.total("inbound");
+        assert_eq!(
+            (all.requests, all.success, all.aborted),
+            (100.0, 90.0, 10.0)
+        );
+        assert_eq!(before.total("outbound").requests, 0.0);
+        let since = Traffic::read(&total(104, 93, 11)).unwrap().since(&before);
+        let all = since.total("inbound");
+        assert_eq!((all.requests, all.success, all.aborted), (4.0, 3.0, 1.0));
+        assert_eq!(all.success_rate(), Some(0.75));
     }
 
     #[test]

@@ -27,12 +27,36 @@ function* samples(text) {
   }
 }
 
-// --- what a scrape says, added up ---
+// --- what a success is: docs/looking.md defines it; src/cli/view/success.rs goes by the same ---
 
 const GRPC_FAILURES = new Set(["2", "4", "13", "14", "15"]);
-const COUNTS = ["requests", "success", "failure", "aborted", "recv", "sent"];
 
-const counts = () => ({ requests: 0, success: 0, failure: 0, aborted: 0, recv: 0, sent: 0, active: 0, buckets: new Map() });
+// How the requests of a sample ended.
+function ended(name, l) {
+  switch (name) {
+    case "linkerd_ebpf_responses_total":
+      if (l.status >= 500 || GRPC_FAILURES.has(l.grpc_status)) return "failure";
+      // A number, of gRPC its own.
+      return /^\d+$/.test(l.grpc_status || l.protocol !== "grpc" && l.status) ? "success" : "unclassified";
+    case "linkerd_ebpf_pod_responses_total":
+      if (/^([1-4]xx|ok)$/.test(l.status_class)) return "success";
+      return /^(5xx|error)$/.test(l.status_class) ? "failure" : "unclassified";
+    // Of linkerd_ebpf_requests_aborted_total, and its total.
+    default: return l.reason === "stopped" ? "stopped" : "aborted";
+  }
+}
+
+// Which share was answered without error among all that was answered with a known status or was aborted.
+function successRate({ success, failure, aborted }) {
+  const all = success + failure + aborted;
+  return all ? success / all : null;
+}
+
+// --- what a scrape says, added up ---
+
+const COUNTS = ["requests", "success", "failure", "aborted", "unclassified", "stopped", "recv", "sent"];
+
+const counts = () => ({ ...Object.fromEntries(COUNTS.map(name => [name, 0])), active: 0, buckets: new Map() });
 const add = (map, key, value) => map.set(key, (map.get(key) ?? 0) + value);
 const other = l => l.direction === "outbound" ? l.dst_ip : l.src_ip;
 
@@ -52,11 +76,13 @@ function connections(t, direction, origin) {
 function read(text) {
   const t = {
     at: performance.now() / 1000, up: null, reason: "", info: {}, byPeer: false,
-    servers: new Map(), peers: new Map(),
+    // The pod's totals by direction, which an older metricd does not have.
+    totals: new Map(), servers: new Map(), peers: new Map(),
     // Of connections, by direction and origin: counters by name, and the buckets of the RTT.
     l4: new Map(), inFlight: new Map(),
     maps: {}, own: {},
   };
+  const total = l => entry(t.totals, [l.direction]);
   const server = l => entry(t.servers, [l.direction, l.dst_port, l.protocol, l.route]);
   const peer = l => entry(t.peers, [l.direction, other(l), l.dst_port, l.proto ?? "tcp", l.origin ?? ""]);
   const l4 = l => connections(t, l.direction, l.origin ?? "");
@@ -64,12 +90,14 @@ function read(text) {
     switch (name) {
       case "linkerd_ebpf_up": t.up = value === 1; t.reason = l.reason ?? ""; break;
       case "linkerd_ebpf_requests_total": server(l).requests += value; peer(l).requests += value; break;
-      case "linkerd_ebpf_responses_total": {
-        if (!/^\d+$/.test(l.status)) break;
-        const kind = l.status < 500 && !GRPC_FAILURES.has(l.grpc_status) ? "success" : "failure";
-        server(l)[kind] += value; peer(l)[kind] += value; break;
-      }
-      case "linkerd_ebpf_requests_aborted_total": peer(l).aborted += value; break;
+      case "linkerd_ebpf_responses_total": server(l)[ended(name, l)] += value; peer(l)[ended(name, l)] += value; break;
+      case "linkerd_ebpf_requests_aborted_total":
+        peer(l)[ended(name, l)] += value;
+        // An older metricd does not say of which protocol and route they were.
+        if (l.protocol) server(l)[ended(name, l)] += value;
+        break;
+      case "linkerd_ebpf_pod_requests_total": total(l).requests += value; break;
+      case "linkerd_ebpf_pod_responses_total": case "linkerd_ebpf_pod_requests_aborted_total": total(l)[ended(name, l)] += value; break;
       case "linkerd_ebpf_requests_in_flight": add(t.inFlight, l.direction, value); break;
       case "linkerd_ebpf_bytes_total": peer(l)[l.io] += value; break;
       case "linkerd_ebpf_connections_active":
@@ -116,6 +144,13 @@ function since(now, before) {
   return rows.sort((a, b) => b.requests - a.requests || (b.recv + b.sent) - (a.recv + a.sent));
 }
 
+// The requests of a direction between two readings: by the pod's totals, else by what all peers add up to.
+function totalOf(now, before, direction) {
+  const by = now.totals.size ? "totals" : "peers";
+  const rows = since(now[by], before?.[by]).filter(row => row.key[0] === direction);
+  return Object.fromEntries(COUNTS.map(name => [name, sum(rows, name)]));
+}
+
 const sum = (rows, name) => rows.reduce((all, row) => all + row[name], 0);
 
 function merged(all) {
@@ -141,7 +176,8 @@ const time = s => s === null ? "–" : s < 0.0009995 ? `${(s * 1e6).toFixed()} �
   : s < 9.9995 ? `${(s * 1e3).toFixed()} ms` : `${s.toFixed(1)} s`;
 const bytes = n => n >= 1e9 ? `${(n / 1e9).toFixed(1)} GB` : n >= 1e6 ? `${(n / 1e6).toFixed(1)} MB` : n >= 1e3 ? `${(n / 1e3).toFixed(1)} kB` : `${n.toFixed()} B`;
 const whole = n => n.toLocaleString("en", { maximumFractionDigits: 0 });
-const share = row => row.success + row.failure ? `${(100 * row.success / (row.success + row.failure)).toFixed(2)}%` : "–";
+const percent = share => share === null ? "–" : `${(100 * share).toFixed(2)}%`;
+const share = row => percent(successRate(row));
 const le = s => s === Infinity ? "∞" : s < 0.001 ? `${+(s * 1e6).toPrecision(3)}µs` : s < 1 ? `${+(s * 1e3).toPrecision(3)}ms` : `${s}s`;
 
 function element(name, text, className) {
@@ -231,7 +267,7 @@ function drawLatency(buckets) {
     return bar;
   });
   const first = bars.findIndex(bar => bar.n), last = bars.findLastIndex(bar => bar.n);
-  if (first < 0) return $("latency").replaceChildren(element("p", "no responses in this time", "empty"));
+  if (first < 0) return $("latency").replaceChildren(element("p", "no request has ended in this time", "empty"));
   bars = bars.slice(Math.max(0, first - 1), last + 2);
   const top = Math.max(...bars.map(bar => bar.n)), step = (W - LEFT) / bars.length;
   const chart = frame(bars.filter(bar => bar.n).map(bar => `${bar.n} up to ${le(bar.bound)}`).join(", "), part => `${(100 * part * top / below).toFixed()}%`);
@@ -257,29 +293,29 @@ function show() {
   const amount = n => span === null ? bytes(n) : span ? `${bytes(n / span)}/s` : "…";
   const ours = row => row.key[0] === direction;
   const servers = since(now.servers, before?.servers).filter(ours), peers = since(now.peers, before?.peers).filter(ours);
-  const all = { success: sum(servers, "success"), failure: sum(servers, "failure") };
+  const all = totalOf(now, before, direction);
   const buckets = merged(servers.map(row => row.buckets));
 
   tiles("signals", [
-    [span === null ? "requests" : "requests/s", rate(sum(servers, "requests"))],
-    ["success", share(all), all.failure ? "bad" : all.success ? "good" : ""],
+    [span === null ? "requests" : "requests/s", rate(all.requests)],
+    ["success", share(all), all.failure + all.aborted ? "bad" : all.success ? "good" : ""],
     ...[0.5, 0.95, 0.99].map(q => [`p${100 * q}`, time(quantile(buckets, q))]),
-    [span === null ? "aborted" : "aborted/s", rate(sum(peers, "aborted"))],
+    [span === null ? "aborted" : "aborted/s", rate(all.aborted)],
     ["in flight", whole(now.inFlight.get(direction) ?? 0)],
   ]);
   drawRate(readings.slice(1).map((r, i) => {
     const last = readings[i], passed = r.at - last.at;
-    const rows = since(r.servers, last.servers).filter(ours);
-    return { at: r.at, rps: sum(rows, "requests") / passed, fails: sum(rows, "failure") / passed };
+    const all = totalOf(r, last, direction);
+    return { at: r.at, rps: all.requests / passed, fails: (all.failure + all.aborted) / passed };
   }));
   drawLatency(buckets);
 
   const latencies = row => [0.5, 0.95, 0.99].map(q => time(quantile(row.buckets, q)));
   const requests = row => row.requests ? rate(row.requests) : "–";
   const routes = servers.some(row => row.key[3]);
-  const asked = servers.filter(row => row.requests || row.success || row.failure);
-  table("servers", ["port", "protocol", ...(routes ? ["route"] : []), "success", span === null ? "requests" : "requests/s", "p50", "p95", "p99"],
-    routes ? 3 : 2, asked.map(row => [row.key[1], row.key[2], ...(routes ? [row.key[3]] : []), share(row), requests(row), ...latencies(row)]),
+  const asked = servers.filter(row => row.requests || row.success || row.failure || row.aborted);
+  table("servers", ["port", "protocol", ...(routes ? ["route"] : []), "success", span === null ? "requests" : "requests/s", "aborted", "p50", "p95", "p99"],
+    routes ? 3 : 2, asked.map(row => [row.key[1], row.key[2], ...(routes ? [row.key[3]] : []), share(row), requests(row), whole(row.aborted), ...latencies(row)]),
     `no requests ${span === null ? "so far" : "in this time"}`);
   const origins = peers.some(row => row.key[4]);
   table("peers", ["peer", "port", "proto", ...(origins ? ["origin"] : []), "success", span === null ? "requests" : "requests/s", "aborted", "TCP", "received", "sent", ...(now.byPeer ? ["p50", "p95", "p99"] : [])],

@@ -149,11 +149,9 @@ impl Screen {
             let total = traffic.total(direction);
             let rate = total.requests / window;
             second.push(Span::from(format!("{direction} {rate:.1}rps ")));
-            let success = format!("{}   ", percent(total.success_rate()));
-            second.push(match total.failure > 0.0 {
-                true => success.red(),
-                false => success.green(),
-            });
+            let success = percent(total.success_rate());
+            second.push(Span::styled(success.clone(), success_style(&success)));
+            second.push(Span::from(format!(" {:.0} aborted   ", total.aborted)));
         }
         second.push(format!("last {window:.0}s of {}s", self.window.as_secs()).dim());
         vec![Line::from(first), Line::from(second)]
