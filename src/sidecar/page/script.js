@@ -275,7 +275,7 @@ function drawLatency(buckets) {
     const height = (H - BOTTOM - 8) * bar.n / top;
     const rect = svg("rect", { class: "bar", x: LEFT + i * step + 1, width: step - 2, y: H - BOTTOM - height, height });
     rect.append(svg("title", {}, `${bar.n} up to ${le(bar.bound)}`));
-    chart.append(rect, svg("text", { x: LEFT + (i + 1) * step - 2, y: H - 6, "text-anchor": "end" }, bars.length > 12 && i % 2 ? "" : le(bar.bound)));
+    chart.append(rect, svg("text", { x: LEFT + (i + 1) * step - 2, y: H - 6, "text-anchor": "end" }, bars.length > 8 && i % 2 ? "" : le(bar.bound)));
   });
   $("latency").replaceChildren(chart);
 }
