@@ -6,6 +6,7 @@
 
 mod body;
 mod l7;
+mod negotiate;
 mod page;
 mod pins;
 
@@ -30,7 +31,7 @@ use tokio::{net::TcpListener, task::coop, time};
 use crate::kernel::options::{self, ReadBy};
 use crate::kernel::pin_dir::PinDir;
 use crate::read::diagnose::{BETWEEN, Tally, diagnose};
-use crate::read::prometheus::{self, Exposition, Walk};
+use crate::read::prometheus::{Exposition, Format, Walk};
 use crate::web::{http, listen};
 use l7::Proxy;
 use pins::Pins;
@@ -124,12 +125,14 @@ async fn answer(request: &Request<Incoming>, pins: &Pins, proxy: &Proxy) -> Resp
     }
     let page = match request.uri().path() {
         "/metrics" => {
-            let mut exposition = Exposition::new(pins.read().await, proxy.read().await);
-            if request.uri().query() != Some(WHOLE) {
+            let format = negotiate::format(request);
+            let (reading, proxied) = (pins.read().await, proxy.read().await);
+            let mut exposition = Exposition::new(reading, proxied, format);
+            if !negotiate::asks(request, WHOLE) {
                 exposition = exposition.without_idle();
             }
-            let may_gzip = body::accepts_gzip(request.headers());
-            return scrape(body::Scrape::new(exposition, may_gzip));
+            let may_gzip = negotiate::accepts_gzip(request.headers());
+            return scrape(body::Scrape::new(exposition, may_gzip), format);
         }
         "/ready" => match pins.probe().await {
             Ok(()) => http::text(StatusCode::OK, "ready\n"),
@@ -142,15 +145,15 @@ async fn answer(request: &Request<Incoming>, pins: &Pins, proxy: &Proxy) -> Resp
     page.map(Either::Left)
 }
 
-fn scrape(body: body::Scrape) -> Response<Body> {
+fn scrape(body: body::Scrape, format: Format) -> Response<Body> {
     let gzip = body.is_gzip();
     let mut response = Response::new(Either::Right(body));
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,
-        HeaderValue::from_static(prometheus::CONTENT_TYPE),
+        HeaderValue::from_static(format.content_type()),
     );
-    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
     if gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod listen;
+pub mod weighted;
 
 use std::future::Future;
 use std::io;

@@ -96,4 +96,13 @@ impl Histogram {
     pub fn count(&self) -> u64 {
         self.buckets.iter().fold(0, |sum, n| sum.wrapping_add(*n))
     }
+
+    /// Each bound, with how many samples are no greater.
+    pub fn cumulative(&self, bounds_ns: &[u64]) -> impl Iterator<Item = (u64, u64)> {
+        let mut sum = 0u64;
+        bounds_ns.iter().zip(&self.buckets).map(move |(bound, n)| {
+            sum = sum.wrapping_add(*n);
+            (*bound, sum)
+        })
+    }
 }

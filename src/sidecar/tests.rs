@@ -180,6 +180,56 @@ fn routes() {
 }
 
 #[test]
+fn the_format_that_is_asked_for() {
+    let pins = pins();
+    let server = Running::start(&pins);
+    let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let protobuf = "application/vnd.google.protobuf; proto=io.prometheus.client.metricfamily; \
+                    encoding=delimited";
+    for (accept, content_type, begin, end) in [
+        (
+            "*/*",
+            "text/plain; version=0.0.4; charset=utf-8",
+            "# HELP ",
+            "\n",
+        ),
+        (
+            "image/png",
+            "text/plain; version=0.0.4; charset=utf-8",
+            "# HELP ",
+            "\n",
+        ),
+        (open_metrics, open_metrics, "# HELP ", "\n# EOF\n"),
+        // The length of the first message, and its name's.
+        (protobuf, protobuf, "\u{1}\n\u{f}linkerd_ebpf_up", ""),
+    ] {
+        let header = format!("accept: {accept}\r\n");
+        let answer = server.request("GET", "/metrics", &header);
+        assert_eq!(answer.status, 200);
+        let line = format!("\r\ncontent-type: {content_type}\r\n");
+        assert!(answer.head.contains(&line), "{}", answer.head);
+        let vary = "\r\nvary: accept, accept-encoding\r\n";
+        assert!(answer.head.contains(vary), "{}", answer.head);
+        let begins = answer.body.windows(begin.len()).take(2);
+        assert!(begins.into_iter().any(|bytes| bytes == begin.as_bytes()));
+        assert!(answer.body.ends_with(end.as_bytes()));
+        // Whatever the format, compressed it is the same page.
+        let header = format!("{header}accept-encoding: gzip\r\n");
+        let gzip = server.request("GET", "/metrics", &header);
+        let mut page = Vec::new();
+        GzDecoder::new(gzip.body.as_slice())
+            .read_to_end(&mut page)
+            .unwrap();
+        // But for how long it took.
+        assert!(page.len().abs_diff(answer.body.len()) < 100);
+        let head = server.request("HEAD", "/metrics", &header);
+        assert!(head.head.contains(&line) && head.body.is_empty());
+    }
+    let readiness = server.request("GET", "/ready", &format!("accept: {open_metrics}\r\n"));
+    assert_eq!(readiness.text(), "ready\n");
+}
+
+#[test]
 fn gzip_where_accepted() {
     let pins = pins();
     let server = Running::start(&pins);

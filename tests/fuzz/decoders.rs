@@ -16,7 +16,7 @@ use metricd::abi::{
 use metricd::kernel::maps;
 use metricd::kernel::options::ReadBy;
 use metricd::kernel::pin_dir::PinDir;
-use metricd::read::prometheus::Exposition;
+use metricd::read::prometheus::{Exposition, Format};
 use metricd::read::snapshot::Snapshot;
 use metricd::read::unreadable::Unreadable;
 use metricd::sidecar::{Server, SidecarConfig};
@@ -374,7 +374,9 @@ fn expose(snapshot: Result<Snapshot, Unreadable>) {
     let reading = snapshot
         .map(Arc::new)
         .map_err(|e| format!("{e}\n{}", e.reason()));
-    let text: Vec<u8> = Exposition::new(reading, None).flatten().collect();
+    let text: Vec<u8> = Exposition::new(reading, None, Format::Text)
+        .flatten()
+        .collect();
     check(&text);
 }
 

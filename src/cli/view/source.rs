@@ -13,7 +13,7 @@ use crate::cluster::client::{ClusterArgs, explain};
 use crate::cluster::sidecars::{self, SIDECAR};
 use crate::kernel::options::ReadBy;
 use crate::kernel::pin_dir::PinDir;
-use crate::read::prometheus::Exposition;
+use crate::read::prometheus::{Exposition, Format};
 use crate::read::proxy;
 use crate::read::snapshot::Snapshot;
 use crate::sidecar::WHOLE;
@@ -158,6 +158,7 @@ fn of_pins(dir: &PinDir, l7_file: Option<&Path>) -> String {
         .map(Arc::new)
         .map_err(|e| e.to_string());
     let proxied = l7_file.map(|file| proxy::read(file, read).map_err(|e| e.to_string()));
-    let text = Exposition::new(reading, proxied).flatten().collect();
+    let text = Exposition::new(reading, proxied, Format::Text);
+    let text = text.flatten().collect();
     String::from_utf8(text).expect("labels and names are")
 }

@@ -8,7 +8,7 @@ use hyper::{Request, Response, StatusCode, body::Bytes};
 use tokio::sync::watch;
 
 use super::{cluster::Cluster, metrics::Metrics, tls::Certificates};
-use crate::read::prometheus::CONTENT_TYPE;
+use crate::read::prometheus::Format;
 use crate::web::http;
 
 /// What is told.
@@ -29,7 +29,11 @@ impl Admin {
             "/metrics" => {
                 // Whose expiry is told is the one that the next handshake would take.
                 let _ = self.certificates.current();
-                http::full(StatusCode::OK, CONTENT_TYPE, self.metrics.text())
+                http::full(
+                    StatusCode::OK,
+                    Format::Text.content_type(),
+                    self.metrics.text(),
+                )
             }
             "/ready" => match self.ready() {
                 Ok(()) => http::text(StatusCode::OK, "ready\n"),

@@ -14,6 +14,12 @@ pub trait Sink {
 
     /// Takes the lines of a histogram, whose upper bounds are in nanoseconds.
     fn histogram(&mut self, line: &Line, histogram: &Histogram, bounds_ns: &[u64]);
+
+    /// Says that the family at hand has no further lines. If true, all its lines, with the values that
+    /// they had, are to be handed on once more.
+    fn end_family(&mut self) -> bool {
+        false
+    }
 }
 
 /// A line without its value.
@@ -104,4 +110,9 @@ impl<'a> Lines<'a> {
     pub fn histogram(&mut self, histogram: &Histogram, bounds_ns: &[u64]) {
         self.sink.histogram(self.line, histogram, bounds_ns);
     }
+}
+
+/// What the values of histograms are shown in.
+pub fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
 }

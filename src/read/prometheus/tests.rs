@@ -1,3 +1,6 @@
+mod decoded;
+mod formats;
+
 use std::{env, fs, net::Ipv6Addr, sync::Arc, time::Duration};
 
 use prometheus::proto::MetricType;
@@ -22,8 +25,13 @@ fn text(reading: Reading) -> String {
 }
 
 fn text_with(reading: Reading, proxied: Proxied) -> String {
-    let pieces: Vec<u8> = Exposition::new(reading, proxied).flatten().collect();
-    String::from_utf8(pieces).unwrap()
+    String::from_utf8(page(reading, proxied, Format::Text)).unwrap()
+}
+
+fn page(reading: Reading, proxied: Proxied, format: Format) -> Vec<u8> {
+    Exposition::new(reading, proxied, format)
+        .flatten()
+        .collect()
 }
 
 /// The lines with samples of these families.
@@ -345,7 +353,7 @@ fn a_proxy_is_shown_without_maps_and_the_maps_without_a_proxy() {
 #[test]
 fn pieces_end_with_a_line_and_make_up_the_whole() {
     let snapshot = Arc::new(peers(1000));
-    let pieces: Vec<Vec<u8>> = Exposition::new(Ok(snapshot), None).collect();
+    let pieces: Vec<Vec<u8>> = Exposition::new(Ok(snapshot), None, Format::Text).collect();
     assert!(pieces.len() > 20);
     for piece in &pieces {
         assert!(piece.ends_with(b"\n"));
@@ -477,7 +485,7 @@ fn what_is_idle_is_left_out_but_for_the_totals() {
     };
     let snapshot = Arc::new(snapshot);
     let whole = text(Ok(snapshot.clone()));
-    let pieces = Exposition::new(Ok(snapshot), None).without_idle();
+    let pieces = Exposition::new(Ok(snapshot), None, Format::Text).without_idle();
     let shown = String::from_utf8(pieces.flatten().collect()).unwrap();
     assert_eq!(
         lines(&whole, "linkerd_ebpf_series_idle"),

@@ -4,127 +4,60 @@
 //! take ten megabytes. So lines are written here as it would write them, to which the tests hold
 //! them.
 
-use std::fmt::Write;
-
-use super::lines::{Line, Sink};
+use super::Page;
+use super::lines::{Line, Sink, seconds};
+use super::notation::Notation;
 use crate::abi::Histogram;
 
 /// Text in the making.
 #[derive(Default)]
 pub struct Text {
-    out: String,
+    notation: Notation,
     /// The family whose HELP and TYPE were written last.
     family: &'static str,
-    /// The labels of the line at hand, as they stand between the braces.
-    labels: String,
 }
 
 impl Text {
-    /// How many bytes of text are there to be taken.
-    pub fn len(&self) -> usize {
-        self.out.len()
-    }
-
-    /// The text since it was last taken.
-    pub fn take(&mut self) -> Vec<u8> {
-        let capacity = self.out.capacity();
-        std::mem::replace(&mut self.out, String::with_capacity(capacity)).into_bytes()
-    }
-
     /// Writes HELP and TYPE before a family's first line, and prepares the line's labels.
     fn begin(&mut self, line: &Line) {
         if self.family != line.name {
             self.family = line.name;
             let kind = format!("{:?}", line.kind).to_lowercase();
-            self.put(&["# HELP ", line.name, " "]);
-            escape(&mut self.out, line.help, &['\\', '\n']);
-            self.put(&["\n# TYPE ", line.name, " ", &kind, "\n"]);
+            self.notation
+                .metadata("HELP", line.name, line.help, &['\\', '\n']);
+            self.notation.metadata("TYPE", line.name, &kind, &[]);
         }
-        self.labels.clear();
-        for (name, value) in &line.labels {
-            if !self.labels.is_empty() {
-                self.labels.push(',');
-            }
-            self.labels.push_str(name);
-            self.labels.push_str("=\"");
-            escape(&mut self.labels, value, &['\\', '\n', '"']);
-            self.labels.push('"');
-        }
-        if !line.origin.is_empty() {
-            for part in [",origin=\"", line.origin, "\""] {
-                self.labels.push_str(part);
-            }
-        }
-    }
-
-    /// Writes a line with the labels that were prepared.
-    fn line(&mut self, name: &str, suffix: &str, value: f64) {
-        self.put(&[name, suffix]);
-        if !self.labels.is_empty() {
-            self.out.push('{');
-            self.out.push_str(&self.labels);
-            self.out.push('}');
-        }
-        // Writing to a string does not fail.
-        let _ = writeln!(self.out, " {value}");
-    }
-
-    /// Writes the line of a bucket, whose label `le` is behind those that were prepared.
-    fn bucket(&mut self, name: &str, le: &str, count: u64) {
-        let len = self.labels.len();
-        if len > 0 {
-            self.labels.push(',');
-        }
-        self.labels.push_str("le=\"");
-        self.labels.push_str(le);
-        self.labels.push('"');
-        self.line(name, "_bucket", count as f64);
-        self.labels.truncate(len);
-    }
-
-    fn put(&mut self, parts: &[&str]) {
-        for part in parts {
-            self.out.push_str(part);
-        }
+        self.notation.prepare(line);
     }
 }
 
 impl Sink for Text {
     fn value(&mut self, line: &Line, value: f64) {
         self.begin(line);
-        self.line(line.name, "", value);
+        self.notation.sample(line.name, "", value);
     }
 
     fn histogram(&mut self, line: &Line, histogram: &Histogram, bounds_ns: &[u64]) {
         self.begin(line);
-        let mut cumulative = 0u64;
-        for (bound, count) in bounds_ns.iter().zip(&histogram.buckets) {
-            cumulative = cumulative.wrapping_add(*count);
-            self.bucket(line.name, &seconds(*bound).to_string(), cumulative);
+        let notation = &mut self.notation;
+        for (bound, count) in histogram.cumulative(bounds_ns) {
+            notation.bucket(line.name, &seconds(bound).to_string(), count as f64);
         }
-        self.bucket(line.name, "+Inf", histogram.count());
-        self.line(line.name, "_sum", seconds(histogram.sum_ns));
-        self.line(line.name, "_count", histogram.count() as f64);
+        let count = histogram.count() as f64;
+        notation.bucket(line.name, "+Inf", count);
+        notation.sample(line.name, "_sum", seconds(histogram.sum_ns));
+        notation.sample(line.name, "_count", count);
     }
 }
 
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
-}
-
-/// Appends `text` with a backslash before each of `special`, where a line's end is `n`.
-fn escape(out: &mut String, text: &str, special: &[char]) {
-    let mut rest = text;
-    while let Some(at) = rest.find(special) {
-        out.push_str(&rest[..at]);
-        out.push('\\');
-        out.push(match rest.as_bytes()[at] {
-            b'\n' => 'n',
-            byte => char::from(byte),
-        });
-        rest = &rest[at + 1..];
+impl Page for Text {
+    fn len(&self) -> usize {
+        self.notation.len()
     }
-    out.push_str(rest);
+
+    fn take(&mut self) -> Vec<u8> {
+        self.notation.take()
+    }
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
     use crate::abi::{GRPC_STATUS_NONE, Layout, RequestValue, STATUS_ABORTED};
-    use crate::read::prometheus::Exposition;
+    use crate::read::prometheus::{Exposition, Format};
     use crate::read::samples;
     use crate::read::snapshot::fixture::info;
 
@@ -172,7 +172,7 @@ mod tests {
     ];
 
     fn page(snapshot: Snapshot) -> String {
-        let pieces = Exposition::new(Ok(Arc::new(snapshot)), None);
+        let pieces = Exposition::new(Ok(Arc::new(snapshot)), None, Format::Text);
         String::from_utf8(pieces.flatten().collect()).unwrap()
     }
 

@@ -84,8 +84,10 @@ impl Walk {
         if goes_on {
             self.row += 1;
         } else {
-            self.family += 1;
             self.row = 0;
+            if !sink.end_family() {
+                self.family += 1;
+            }
         }
         true
     }
