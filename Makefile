@@ -4,6 +4,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,HOME,CARGO_HOM
 BIN := target/release
 PYTHON := target/python
 HELM := target/helm
+PROMETHEUS := target/prometheus
 BPFFS := /sys/fs/bpf
 BINARIES := $(basename $(notdir $(wildcard cmd/*.rs)))
 IMAGE := target/image
@@ -34,7 +35,7 @@ CLANGS = $(shell apt-cache --names-only search '^clang-[0-9]+$$' | awk -F'[- ]' 
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-lint setup-demo setup-test setup-clangs setup-apiserver setup-python setup-helm bpffs build image image-root run demo test test-long test-msrv test-clangs test-kernels test-manifests test-view test-apiserver test-image fuzz check lint deny bench bench-short bench-build clean
+.PHONY: help setup setup-lint setup-demo setup-test setup-clangs setup-apiserver setup-python setup-helm setup-prometheus bpffs build image image-root run demo test test-long test-msrv test-clangs test-kernels test-manifests test-view test-apiserver test-image fuzz check lint deny bench bench-short bench-build clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,7 +60,7 @@ image-root:
 	@ldd $(BINARIES:%=$(BIN)/%) | sed -nE 's|.*\s(/\S+) \(.*|\1|p' | sort -u | while read -r library; do \
 		install -D "$$library" "$(IMAGE)$$library"; done
 
-test: setup setup-test setup-python setup-helm build bpffs ## What every change must pass, with everything it needs and fixed seeds (21 minutes)
+test: setup setup-test setup-python setup-helm setup-prometheus build bpffs ## What every change must pass, with everything it needs and fixed seeds (21 minutes)
 	$(SUDO) env $(TEST_ENV) FUZZ_SECONDS=60 cargo test --locked --workspace --features benches
 	$(SUDO) BIN_DIR=$(BIN) PYTHON=$(PYTHON)/bin/python tests/pods/run
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/containerd
@@ -69,7 +70,7 @@ test: setup setup-test setup-python setup-helm build bpffs ## What every change 
 	$(SUDO) $(PYTHON)/bin/python tests/view/run $(BIN) target/debug/examples/proxy
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest 5.10+nobtf newest+text
 
-test-long: setup setup-test setup-python build bpffs ## Hours: other seeds each time (SEED=17), larger sizes, every kill, all kernels and compilers
+test-long: setup setup-test setup-python setup-prometheus build bpffs ## Hours: other seeds each time (SEED=17), larger sizes, every kill, all kernels and compilers
 	@echo "once more with the same seeds: make test-long SEED=$(SEED)"
 	$(MAKE) test-msrv
 	$(SUDO) env $(TEST_ENV) FUZZ_SECONDS=1800 METRICD_TEST_REQUESTS=1000000 METRICD_TEST_PAIRS=1000000 \
@@ -183,6 +184,11 @@ setup-helm: $(HELM)/helm
 $(HELM)/helm: tests/manifests/tools.txt tests/manifests/tools $(PYTHON)/requirements.txt
 	$(PYTHON)/bin/python -m pip download -q --no-deps -d $(HELM) -r $<
 	$(PYTHON)/bin/python tests/manifests/tools $(HELM)
+
+setup-prometheus: $(PROMETHEUS)/prometheus
+
+$(PROMETHEUS)/prometheus: tests/kit/prometheus
+	tests/kit/prometheus $(PROMETHEUS)
 
 bpffs:
 	@mountpoint -q $(BPFFS) || $(SUDO) mount -t bpf bpf $(BPFFS)
