@@ -1,6 +1,6 @@
 //! What metricd costs: time and resident memory of a scrape in both ways of reading, and CPU between
-//! scrapes. The real binary, with real maps, as text; where the kernel refuses iterators, plain files
-//! with the same records are in their place. As root.
+//! scrapes; and CPU, memory and bytes of each format, in turns. The real binary, with real maps; where the
+//! kernel refuses iterators, plain files with the same records are in their place. As root.
 
 use std::{
     fs,
@@ -31,6 +31,8 @@ const AT_ONCE: usize = 100;
 const SETTLE: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_secs(5);
 
+const GZIP: &str = "accept-encoding: gzip\r\n";
+
 /// What is promised.
 const MAX_RESIDENT: u64 = 10 << 20;
 const MAX_SCRAPE: Duration = Duration::from_millis(20);
@@ -39,13 +41,13 @@ const MAX_SCRAPE_AS_TEXT: Duration = Duration::from_millis(60);
 fn main() {
     for peers in PEERS {
         let filled = fill(peers);
-        if filled.epoch().has_iterators() {
-            measure("iterators", &filled.pin_dir, "iterator", MAX_SCRAPE);
-        } else {
-            let files = Files::create(peers);
-            let name = "plain files, as iterators are refused";
-            measure(name, &files.0, "iterator", MAX_SCRAPE);
-        }
+        let files = (!filled.epoch().has_iterators()).then(|| Files::create(peers));
+        let (name, dir) = match &files {
+            None => ("iterators", &filled.pin_dir),
+            Some(files) => ("plain files, as iterators are refused", &files.0),
+        };
+        measure(name, dir, "iterator", MAX_SCRAPE);
+        compare(dir);
         measure("text", &filled.pin_dir, "text", MAX_SCRAPE_AS_TEXT);
     }
 }
@@ -61,7 +63,7 @@ fn measure(name: &str, pin_dir: &PinDir, read: &str, most: Duration) {
     };
     println!("{lines} lines, {bytes} bytes, by {name}");
     let plain = metricd.scrapes("");
-    let gzip = metricd.scrapes("accept-encoding: gzip\r\n");
+    let gzip = metricd.scrapes(GZIP);
     let serving = metricd.memory("VmHWM");
     println!("  scrape, median of {SCRAPES}: {plain:.1?}, with gzip {gzip:.1?}");
     println!(
@@ -86,7 +88,7 @@ fn measure(name: &str, pin_dir: &PinDir, read: &str, most: Duration) {
     println!("  CPU in {QUIET:?} without a scrape: {between:?}");
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
-            scope.spawn(|| metricd.scrape("accept-encoding: gzip\r\n"));
+            scope.spawn(|| metricd.scrape(GZIP));
         }
     });
     let crowd = metricd.memory("VmHWM");
@@ -95,6 +97,79 @@ fn measure(name: &str, pin_dir: &PinDir, read: &str, most: Duration) {
         crowd >> 10
     );
     assert_eq!(between, Duration::ZERO, "work between scrapes");
+}
+
+/// What is asked for to get each format.
+const FORMATS: [(&str, &str); 3] = [
+    ("text", ""),
+    (
+        "OpenMetrics",
+        "accept: application/openmetrics-text;version=1.0.0\r\n",
+    ),
+    (
+        "protobuf",
+        "accept: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited\r\n",
+    ),
+];
+
+/// Prints what a scrape costs in each format, as Prometheus asks for it: with gzip. Each format has a
+/// process of its own, and they take turns.
+fn compare(pin_dir: &PinDir) {
+    let mut sides = FORMATS.map(|(name, accept)| Side {
+        name,
+        accept,
+        metricd: Metricd::start(pin_dir, "iterator"),
+        plain: Vec::new(),
+        gzip: Vec::new(),
+    });
+    for _ in 0..SCRAPES {
+        for side in &mut sides {
+            side.plain.push(side.cpu(""));
+            side.gzip.push(side.cpu(GZIP));
+        }
+    }
+    println!(
+        "  format: bytes, with gzip; CPU of a scrape, with gzip, each to text's; resident at most"
+    );
+    let text = (median(&sides[0].plain), median(&sides[0].gzip));
+    for side in &sides {
+        let (plain, gzip) = (median(&side.plain), median(&side.gzip));
+        let bytes = side.metricd.scrape(side.accept).len();
+        let zipped = side.metricd.scrape(&format!("{}{GZIP}", side.accept)).len();
+        println!(
+            "  {}: {bytes}, {zipped}; {plain:.1?} ({:.2}), {gzip:.1?} ({:.2}); {} kB",
+            side.name,
+            plain.as_secs_f64() / text.0.as_secs_f64(),
+            gzip.as_secs_f64() / text.1.as_secs_f64(),
+            side.metricd.memory("VmHWM") >> 10,
+        );
+    }
+}
+
+/// Who serves one format, and the CPU time that each scrape took.
+struct Side {
+    name: &'static str,
+    accept: &'static str,
+    metricd: Metricd,
+    plain: Vec<Duration>,
+    gzip: Vec<Duration>,
+}
+
+impl Side {
+    /// Of a scrape, behind one whose reading thread is still there when it begins.
+    fn cpu(&self, headers: &str) -> Duration {
+        let headers = format!("{}{headers}", self.accept);
+        self.metricd.scrape(&headers);
+        let before = self.metricd.cpu_time();
+        self.metricd.scrape(&headers);
+        self.metricd.cpu_time() - before
+    }
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 /// Pinned maps with so many peers.
@@ -156,15 +231,14 @@ impl Metricd {
 
     /// The median of the times from connecting to the last byte.
     fn scrapes(&self, headers: &str) -> Duration {
-        let mut times: Vec<Duration> = (0..SCRAPES)
+        let times: Vec<Duration> = (0..SCRAPES)
             .map(|_| {
                 let start = Instant::now();
                 self.scrape(headers);
                 start.elapsed()
             })
             .collect();
-        times.sort_unstable();
-        times[SCRAPES / 2]
+        median(&times)
     }
 
     /// A field of /proc/PID/status, in bytes.

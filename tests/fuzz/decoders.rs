@@ -109,8 +109,9 @@ fn records(rng: &mut TestRng, size: usize) -> Vec<u8> {
     all
 }
 
-const REQUESTS: [&str; 6] = [
+const REQUESTS: [&str; 7] = [
     "GET /metrics HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip;q=0.5, identity\r\n\r\n",
+    "GET /metrics?created=true HTTP/1.1\r\nHost: a\r\nAccept: application/openmetrics-text;version=\"1.0.0\";q=0.5,application/vnd.google.protobuf;q=0.4,*/*;q=0.1\r\n\r\n",
     "GET /ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
     "POST /live HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
@@ -369,15 +370,41 @@ impl Drop for Decoders {
     }
 }
 
-/// Shows what was read, or why it could not be.
+/// Shows what was read, or why it could not be, in each format.
 fn expose(snapshot: Result<Snapshot, Unreadable>) {
     let reading = snapshot
         .map(Arc::new)
         .map_err(|e| format!("{e}\n{}", e.reason()));
-    let text: Vec<u8> = Exposition::new(reading, None, Format::Text)
-        .flatten()
-        .collect();
-    check(&text);
+    let page = |format| -> Vec<u8> {
+        let pieces = Exposition::new(reading.clone(), None, format);
+        pieces.flatten().collect()
+    };
+    check(&page(Format::Text));
+    check_open_metrics(&page(Format::OpenMetrics { created: true }));
+    check_messages(&page(Format::Protobuf));
+}
+
+/// Is it the text format but for units and the end?
+fn check_open_metrics(text: &[u8]) {
+    let text = std::str::from_utf8(text).expect("UTF-8");
+    let lines = text.strip_suffix("# EOF\n").expect("an end");
+    let lines = lines.split_inclusive('\n');
+    let lines: String = lines.filter(|line| !line.starts_with("# UNIT ")).collect();
+    check(lines.as_bytes());
+}
+
+/// Does each message have its length before it?
+fn check_messages(mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let size = bytes
+            .iter()
+            .position(|byte| *byte < 0x80)
+            .expect("a length")
+            + 1;
+        let digits = bytes[..size].iter().rev();
+        let length = digits.fold(0, |length, digit| length << 7 | usize::from(digit & 0x7f));
+        bytes = bytes[size..].get(length..).expect("a whole message");
+    }
 }
 
 /// Is it the text format of Prometheus?

@@ -4,7 +4,7 @@
 //!
 //! Needs root, the Debian packages iproute2, iputils-ping, ethtool, nginx-light, nghttp2-client,
 //! nghttp2-server, nodejs, caddy, bind9-dnsutils, dnsmasq-base, dnsperf, bpftool, curl, openssl, prometheus and strace, and what `make setup-python` puts
-//! into target/python. A missing one fails the tests that use it.
+//! into target/python and `make setup-prometheus` into target/prometheus. A missing one fails the tests that use it.
 //!
 //! METRICD_TEST_REQUESTS and METRICD_TEST_CONNECTIONS make the load tests shorter or longer;
 //! METRICD_TEST_SEED makes other faults and other kills.
