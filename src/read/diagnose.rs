@@ -24,14 +24,16 @@ use tally::{Address, Interval, Way};
 pub const BETWEEN: Duration = Duration::from_secs(1);
 
 /// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// As it should be.
     Ok,
     /// Worth knowing; nothing is missing for it.
     Note,
-    /// Something is missing.
+    /// Something is missing, or it is not: nobody can know.
+    Unsure,
+    /// Something is missing: the text says which number is too low, and by how much if that is known.
     Lost,
 }
 
@@ -50,7 +52,7 @@ pub struct Finding {
 /// The result of [`diagnose`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Diagnosis {
-    /// Whether nothing is missing.
+    /// Whether nothing is missing, and that is known.
     pub whole: bool,
     pub verdict: String,
     pub findings: Vec<Finding>,
@@ -80,26 +82,28 @@ pub fn diagnose(first: &Tally, second: &Tally) -> Diagnosis {
             findings.extend(counters);
         }
     }
-    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level as u8));
-    let whole = findings.iter().all(|finding| finding.level != Level::Lost);
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     let worst = findings.first();
-    let verdict = match (whole, worst) {
-        (true, _) => format!(
-            "whole: {} requests counted{}",
-            second.sums().requests,
-            match second.proxied() {
-                0.0 => String::new(),
-                requests => format!(", {requests} of them by the proxy, too"),
-            }
-        ),
-        (false, Some(worst)) => format!("not whole: {}", worst.text),
-        (false, None) => "not whole".into(),
+    let verdict = match worst {
+        Some(worst) if worst.level == Level::Lost => format!("not whole: {}", worst.text),
+        Some(worst) if worst.level == Level::Unsure => format!("may not be whole: {}", worst.text),
+        _ => format!("whole: {}", counts(second)),
     };
+    let whole = worst.is_none_or(|worst| worst.level < Level::Unsure);
     Diagnosis {
         whole,
         verdict,
         findings,
     }
+}
+
+/// How much was counted.
+fn counts(tally: &Tally) -> String {
+    let proxied = match tally.proxied() {
+        0.0 => String::new(),
+        requests => format!(", {requests} of them by the proxy, too"),
+    };
+    format!("{} requests counted{proxied}", tally.sums().requests)
 }
 
 fn lost(subject: &str, count: Option<f64>, text: &str) -> Finding {
@@ -108,6 +112,15 @@ fn lost(subject: &str, count: Option<f64>, text: &str) -> Finding {
         subject: subject.into(),
         count,
         text: text.into(),
+    }
+}
+
+fn unsure(subject: &str, count: f64, text: String) -> Finding {
+    Finding {
+        level: Level::Unsure,
+        subject: subject.into(),
+        count: Some(count),
+        text,
     }
 }
 
@@ -157,12 +170,9 @@ fn identities(first: &Tally, second: &Tally) -> Vec<Finding> {
             ),
         });
     }
-    if second.bytes == 0.0 {
-        findings.push(lost(
-            "linkerd_ebpf_bytes_total",
-            Some(0.0),
-            "no packet has been seen: see which interfaces metricd-init attached to",
-        ));
+    if !second.has_seen_packets() {
+        let text = "no packet has been seen: if there was one, metricd-init is not attached to its interface";
+        findings.push(unsure("linkerd_ebpf_bytes_total", 0.0, text.into()));
     }
     findings
 }
@@ -170,7 +180,7 @@ fn identities(first: &Tally, second: &Tally) -> Vec<Finding> {
 /// Compares what the proxy has sent on with what passed the programs, by address.
 fn proxy(first: &Tally, second: &Tally, counters: &[Finding]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (to, proxied) in &second.proxy {
+    for (to, proxied) in second.proxy.iter().filter(|(to, _)| !to.is_other()) {
         // Where no addresses are kept, or none fitted, ports are what can be compared.
         let at = second.known_as(to);
         let subject = format!("linkerd_proxy_requests_total to {to}");
@@ -181,38 +191,76 @@ fn proxy(first: &Tally, second: &Tally, counters: &[Finding]) -> Vec<Finding> {
         let proxied = Interval(first.proxy.get(to).copied().unwrap_or_default(), *proxied);
         let [before, after] = [first, second].map(|tally| tally.requests_to(&at, second.is_mesh));
         let seen = Interval(before, after);
-        let meanwhile = match seen.1 - seen.0 {
-            0.0 => String::new(),
-            more => format!(" ({more} of them within the time of looking)"),
-        };
         findings.push(match seen.beyond(&proxied) {
             less if less < 0.0 && first.idle + second.idle > 0.0 => {
                 note(&subject, proxied.1, not_shown(to, second.idle))
             }
-            0.0 => ok(
-                &subject,
-                proxied.1,
-                format!("the proxy and the kernel count the same requests to {to}: {}{meanwhile}", proxied.1),
-            ),
-            more if more > 0.0 && second.is_mesh && !at.ip.is_empty() => {
-                lost(&subject, Some(more), &mesh::not_recorded(to, more, &seen, &proxied))
-            }
-            more if more > 0.0 => lost(
-                &subject,
-                Some(more),
-                &format!(
-                    "{more} requests to {to} did not come from the proxy: who in the pod's network asks \
-                     there directly? The kernel has seen {}, the proxy has sent {}",
-                    seen.1, proxied.1
-                ),
-            ),
-            less => lost(&subject, Some(-less), &unseen(to, -less, seen.1, proxied.1, counters)),
+            _ => compared(second, to, &at, &seen, &proxied, counters),
         });
         if !second.is_mesh {
             findings.extend(bypasses(first, second, to, &at));
         }
     }
     findings
+}
+
+/// What it means how many requests to an address the kernel has seen, and the proxy has recorded.
+fn compared(
+    second: &Tally,
+    to: &Address,
+    at: &Address,
+    seen: &Interval,
+    proxied: &Interval,
+    counters: &[Finding],
+) -> Finding {
+    let subject = format!("linkerd_proxy_requests_total to {to}");
+    let by = seen.beyond(proxied);
+    if by == 0.0 {
+        let meanwhile = match seen.1 - seen.0 {
+            more if more > 0.0 => format!(" ({more} of them within the time of looking)"),
+            _ => String::new(),
+        };
+        let text = format!(
+            "the proxy and the kernel count the same requests to {to}: {}{meanwhile}",
+            proxied.1
+        );
+        return ok(&subject, proxied.1, text);
+    }
+    if by > 0.0 && by <= second.unrecorded() {
+        let text = format!(
+            "{by} requests to {to} may be among those that the proxy has not recorded by where they went \
+             (linkerd_proxy_l7_overflow_total, linkerd_proxy_l7_missed_total); the kernel has counted them"
+        );
+        return note(&subject, by, text);
+    }
+    if by < 0.0 && -by <= second.elsewhere() {
+        let text = format!(
+            "{} of the proxy's {} requests to {to} may be among those whose peers did not fit into the map, and \
+             which are counted in the series whose labels are other",
+            -by, proxied.1
+        );
+        return note(&subject, -by, text);
+    }
+    if by < 0.0 {
+        return lost(
+            &subject,
+            Some(-by),
+            &unseen(to, -by, seen.1, proxied.1, counters),
+        );
+    }
+    if second.is_mesh && !at.ip.is_empty() {
+        return lost(
+            &subject,
+            Some(by),
+            &mesh::not_recorded(to, by, seen, proxied),
+        );
+    }
+    let text = format!(
+        "{by} requests to {to} did not come from the proxy, or it has not recorded them: who in the pod's network \
+         asks there directly? The kernel has seen {}, the proxy has sent {}",
+        seen.1, proxied.1
+    );
+    unsure(&subject, by, text)
 }
 
 /// Why requests that are not shown are none that were not seen.
@@ -228,7 +276,8 @@ fn unseen(to: &Address, less: f64, seen: f64, proxied: f64, counters: &[Finding]
     let what =
         format!("{less} of the proxy's {proxied} requests to {to} were not seen by the kernel");
     let reasons = counters.iter().filter(|finding| {
-        finding.level == Level::Lost || finding.subject.starts_with("linkerd_ebpf_state_lost_total")
+        finding.level >= Level::Unsure
+            || finding.subject.starts_with("linkerd_ebpf_state_lost_total")
     });
     let reasons: Vec<String> = reasons
         .filter_map(|finding| Some(format!("{} {}", finding.subject, finding.count?)))
@@ -261,14 +310,14 @@ fn bypass(first: &Tally, way: &Way, count: f64, asked: &Address) -> Finding {
     let Way { to, from, .. } = way;
     let before = first.ended.get(way).copied().unwrap_or_default();
     let now = match count - before {
-        0.0 => "",
-        _ => ", and it goes on",
+        more if more > 0.0 => ", and it goes on",
+        _ => "",
     };
-    lost(
+    note(
         &format!("linkerd_ebpf_requests_total to {to}"),
-        Some(count),
-        &format!(
-            "{count} requests from {from} to {to} bypassed the proxy, which asks {asked}{now}"
+        count,
+        format!(
+            "{count} requests from {from} to {to} bypassed the proxy, which asks {asked}{now}; they are counted"
         ),
     )
 }

@@ -96,9 +96,19 @@ fn a_diagnosis_ends_with_what_it_says() {
     for (more, status, what) in [
         ("", 0, "whole: 6 requests counted"),
         (
-            "linkerd_proxy_ebpf_map_overflow_total{map=\"m\"} 3\n",
+            "linkerd_ebpf_connections_untracked_total 3\n",
             1,
-            "not whole: 3 did not fit into the map",
+            "not whole: 3 connections found no slot",
+        ),
+        (
+            "linkerd_ebpf_state_lost_total{reason=\"gap\"} 3\n",
+            1,
+            "may not be whole: 3 connections lack a packet",
+        ),
+        (
+            "linkerd_proxy_ebpf_map_overflow_total{map=\"m\"} 3\n",
+            0,
+            "whole: 4 requests counted",
         ),
     ] {
         let (_, output) = run(

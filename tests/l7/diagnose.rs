@@ -56,7 +56,7 @@ fn a_way_past_the_proxy_is_named() {
     let bypass = format!(
         "70 requests from {client} to {server} bypassed the proxy, which asks 127.0.0.1:80"
     );
-    says(&mesh, false, &bypass);
+    says(&mesh, true, &bypass);
 }
 
 #[test]

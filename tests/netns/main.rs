@@ -12,6 +12,7 @@
 mod attach;
 mod beside;
 mod broken;
+mod diagnose;
 mod dns;
 mod faults;
 mod frames;

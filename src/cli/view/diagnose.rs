@@ -59,6 +59,7 @@ fn list(diagnosis: &Diagnosis) -> String {
         let sign = match finding.level {
             Level::Ok => "√",
             Level::Note => "‼",
+            Level::Unsure => "?",
             Level::Lost => "×",
         };
         format!("{sign} {}\n    {}\n", finding.text, finding.subject)

@@ -10,39 +10,59 @@ pub const MEANINGS: &[Meaning] = &[
     (
         "linkerd_proxy_ebpf_map_overflow_total",
         "map=",
-        "did not fit into the map and are in the series whose labels are other: a larger --map-size \
-         (annotation linkerd.io/ebpf-metric-map-size) takes them",
+        "times something did not fit into the map: it is counted in the series whose labels are other, and \
+         in the pod's totals, but not by peer. A larger --map-size (annotation \
+         linkerd.io/ebpf-metric-map-size) takes it",
+        Level::Note,
+    ),
+    (
+        "linkerd_ebpf_responses_total",
+        "status=\"other\"",
+        "responses are counted without their status, which did not fit into the map: as many errors at most \
+         are missing from success rates. A larger --map-size takes them",
+        Level::Lost,
+    ),
+    (
+        "linkerd_ebpf_responses_total",
+        "status=\"unknown\"",
+        "responses are counted without their status, which could not be known: as many errors at most are \
+         missing from success rates",
         Level::Lost,
     ),
     (
         "linkerd_ebpf_state_lost_total",
         "reason=\"gap\"",
-        "connections lost a packet that never came by, and their requests with it",
-        Level::Lost,
+        "connections lack a packet that never came by: requests in it, and behind it until the connection was \
+         followed again or ended, are missing, if there were any",
+        Level::Unsure,
     ),
     (
         "linkerd_ebpf_state_lost_total",
         "reason=\"bound\"",
-        "connections went beyond a bound of the programs; for HTTP/2, see --http2-connections",
-        Level::Lost,
+        "connections went beyond a bound of the programs: requests since then are missing, if there were any. \
+         For HTTP/2, a larger --http2-connections takes them",
+        Level::Unsure,
     ),
     (
         "linkerd_ebpf_state_lost_total",
         "reason=\"pipeline\"",
-        "connections pipelined requests of more kinds than are remembered",
-        Level::Lost,
+        "connections pipelined requests of more kinds than are remembered: requests since then are missing, if \
+         there were any",
+        Level::Unsure,
     ),
     (
         "linkerd_ebpf_state_lost_total",
         "reason=\"malformed\"",
-        "connections spoke HTTP, and then something that is not",
-        Level::Lost,
+        "connections spoke HTTP, and then something that is not: requests since then are missing, if there were \
+         any",
+        Level::Unsure,
     ),
     (
         "linkerd_ebpf_state_lost_total",
         "reason=\"unsolicited\"",
-        "connections had a response to no request",
-        Level::Lost,
+        "connections had a response to a request that was not seen, if there was one: it and those since then \
+         are missing",
+        Level::Unsure,
     ),
     (
         "linkerd_ebpf_state_lost_total",
@@ -52,46 +72,46 @@ pub const MEANINGS: &[Meaning] = &[
         Level::Note,
     ),
     (
-        "linkerd_ebpf_responses_total",
-        "status=\"unknown\"",
-        "responses have a status that could not be known",
-        Level::Lost,
-    ),
-    (
         "linkerd_ebpf_connections_untracked_total",
         "",
-        "connections found no slot: a larger --connections takes them",
+        "connections found no slot: they are missing in linkerd_ebpf_connections_opened_total, and with them \
+         their requests, while their bytes are counted. A larger --connections takes them",
         Level::Lost,
     ),
     (
-        "linkerd_ebpf_connections_closed_total",
-        "reason=\"evicted\"",
-        "connections were given up for newer ones: a larger --connections keeps them",
-        Level::Lost,
+        "linkerd_ebpf_requests_aborted_total",
+        EVICTED,
+        "requests are counted as aborted because their connections were given up for newer ones: if they were \
+         answered all the same, as many answers at most are missing. A larger --connections keeps them",
+        Level::Unsure,
     ),
     (
         "linkerd_ebpf_contended_packets_total",
         "",
-        "packets waited in vain for another CPU, and were not looked into",
-        Level::Lost,
+        "packets are counted, but were not looked into, since they waited in vain for another CPU: requests and \
+         answers that began or ended in them are missing, if there were any",
+        Level::Unsure,
     ),
     (
         "linkerd_proxy_l7_overflow_total",
         "",
-        "of the proxy's requests found no slot and are in the series whose labels are other",
-        Level::Lost,
+        "of the proxy's requests found no slot: they are counted in the series whose labels are other. More \
+         METRICD_L7_SLOTS take them",
+        Level::Note,
     ),
     (
         "linkerd_proxy_l7_missed_total",
         "",
-        "of the proxy's requests were not recorded, since there was nothing to record into as yet",
+        "of the proxy's requests are missing in linkerd_proxy_requests_total, since there was nothing to record \
+         into as yet",
         Level::Lost,
     ),
     (
         "linkerd_ebpf_connections_opaque_total",
         "reason=\"bound\"",
-        "connections began with more than is remembered, and are counted as TCP",
-        Level::Note,
+        "connections began with more than is remembered, and are counted as TCP: if it was HTTP, their requests \
+         are missing",
+        Level::Unsure,
     ),
     (
         "linkerd_ebpf_connections_opaque_total",
@@ -108,7 +128,7 @@ pub const MEANINGS: &[Meaning] = &[
     (
         "linkerd_ebpf_truncated_packets_total",
         "",
-        "packets had headers that could not be read",
+        "packets had headers that could not be read: they are counted, without ports",
         Level::Note,
     ),
     (
@@ -125,6 +145,9 @@ pub const MEANINGS: &[Meaning] = &[
     ),
 ];
 
+/// The reason of what was given up for something newer.
+const EVICTED: &str = "reason=\"evicted\"";
+
 /// From what share of its room on a map is worth a word.
 const NEARLY_FULL: f64 = 0.9;
 
@@ -132,25 +155,17 @@ const NEARLY_FULL: f64 = 0.9;
 pub fn look(tally: &Tally) -> Vec<Finding> {
     let mut findings = Vec::new();
     for ((name, label), count) in &tally.counters {
-        let meaning = MEANINGS
-            .iter()
-            .find(|(of, prefix, ..)| of == name && label.starts_with(prefix));
-        let (text, level) = meaning.map_or(
-            ("for a reason that this version does not know", Level::Lost),
-            |(_, _, text, level)| (*text, *level),
-        );
-        if *count > 0.0 {
-            let labels = match label.as_str() {
-                "" => String::new(),
-                label => format!("{{{label}}}"),
-            };
-            findings.push(Finding {
-                level,
-                subject: format!("{name}{labels}"),
-                count: Some(*count),
-                text: format!("{count} {text}"),
-            });
+        if *count <= 0.0 {
+            continue;
         }
+        let subject = match label.as_str() {
+            "" => name.clone(),
+            label => format!("{name}{{{label}}}"),
+        };
+        findings.push(match name.as_str() {
+            "linkerd_ebpf_connections_closed_total" => evicted(tally, subject, *count),
+            _ => counted(tally, name, label, subject, *count),
+        });
     }
     if let Some(reason) = &tally.proxy_down {
         findings.push(Finding {
@@ -198,4 +213,57 @@ pub fn look(tally: &Tally) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// What a counter says that is not 0.
+fn counted(tally: &Tally, name: &str, label: &str, subject: String, count: f64) -> Finding {
+    let meaning = MEANINGS
+        .iter()
+        .find(|(of, prefix, ..)| *of == name && label.starts_with(prefix));
+    let (text, level) = meaning.map_or(
+        (
+            "connections were not followed from some point on, for a reason that this version does not know: \
+             requests since then are missing, if there were any",
+            Level::Unsure,
+        ),
+        |(_, _, text, level)| (*text, *level),
+    );
+    let is_lost = name == "linkerd_ebpf_state_lost_total" && level == Level::Unsure;
+    let resumed = match tally.resumed {
+        again if is_lost && again > 0.0 => {
+            format!(" (of the connections that were lost, {again} times one was followed again)")
+        }
+        _ => String::new(),
+    };
+    Finding {
+        level,
+        subject,
+        count: Some(count),
+        text: format!("{count} {text}{resumed}"),
+    }
+}
+
+/// Connections that were given up for newer ones. One that goes on is taken for one that is older than the
+/// programs, so that if there is none of these, all of them had ended.
+fn evicted(tally: &Tally, subject: String, count: f64) -> Finding {
+    let went_on = tally.counted("linkerd_ebpf_state_lost_total", "reason=\"midstream\"");
+    let (level, text) = match count.min(went_on) {
+        0.0 => (
+            Level::Note,
+            "had nothing to say any more: nothing is missing".to_owned(),
+        ),
+        most => (
+            Level::Unsure,
+            format!(
+                "{most} of them at most went on, and their requests since then are missing: a larger \
+                 --connections keeps them"
+            ),
+        ),
+    };
+    Finding {
+        level,
+        subject,
+        count: Some(count),
+        text: format!("{count} connections were given up for newer ones, and {text}"),
+    }
 }

@@ -14,7 +14,7 @@ pub fn look(first: &Tally, second: &Tally) -> Vec<Finding> {
     let mut past: BTreeMap<&Address, Vec<(f64, &str)>> = BTreeMap::new();
     let mut within: BTreeMap<&Address, f64> = BTreeMap::new();
     for (way, count) in &second.ended {
-        let mut asked = second.proxy.keys();
+        let mut asked = second.proxy.keys().filter(|to| !to.is_other());
         let asked = asked.find(|to| to.port == way.to.port && !second.outside.contains(to));
         match (&*way.direction, asked) {
             _ if *count == 0.0 => {}

@@ -15,6 +15,13 @@ pub struct Address {
     pub port: String,
 }
 
+impl Address {
+    /// Whether it stands for all that did not fit.
+    pub fn is_other(&self) -> bool {
+        self.port == "other"
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.ip.contains(':') {
@@ -56,24 +63,7 @@ impl Way {
     }
 }
 
-/// The values of a counter at the first scrape and at the second.
-#[derive(Clone, Copy, Debug)]
-pub struct Interval(pub f64, pub f64);
-
-impl Interval {
-    /// By how much this counter was more than another at every instant; by how much it was less, if
-    /// negative; 0, if the two may have been equal at one instant.
-    pub fn beyond(&self, other: &Self) -> f64 {
-        let (more, less) = (self.0 - other.1, other.0 - self.1);
-        match (more > 0.0, less > 0.0) {
-            (true, _) => more,
-            (_, true) => -less,
-            _ => 0.0,
-        }
-    }
-}
-
-/// What series add up to.
+/// Counts of requests and connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sums {
     pub requests: f64,
@@ -81,6 +71,29 @@ pub struct Sums {
     pub ended: f64,
     pub opened: f64,
     pub closed: f64,
+}
+
+/// The values of a counter at the first scrape and at the second.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval(pub f64, pub f64);
+
+impl Interval {
+    /// The least that the counter was between the scrapes: it has begun at 0 anew if it is less now, as
+    /// where the programs were attached again or a proxy has restarted.
+    fn least(&self) -> f64 {
+        if self.1 < self.0 { 0.0 } else { self.0 }
+    }
+
+    /// By how much this counter was more than another at every instant; by how much it was less, if
+    /// negative; 0, if the two may have been equal at one instant.
+    pub fn beyond(&self, other: &Self) -> f64 {
+        let (more, less) = (self.least() - other.1, other.least() - self.1);
+        match (more > 0.0, less > 0.0) {
+            (true, _) => more,
+            (_, true) => -less,
+            _ => 0.0,
+        }
+    }
 }
 
 /// One scrape.
@@ -96,6 +109,8 @@ pub struct Tally {
     pub in_flight: f64,
     pub active: f64,
     pub bytes: f64,
+    /// Lost connections that are followed again.
+    pub resumed: f64,
     /// Requests that were answered or aborted.
     pub ended: BTreeMap<Way, f64>,
     /// Requests that the proxy has sent on, by where to.
@@ -130,6 +145,7 @@ impl Tally {
                 self.proxy_down = Some(sample.label("reason").to_owned());
             }
             "linkerd_ebpf_bytes_total" => self.bytes += value,
+            "linkerd_ebpf_requests_total" => self.shown.requests += value,
             "linkerd_ebpf_series_idle" => self.idle = value,
             "linkerd_ebpf_pod_requests_total" => self.totals().requests += value,
             "linkerd_ebpf_pod_responses_total" | "linkerd_ebpf_pod_requests_aborted_total" => {
@@ -137,15 +153,21 @@ impl Tally {
             }
             "linkerd_ebpf_pod_connections_opened_total" => self.totals().opened += value,
             "linkerd_ebpf_pod_connections_closed_total" => self.totals().closed += value,
-            "linkerd_ebpf_requests_total" => self.shown.requests += value,
+            "linkerd_ebpf_state_resumed_total" => self.resumed += value,
             "linkerd_ebpf_requests_in_flight" => self.in_flight += value,
             "linkerd_ebpf_responses_total" => {
                 self.end(sample);
-                if sample.label("status") == "unknown" {
-                    self.count(sample, "status=\"unknown\"");
+                let status = sample.label("status");
+                if ["unknown", "other"].contains(&status) {
+                    self.count(sample, &format!("status=\"{status}\""));
                 }
             }
-            "linkerd_ebpf_requests_aborted_total" => self.end(sample),
+            "linkerd_ebpf_requests_aborted_total" => {
+                self.end(sample);
+                if sample.label("reason") == "evicted" {
+                    self.count(sample, "reason=\"evicted\"");
+                }
+            }
             "linkerd_ebpf_connections_opened_total" => {
                 self.shown.opened += value;
                 if sample.label("origin") == "proxy" && sample.label("direction") == "outbound" {
@@ -205,21 +227,47 @@ impl Tally {
         let way = Way::new(sample);
         // Where clients are kept, a proxy's alone are unknown.
         self.is_mesh |= way.is_from_proxy() && !way.to.ip.is_empty();
-        *self.ended.entry(way).or_default() += sample.value;
         self.shown.ended += sample.value;
+        *self.ended.entry(way).or_default() += sample.value;
     }
 
     fn totals(&mut self) -> &mut Sums {
         self.totals.get_or_insert_default()
     }
 
+    /// What all series add up to: versions before the totals show all.
+    pub fn sums(&self) -> Sums {
+        self.totals.unwrap_or(self.shown)
+    }
+
+    /// Whether anything has passed the programs. Bytes may all be in series that are not shown.
+    pub fn has_seen_packets(&self) -> bool {
+        let sums = self.sums();
+        self.bytes > 0.0 || sums.opened > 0.0 || sums.requests > 0.0
+    }
+
+    /// How many of a counter of this kind are there.
+    pub fn counted(&self, name: &str, label: &str) -> f64 {
+        let key = (name.to_owned(), label.to_owned());
+        self.counters.get(&key).copied().unwrap_or_default()
+    }
+
     fn map(&mut self, sample: &Sample) -> &mut (f64, f64) {
         self.maps.entry(sample.label("map").to_owned()).or_default()
     }
 
-    /// What all series add up to: versions before the totals show all.
-    pub fn sums(&self) -> Sums {
-        self.totals.unwrap_or(self.shown)
+    /// Requests whose address did not fit into the map.
+    pub fn elsewhere(&self) -> f64 {
+        let other = self.ended.iter().filter(|(way, _)| way.to.is_other());
+        other.map(|(_, count)| count).sum()
+    }
+
+    /// Requests of the proxy's that it has not recorded by where they went: they found no slot, or there was
+    /// nothing to record into.
+    pub fn unrecorded(&self) -> f64 {
+        let other = self.proxy.iter().filter(|(to, _)| to.is_other());
+        let other: f64 = other.map(|(_, count)| count).sum();
+        other + self.counted("linkerd_proxy_l7_missed_total", "")
     }
 
     /// Requests to an address that were answered or aborted. If `is_mesh`, these are the proxy's alone;

@@ -382,7 +382,7 @@ async function diagnose() {
     const said = await (await fetched("diagnose")).json();
     $("verdict").textContent = said.verdict;
     $("verdict").className = said.whole ? "good" : "bad";
-    $("findings").replaceChildren(...said.findings.map(({ level, text }) => element("li", text, { lost: "bad", note: "warn" }[level])));
+    $("findings").replaceChildren(...said.findings.map(({ level, text }) => element("li", text, { lost: "bad", unsure: "bad", note: "warn" }[level])));
   } catch {
     // The other loop says so.
   }
