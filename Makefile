@@ -66,6 +66,7 @@ test: setup setup-test setup-python setup-helm setup-prometheus build bpffs ## W
 	$(SUDO) BIN_DIR=$(BIN) tests/pods/containerd
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
 	tests/manifests/prometheus $(PYTHON)/bin/python
+	$(SUDO) tests/manifests/fleet $(BIN)
 	cargo build --locked --workspace --features benches --example proxy
 	$(SUDO) $(PYTHON)/bin/python tests/view/run $(BIN) target/debug/examples/proxy
 	BIN_DIR=$(BIN) tests/kernels/run 5.10 newest 5.10+nobtf newest+text
@@ -95,9 +96,10 @@ test-kernels: setup setup-test build ## The binaries on other kernels, under QEM
 	cargo test --locked --workspace --features benches --test reading --no-run
 	BIN_DIR=$(BIN) tests/kernels/run $(KERNELS)
 
-test-manifests: setup setup-test setup-python setup-helm build ## The chart, install and the rules for Prometheus
+test-manifests: setup setup-test setup-python setup-helm build bpffs ## The chart, install and the rules for Prometheus
 	$(PYTHON)/bin/python tests/manifests/run $(BIN) $(HELM)
 	tests/manifests/prometheus $(PYTHON)/bin/python
+	$(SUDO) tests/manifests/fleet $(BIN)
 
 test-view: setup setup-test setup-python build bpffs ## The sidecar's page, top and the dashboard, with real traffic
 	cargo build --locked --workspace --features benches --example proxy
