@@ -10,9 +10,10 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use foldhash::quality::RandomState;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::abi::{LatencyKey, RequestKey};
@@ -60,7 +61,7 @@ impl Moment {
 pub struct History {
     /// For how long a series is shown that does not change; 0 is for ever.
     show_idle: Duration,
-    /// How keys and values are hashed: at random, so that no peers can be chosen that are hashed alike.
+    /// How keys and values are hashed: each time otherwise, so that no peers can be chosen that are hashed alike.
     hashes: RandomState,
     /// The oldest of the maps.
     maps: Option<Made>,
@@ -74,7 +75,7 @@ pub struct History {
 }
 
 /// By the hash of their keys.
-type Series = HashMap<u64, Seen>;
+type Series = HashMap<u64, Seen, RandomState>;
 
 /// What is remembered of a series.
 #[derive(Clone, Copy)]
@@ -97,12 +98,12 @@ impl History {
     pub fn new(show_idle: Duration) -> Self {
         Self {
             show_idle,
-            hashes: RandomState::new(),
+            hashes: RandomState::default(),
             maps: None,
             made: None,
             began: Duration::ZERO,
             last: None,
-            series: HashMap::new(),
+            series: Series::default(),
         }
     }
 
@@ -122,7 +123,7 @@ impl History {
         }
         let mut reading = Reading {
             before: &self.series,
-            after: HashMap::with_capacity(self.series.len()),
+            after: Series::with_capacity_and_hasher(self.series.len(), RandomState::default()),
             hashes: &self.hashes,
             now: ticks(now.steady.saturating_sub(self.began)),
             idle: (!self.show_idle.is_zero()).then(|| ticks(self.show_idle)),
