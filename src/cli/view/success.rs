@@ -1,5 +1,5 @@
-//! What a success is, as docs/looking.md defines it. The script of the sidecar's page goes by the same
-//! definition; tests/view/success.json has cases that both are held against.
+//! What a success is, as docs/looking.md defines it. The script of the sidecar's page and the rules for
+//! Prometheus state that definition, too; tests/view/success.json has cases that all three are held against.
 
 #![forbid(unsafe_code)]
 

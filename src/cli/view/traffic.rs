@@ -418,7 +418,7 @@ linkerd_ebpf_request_duration_seconds_bucket{direction="inbound",src_ip="",dst_i
         aborted: f64,
     }
 
-    /// The page's script is held against these cases by tests/view/page.py.
+    /// The page's script is held against these cases by tests/view/page.py, the rules by tests/manifests/success.
     #[test]
     fn what_counts_as_a_success() {
         let cases = include_str!("../../../tests/view/success.json");
