@@ -108,7 +108,7 @@ fn a_diagnosis_ends_with_what_it_says() {
         (
             "linkerd_proxy_ebpf_map_overflow_total{map=\"m\"} 3\n",
             0,
-            "whole: 4 requests counted",
+            "whole: 6 requests counted",
         ),
     ] {
         let (_, output) = run(
