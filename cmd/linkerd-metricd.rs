@@ -120,9 +120,9 @@ enum Command {
     /// SUCCESS is the share of requests that were answered without error, among all that were answered
     /// with a known status or were aborted. An error is an HTTP status from 500 on or, as Linkerd has
     /// it, gRPC's UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE or DATA_LOSS. ABORTED are requests
-    /// that never got their whole response, but for streams that their client has ended by design.
-    /// Latencies are estimated from histograms as Prometheus does; that of an aborted request is how
-    /// long it had waited.
+    /// that never got their whole response, but for streams that their client has ended by design and
+    /// requests that were lost from sight. Latencies are estimated from histograms as Prometheus does;
+    /// that of an aborted request is how long it had waited.
     Stat(stat::Options),
     /// The same, live on the terminal
     Top(top::Options),

@@ -28,8 +28,8 @@ pub use names::{abort_reason, detail, direction, origin, protocol, route, series
 pub use records::{Truncated, decode, read_grown, read_records};
 pub use responses::{RequestEntry, RequestKey, RequestValue, RouteEntry};
 pub use series::{
-    AbortedValue, ClosedValue, DecidedValue, IoValue, LostValue, MetricEntry, MetricKey,
-    MetricValue, RequestsValue,
+    AbortedOther, AbortedValue, ClosedValue, DecidedValue, IoValue, LostValue, MetricEntry,
+    MetricKey, MetricValue, RequestsValue,
 };
 pub use tap::{TapEnd, TapHead, tap_kind};
 
@@ -41,6 +41,9 @@ pub mod constants {
 /// The version of the layout that this build writes. A reader finds what it knows in every layout
 /// from [`FIRST_LAYOUT`] on.
 pub const LAYOUT_VERSION: u32 = constants::LAYOUT_VERSION as u32;
+
+/// The first layout with entries of [`STATUS_ABORTED`].
+pub const FIRST_WITH_ABORTED: u32 = 11;
 /// Whether this is built as another version would be, for tests of an upgrade to that version.
 const NEXT_LAYOUT: bool = cfg!(feature = "next-layout");
 /// The first layout that tells its own sizes.
@@ -104,6 +107,8 @@ counters! {
         dns_overflow: u64,
         /// Connections whose requests could be followed again.
         resumed: u64,
+        /// Requests that never got their whole response, of what did not fit.
+        aborted: AbortedOther,
     }
 }
 

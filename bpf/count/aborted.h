@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Requests that never got their whole response, by protocol and route, and how long they had been
- * waited for. The series of the requests counts them, too, and afterwards: so a reader that reads
- * the series first never finds more there than here, unless something did not fit here.
+ * waited for. The series of the requests counts them, too, by fewer reasons.
  */
 #ifndef METRICD_COUNT_ABORTED_H
 #define METRICD_COUNT_ABORTED_H
@@ -27,6 +26,16 @@ static __always_inline bool aborted_is_failure(__u32 reason)
 	return reason != ABORT_STOPPED && reason != ABORT_EVICTED;
 }
 
+/* Counts `n` requests of what does not fit. */
+static __always_inline void aborted_other(__u64 reason, __u32 n)
+{
+	struct counters *c = counters();
+
+	bounded(reason, 15);
+	if (c && reason < ABORT_MAX)
+		add((__u64 *)&c->aborted + reason, n);
+}
+
 /* Counts `n` requests of the series of aborted_of. They have this protocol and, as grpc_status,
  * this enum abort_reason (`what` is a union response), and began at `start_ns`, which is 0 if that
  * is not known. */
@@ -44,6 +53,8 @@ static __always_inline void aborted_count(struct scratch *s, __u32 what, __u32 r
 	if (e && at != ELEMENT_OTHER) {
 		add(&e->value.responses, n);
 		latency = e->latency;
+	} else {
+		aborted_other(response.grpc_status, n);
 	}
 	if (!aborted_is_failure(response.grpc_status))
 		return;
@@ -93,6 +104,8 @@ __noinline int aborted_stream(struct __sk_buff *skb, __u32 at, __u32 place)
 		return 0;
 	bounded(place, (HTTP2_STREAMS - 1));
 	r = &x->streams[place];
+	if (!s->aborted.count)
+		return 0;
 	s->aborted.count--;
 	aborted_count(s, aborted_what(r->protocol, s->aborted.reason), aborted_route(r->route),
 		      r->start_ns, 1);

@@ -119,7 +119,8 @@ __noinline __u32 deadline_read(struct __sk_buff *skb, __u32 at, __u32 len, __u32
 }
 
 /* Has a request been waited for until its deadline? The client's clock began before its request was
- * seen here: a sixteenth is allowed for. `deadline` is that of struct http2_stream. */
+ * seen here: a sixteenth is allowed for. With what the byte lacks, that is 82% of the deadline at
+ * least. `deadline` is that of struct http2_stream. */
 static __always_inline bool deadline_has_passed(__u32 deadline, __u64 waited_ns)
 {
 	__u64 ns = deadline_ns(deadline - 1);

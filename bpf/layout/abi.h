@@ -321,6 +321,11 @@ struct dns_value {
 	struct histogram duration;
 };
 
+/* By enum abort_reason. */
+struct aborted_other {
+	__u64 fin, rst, idle, evicted, cancelled, refused, reset, timeout, stopped;
+};
+
 /* What the programs count about themselves, in linkerd_counters_map. */
 struct counters {
 	__u64 metrics_overflow; /* series that did not fit */
@@ -334,6 +339,8 @@ struct counters {
 	__u64 heads_dropped;  /* heads of requests for which linkerd_perf_map had no room */
 	__u64 dns_overflow;   /* servers that did not fit */
 	__u64 resumed;	      /* connections whose requests could be followed again */
+	/* Requests that never got their whole response, of what did not fit. */
+	struct aborted_other aborted;
 };
 
 /*
@@ -476,7 +483,7 @@ _Static_assert(sizeof(struct handshake_key) == 20, "handshake_key");
 _Static_assert(sizeof(struct handshake_value) == 528, "handshake_value");
 _Static_assert(sizeof(struct dns_key) == 24, "dns_key");
 _Static_assert(sizeof(struct dns_value) == 568, "dns_value");
-_Static_assert(sizeof(struct counters) == 88, "counters");
+_Static_assert(sizeof(struct counters) == 160, "counters");
 _Static_assert(sizeof(struct proof) == 80, "proof");
 _Static_assert(sizeof(struct info) == 472, "info");
 _Static_assert(sizeof(struct tap_head) == 32 + TAP_DATA, "tap_head");

@@ -66,6 +66,21 @@ counters! {
 }
 
 counters! {
+    /// Requests that never got their whole response, by [`abort_reason`].
+    AbortedOther = aborted_other {
+        fin: u64,
+        rst: u64,
+        idle: u64,
+        evicted: u64,
+        cancelled: u64,
+        refused: u64,
+        reset: u64,
+        timeout: u64,
+        stopped: u64,
+    }
+}
+
+counters! {
     /// Connections whose requests could not be followed any further, by why.
     LostValue = lost_value {
         /// Bytes that the parser needed were never seen in order.

@@ -18,9 +18,9 @@ use std::{
 };
 
 use crate::abi::{
-    BUCKETS, Counters, DnsKey, DnsValue, HandshakeKey, HandshakeValue, Histogram, Info, LatencyKey,
-    LatencyValue, Merge, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_ABORTED,
-    STATUS_OTHER, STATUS_REQUESTS, grpc_status, route, series_kind,
+    BUCKETS, Counters, DnsKey, DnsValue, FIRST_WITH_ABORTED, HandshakeKey, HandshakeValue,
+    Histogram, Info, LatencyKey, LatencyValue, Merge, MetricKey, MetricValue, RequestKey,
+    RequestValue, STATUS_ABORTED, STATUS_OTHER, STATUS_REQUESTS, grpc_status, route, series_kind,
 };
 use crate::kernel::interfaces;
 use crate::kernel::maps::INFO;
@@ -116,9 +116,12 @@ impl Snapshot {
         for earlier in snapshots {
             snapshot.merge(earlier);
         }
-        silent::end(&mut snapshot.metrics, silent::now());
-        let routes = snapshot.info.routes > 0;
-        aborted::complete(&snapshot.metrics, &mut snapshot.aborted, routes);
+        silent::end(&mut snapshot, silent::now());
+        snapshot
+            .aborted
+            .extend(aborted::other(&snapshot.counters.aborted));
+        // Some of these may have the labels of others.
+        add_up(&mut snapshot.aborted, Vec::new());
         snapshot.unproven = unproven::leave_out(&mut snapshot);
         snapshot.interfaces = interfaces::observed(pin_dir);
         snapshot.oldest = epochs.first().and_then(Made::of);
@@ -134,17 +137,26 @@ impl Snapshot {
         let mut asked: Vec<_> = requests
             .extract_if(.., |(key, _)| key.status == STATUS_REQUESTS)
             .collect();
-        let mut aborted: Vec<_> = requests
-            .extract_if(.., |(key, _)| key.status == STATUS_ABORTED)
-            .collect();
+        let mut aborted: Vec<_> = match info.layout {
+            FIRST_WITH_ABORTED.. => requests
+                .extract_if(.., |(key, _)| key.status == STATUS_ABORTED)
+                .collect(),
+            _ => aborted::of_earlier_layout(&metrics, info.routes > 0),
+        };
+        // What a later layout counts there is no response.
+        requests.retain(|(key, _)| key.status < 1000 || key.status == STATUS_OTHER);
         let mut latency = reader.latency(&info)?;
         let mut handshake = reader.handshake(&info)?;
         let mut dns = reader.dns(&info)?;
         // Routes are read behind all maps that may refer to them.
         let routes = reader.routes(&info)?;
+        let told_apart = match info.layout {
+            FIRST_WITH_ABORTED.. => tidy(&mut aborted),
+            _ => 0,
+        };
         let entries = Entries {
             metrics: tidy(&mut metrics),
-            requests: tidy(&mut requests) + tidy(&mut asked) + tidy(&mut aborted),
+            requests: tidy(&mut requests) + tidy(&mut asked) + told_apart,
             latency: tidy(&mut latency),
             handshake: tidy(&mut handshake),
             dns: tidy(&mut dns),

@@ -290,8 +290,9 @@ struct Stats {
     success: Option<f64>,
     rps: Option<f64>,
     requests: f64,
+    /// With what was lost from sight.
     responses_unclassified: f64,
-    /// All but `requests_stopped`: what counts against `success`.
+    /// What counts against `success`.
     requests_aborted: f64,
     requests_stopped: f64,
     latency_ms_p50: Option<f64>,

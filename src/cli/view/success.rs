@@ -13,7 +13,7 @@ pub enum End {
     Success,
     /// Answered with an error.
     Failure,
-    /// Answered with a status that is not known.
+    /// Answered with a status that is not known, or lost from sight.
     Unclassified,
     /// Never got its whole response, and was to have it.
     Aborted,
@@ -45,7 +45,10 @@ pub fn of_class(sample: &Sample) -> End {
 /// How the requests of a sample of `linkerd_ebpf_requests_aborted_total` or its total ended.
 pub fn of_aborted(sample: &Sample) -> End {
     match sample.label("reason") {
+        // Answers to others of these have no class.
+        _ if sample.label("direction") == "other" => End::Unclassified,
         "stopped" => End::Stopped,
+        "evicted" => End::Unclassified,
         _ => End::Aborted,
     }
 }

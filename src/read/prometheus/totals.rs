@@ -182,7 +182,14 @@ mod tests {
         let mut all = Vec::new();
         samples::each(page, |sample| {
             let labels = LABELS.map(|label| sample.label(label).to_owned());
-            all.push((sample.name.to_owned(), labels, sample.value));
+            // Those that their totals leave out.
+            let is_left_out = match (sample.name, sample.label("reason")) {
+                ("linkerd_ebpf_connections_opaque_total", "undecided" | "midstream") => true,
+                (name, reason) => name == "linkerd_ebpf_state_lost_total" && reason == "midstream",
+            };
+            if !is_left_out {
+                all.push((sample.name.to_owned(), labels, sample.value));
+            }
         })
         .unwrap();
         for (total, detailed) in DETAILED {

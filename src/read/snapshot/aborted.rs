@@ -1,54 +1,61 @@
-//! Requests that never got their whole response, by protocol and route.
-//!
-//! The kernel counts them twice: in the series, by why, and then by protocol and route, too. Where the
-//! second counter is missing, since it did not fit, or an earlier version's programs have none, they have
-//! an entry without a route. So the entries always add up to what the series has.
-
-use std::collections::BTreeMap;
+//! Requests that never got their whole response, by protocol and route: the entries that the kernel's maps do
+//! not have as such.
 
 use crate::abi::{
-    AbortedValue, MetricKey, MetricValue, RequestKey, RequestValue, STATUS_ABORTED, abort_reason,
-    protocol, route,
+    AbortedOther, AbortedValue, MetricKey, MetricValue, RequestKey, RequestValue, RequestsValue,
+    STATUS_ABORTED, abort_reason, protocol, route,
 };
 use crate::read::snapshot::Key;
 
 type Entry = (RequestKey, RequestValue);
 
-/// Adds the entries that are missing to those of the kernel. `metrics` was read before them, so that they
-/// have nothing that they will have later. With `routes`, routes are told apart.
-pub fn complete(metrics: &[(MetricKey, MetricValue)], aborted: &mut Vec<Entry>, routes: bool) {
-    let mut counted: BTreeMap<(MetricKey, u8), u64> = BTreeMap::new();
-    for (key, value) in &*aborted {
-        let reason = abort_reason::of_series(key.grpc_status);
-        let sum = counted.entry((key.series, reason)).or_default();
-        *sum = sum.wrapping_add(value.responses);
-    }
-    for (series, value) in metrics {
-        for (reason, count) in by_reason(&value.aborted) {
-            let counted = counted.get(&(*series, reason)).copied().unwrap_or(0);
-            let missing = count.saturating_sub(counted);
-            if missing > 0 {
-                let key = missing_key(series, value, reason, routes);
-                let value = RequestValue { responses: missing };
-                aborted.push((key, value));
-            }
-        }
-    }
-    // One of these may have the labels of one of the kernel's.
-    super::add_up(aborted, Vec::new());
+/// The entries of an epoch of an earlier layout, whose programs tell neither protocols nor routes apart.
+pub fn of_earlier_layout(metrics: &[(MetricKey, MetricValue)], routes: bool) -> Vec<Entry> {
+    let of = |(series, value): &(MetricKey, MetricValue)| {
+        let series = *series;
+        by_reason(&value.aborted)
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(move |(reason, count)| entry(series, protocol::UNKNOWN, reason, routes, count))
+    };
+    metrics.iter().flat_map(of).collect()
 }
 
-fn missing_key(series: &MetricKey, value: &MetricValue, reason: u8, routes: bool) -> RequestKey {
-    let requests = &value.requests;
-    RequestKey {
-        series: *series,
+/// The entry of requests of a series that nobody will answer any more, since its connections are silent.
+pub fn silent(series: MetricKey, requests: &RequestsValue, routes: bool, count: u64) -> Entry {
+    let protocol = match (requests.http1, requests.http2, requests.grpc) {
+        (1.., 0, 0) => protocol::HTTP1,
+        (0, 1.., 0) => protocol::HTTP2,
+        (0, 0, 1..) => protocol::GRPC,
+        _ => protocol::UNKNOWN,
+    };
+    entry(series, protocol, abort_reason::IDLE, routes, count)
+}
+
+/// The entries of what did not fit, of which only the reason is known.
+pub fn other(counts: &AbortedOther) -> impl Iterator<Item = Entry> {
+    let counts = [
+        counts.fin,
+        counts.rst,
+        counts.idle,
+        counts.evicted,
+        counts.cancelled,
+        counts.refused,
+        counts.reset,
+        counts.timeout,
+        counts.stopped,
+    ];
+    (0..)
+        .zip(counts)
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| entry(MetricKey::other(), protocol::UNKNOWN, reason, false, count))
+}
+
+fn entry(series: MetricKey, protocol: u8, reason: u8, routes: bool, count: u64) -> Entry {
+    let key = RequestKey {
+        series,
         status: STATUS_ABORTED,
-        protocol: match (requests.http1, requests.http2, requests.grpc) {
-            (1.., 0, 0) => protocol::HTTP1,
-            (0, 1.., 0) => protocol::HTTP2,
-            (0, 0, 1..) => protocol::GRPC,
-            _ => protocol::UNKNOWN,
-        },
+        protocol,
         grpc_status: reason,
         route: match (series.is_other(), routes) {
             (true, _) => route::OTHER,
@@ -56,7 +63,8 @@ fn missing_key(series: &MetricKey, value: &MetricValue, reason: u8, routes: bool
             (false, false) => route::NONE,
         },
         pad: 0,
-    }
+    };
+    (key, RequestValue { responses: count })
 }
 
 /// The counters of a series.
@@ -76,84 +84,69 @@ fn by_reason(value: &AbortedValue) -> [(u8, u64); 7] {
 mod tests {
     use super::*;
 
-    const SERIES: MetricKey = MetricKey {
-        src: [0; 16],
-        dst: [0; 16],
-        src_port: 0,
-        dst_port: 80,
-        proto: 6,
-        direction: 1,
-        kind: 0,
-        origin: 0,
-    };
-
-    fn entry(protocol: u8, reason: u8, route: u16, responses: u64) -> Entry {
-        let key = RequestKey {
-            series: SERIES,
-            status: STATUS_ABORTED,
-            protocol,
-            grpc_status: reason,
-            route,
-            pad: 0,
+    fn told(entries: &[Entry]) -> Vec<(u8, &'static str, u16, u64)> {
+        let told = |(key, value): &Entry| {
+            assert_eq!(key.status, STATUS_ABORTED);
+            let reason = abort_reason::label(key.grpc_status);
+            (key.protocol, reason, key.route, value.responses)
         };
-        (key, RequestValue { responses })
-    }
-
-    fn completed(value: MetricValue, mut aborted: Vec<Entry>, routes: bool) -> Vec<Entry> {
-        complete(&[(SERIES, value)], &mut aborted, routes);
-        aborted
+        entries.iter().map(told).collect()
     }
 
     #[test]
-    fn what_the_kernel_has_told_apart_is_left_as_it_is() {
+    fn an_earlier_layout_has_reasons_alone() {
         let mut value = MetricValue::default();
         (value.aborted.cancelled, value.aborted.fin) = (6, 1);
-        let told = vec![
-            entry(protocol::HTTP1, abort_reason::FIN, 3, 1),
-            entry(protocol::GRPC, abort_reason::CANCELLED, 0, 1),
-            entry(protocol::GRPC, abort_reason::TIMEOUT, 0, 2),
-            entry(protocol::GRPC, abort_reason::STOPPED, 0, 3),
+        value.requests.http1 = 9;
+        let metrics = [
+            (MetricKey::default(), value),
+            (MetricKey::other(), value),
+            (MetricKey::default(), MetricValue::default()),
         ];
-        assert_eq!(completed(value, told.clone(), true), told);
-        // The series was read before these, and has fewer.
-        value.aborted.cancelled = 5;
-        assert_eq!(completed(value, told.clone(), true), told);
+        let unknown = protocol::UNKNOWN;
+        for (routes, route) in [(false, route::NONE), (true, route::UNKNOWN)] {
+            assert_eq!(
+                told(&of_earlier_layout(&metrics, routes)),
+                [
+                    (unknown, "fin", route, 1),
+                    (unknown, "cancelled", route, 6),
+                    (unknown, "fin", route::OTHER, 1),
+                    (unknown, "cancelled", route::OTHER, 6),
+                ]
+            );
+        }
     }
 
     #[test]
-    fn what_is_missing_has_the_protocol_of_the_series_and_no_route() {
-        let mut value = MetricValue::default();
-        value.aborted.rst = 5;
-        value.requests.http2 = 9;
-        let told = entry(protocol::HTTP2, abort_reason::RST, 1, 2);
-        let missing = |protocol, route| entry(protocol, abort_reason::RST, route, 3);
-        assert_eq!(
-            completed(value, vec![told], true),
-            [told, missing(protocol::HTTP2, route::UNKNOWN)]
-        );
-        value.requests.grpc = 1;
-        assert_eq!(
-            completed(value, vec![told], false),
-            [missing(protocol::UNKNOWN, route::NONE), told]
-        );
-        // One line has both.
-        value.requests.grpc = 0;
-        let told = entry(protocol::HTTP2, abort_reason::RST, route::NONE, 2);
-        let both = entry(protocol::HTTP2, abort_reason::RST, route::NONE, 5);
-        assert_eq!(completed(value, vec![told], false), [both]);
+    fn what_is_silent_has_the_protocol_of_its_series() {
+        let requests = |http1, http2, grpc| RequestsValue { http1, http2, grpc };
+        for (requests, protocol) in [
+            (requests(1, 0, 0), protocol::HTTP1),
+            (requests(0, 2, 0), protocol::HTTP2),
+            (requests(0, 0, 3), protocol::GRPC),
+            (requests(0, 1, 1), protocol::UNKNOWN),
+        ] {
+            let entry = silent(MetricKey::default(), &requests, false, 5);
+            assert_eq!(told(&[entry]), [(protocol, "idle", route::NONE, 5)]);
+        }
     }
 
     #[test]
     fn of_what_did_not_fit_only_the_reason_is_known() {
-        let other = MetricKey::other();
-        let mut value = MetricValue::default();
-        (value.aborted.idle, value.requests.http1) = (4, 4);
-        let mut aborted = Vec::new();
-        complete(&[(other, value)], &mut aborted, false);
-        let [(key, RequestValue { responses: 4 })] = aborted[..] else {
-            panic!("{aborted:?}");
+        let counts = AbortedOther {
+            rst: 2,
+            stopped: 3,
+            ..AbortedOther::default()
         };
-        assert_eq!((key.series, key.grpc_status), (other, abort_reason::IDLE));
-        assert_eq!(key.route, route::OTHER);
+        let entries: Vec<_> = other(&counts).collect();
+        assert!(entries.iter().all(|(key, _)| key.is_other()));
+        let unknown = protocol::UNKNOWN;
+        assert_eq!(
+            told(&entries),
+            [
+                (unknown, "rst", route::OTHER, 2),
+                (unknown, "stopped", route::OTHER, 3),
+            ]
+        );
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::abi::{MetricKey, MetricValue, series_kind};
+use crate::abi::series_kind;
 use crate::kernel::settings::{IDLE_OTHER, IDLE_TCP};
+use crate::read::snapshot::{Snapshot, aborted};
 
 /// TCP's number among IP's protocols.
 const TCP: u8 = 6;
@@ -25,8 +26,9 @@ fn over(proto: u8) -> Duration {
 
 /// Takes the connections of series that have been silent for so long for ended, as idle, with the
 /// requests in flight on them. The programs count them so with the next packet, whichever it is.
-pub fn end(metrics: &mut [(MetricKey, MetricValue)], now: Duration) {
-    for (key, value) in metrics {
+pub fn end(snapshot: &mut Snapshot, now: Duration) {
+    let routes = snapshot.info.routes > 0;
+    for (key, value) in &mut snapshot.metrics {
         let seen = Duration::from_nanos(value.seen_ns.0);
         let is_silent = now.saturating_sub(seen) > over(key.proto);
         let is_seen = key.kind == series_kind::IP && !seen.is_zero();
@@ -36,6 +38,10 @@ pub fn end(metrics: &mut [(MetricKey, MetricValue)], now: Duration) {
             let in_flight = value.requests.total().wrapping_sub(value.ended);
             value.aborted.idle = value.aborted.idle.wrapping_add(in_flight);
             value.ended = value.ended.wrapping_add(in_flight);
+            if in_flight > 0 {
+                let aborted = aborted::silent(*key, &value.requests, routes, in_flight);
+                snapshot.aborted.push(aborted);
+            }
         }
     }
 }
@@ -43,7 +49,7 @@ pub fn end(metrics: &mut [(MetricKey, MetricValue)], now: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::Latest;
+    use crate::abi::{Latest, MetricKey, MetricValue};
 
     #[test]
     fn what_is_over_its_time() {
@@ -78,9 +84,14 @@ mod tests {
             (tcp, never, 100_000, 3),
             (other, value, 100_000, 3),
         ] {
-            let mut metrics = [(key, value)];
-            end(&mut metrics, Duration::from_secs(seconds));
-            let [(_, after)] = metrics;
+            let mut snapshot = Snapshot {
+                metrics: vec![(key, value)],
+                ..Snapshot::default()
+            };
+            end(&mut snapshot, Duration::from_secs(seconds));
+            let (_, after) = snapshot.metrics[0];
+            let told = snapshot.aborted.iter().map(|(_, value)| value.responses);
+            assert_eq!(told.sum::<u64>(), after.aborted.idle);
             let requests = if active > 0 { 0 } else { 2 };
             assert_eq!(
                 (

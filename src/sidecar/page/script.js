@@ -27,7 +27,7 @@ function* samples(text) {
   }
 }
 
-// --- what a success is: docs/looking.md defines it; src/cli/view/success.rs goes by the same ---
+// --- what a success is: docs/looking.md defines it, and src/cli/view/success.rs goes by it, too ---
 
 const GRPC_FAILURES = new Set(["2", "4", "13", "14", "15"]);
 
@@ -35,14 +35,17 @@ const GRPC_FAILURES = new Set(["2", "4", "13", "14", "15"]);
 function ended(name, l) {
   switch (name) {
     case "linkerd_ebpf_responses_total":
-      if (l.status >= 500 || GRPC_FAILURES.has(l.grpc_status)) return "failure";
-      // A number, of gRPC its own.
-      return /^\d+$/.test(l.grpc_status || l.protocol !== "grpc" && l.status) ? "success" : "unclassified";
+      if (/^5..$/.test(l.status)) return "failure";
+      if (l.protocol !== "grpc") return /^[1-4]..$/.test(l.status) ? "success" : "unclassified";
+      if (GRPC_FAILURES.has(l.grpc_status)) return "failure";
+      return /^\d+$/.test(l.grpc_status) ? "success" : "unclassified";
     case "linkerd_ebpf_pod_responses_total":
       if (/^([1-4]xx|ok)$/.test(l.status_class)) return "success";
       return /^(5xx|error)$/.test(l.status_class) ? "failure" : "unclassified";
     // Of linkerd_ebpf_requests_aborted_total, and its total.
-    default: return l.reason === "stopped" ? "stopped" : "aborted";
+    default:
+      if (l.direction === "other") return "unclassified";
+      return { stopped: "stopped", evicted: "unclassified" }[l.reason] ?? "aborted";
   }
 }
 

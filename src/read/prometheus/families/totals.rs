@@ -72,8 +72,8 @@ pub const FAMILIES: &[Family] = &[
     },
     Family {
         name: "linkerd_ebpf_pod_connections_opaque_total",
-        help: "TCP connections whose requests are not counted: linkerd_ebpf_connections_opaque_total without \
-               peers and reasons.",
+        help: "TCP connections whose requests can't be counted: linkerd_ebpf_connections_opaque_total without \
+               peers and reasons, and without those of the reasons undecided and midstream.",
         kind: COUNTER,
         rows: Rows::Totals(&["direction"], |sums, lines| {
             alone(sums, lines, opaque(&sums.metrics));
@@ -82,12 +82,12 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "linkerd_ebpf_pod_state_lost_total",
         help: "Connections whose requests were not followed from some point on: linkerd_ebpf_state_lost_total \
-               without peers and reasons.",
+               without peers and reasons, and without those of the reason midstream.",
         kind: COUNTER,
         rows: Rows::Totals(&["direction"], |sums, lines| {
             let lost = &sums.metrics.lost;
             let bytes = [lost.gap, lost.malformed, lost.bound];
-            let requests = [lost.pipeline, lost.unsolicited, lost.midstream];
+            let requests = [lost.pipeline, lost.unsolicited];
             let all = bytes.into_iter().chain(requests);
             alone(sums, lines, all.fold(0, u64::wrapping_add));
         }),
@@ -116,10 +116,10 @@ fn alone(sums: &Sums, lines: &mut Lines, count: u64) {
     }
 }
 
-/// Connections of TCP whose requests are not counted, for whatever reason.
+/// Connections of TCP whose requests can't be counted. Who has ended without a word has no requests, and what is
+/// older than the programs says nothing of what is to come.
 fn opaque(value: &MetricValue) -> u64 {
     let d = &value.decided;
-    let others = [d.server_first, d.not_http, d.bound, d.midstream];
-    let all = others.into_iter().chain([d.passed_over, d.never]);
-    all.fold(value.tls, u64::wrapping_add)
+    let others = [d.server_first, d.not_http, d.bound, d.passed_over];
+    others.into_iter().fold(value.tls, u64::wrapping_add)
 }

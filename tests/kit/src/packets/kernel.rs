@@ -385,6 +385,12 @@ impl Kernel {
             }
         }
         assert!(told.values().all(|n| *n == 0), "{told:?}");
+        let a = self.total().aborted;
+        let told: u64 = self.aborted().values().sum();
+        let c = self.counters().aborted;
+        let cancelled = c.cancelled + c.timeout + c.stopped;
+        let other = c.fin + c.rst + c.idle + c.evicted + cancelled + c.refused + c.reset;
+        assert_eq!(told + other, aborted(&a), "with what did not fit");
     }
 
     /// What holds at all times: every packet is in one series, every connection opened is closed or
