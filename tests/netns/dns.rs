@@ -65,10 +65,10 @@ impl Dnsmasq {
         let at = pod.server_ip(Family::V4).to_string();
         // On the loopback: it is not observed.
         let is_up = || {
-            let said = pod
-                .hook
-                .run(dig("127.0.0.1").args(["here.test", "+tries=1", "+time=1"]));
-            said.contains("status: NOERROR")
+            let mut dig = dig("127.0.0.1");
+            dig.args(["here.test", "+tries=1", "+time=1"]);
+            let said = pod.hook.inside(|| dig.output()).expect("dig");
+            String::from_utf8_lossy(&said.stdout).contains("status: NOERROR")
         };
         assert!(eventually(PATIENCE, is_up), "{at}: {}", process.said());
         Self { _process: process }

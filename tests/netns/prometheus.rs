@@ -191,6 +191,11 @@ fn a_prometheus_sees_the_first_request_of_each_client() {
         prometheus.is(&format!("count({REQUESTS})"), CLIENTS.into());
         prometheus.is(&format!("sum({DURATIONS})"), CLIENTS.into());
     }
+    // A rate takes two samples.
+    for prometheus in all() {
+        let twice = format!("clamp_max(min(count_over_time({REQUESTS}[5m])), 2)");
+        prometheus.is(&twice, 2);
+    }
     let counted = Some(CLIENTS.into());
     assert_eq!(with.increase(REQUESTS), counted);
     assert_eq!(with.increase(FAILURES), Some(1.0));
