@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use metricd::abi::protocol;
 use proptest::prelude::*;
 
 use crate::flow::{Client, Flow};
@@ -354,13 +355,7 @@ fn what_is_not_answered() {
     f.request("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
     reply(&f, 404);
     f.rst(Client);
-    assert_eq!(
-        kernel.routes(),
-        [
-            counts([("other", 1), ("unknown", 1)]),
-            counts([("other", 1)])
-        ]
-    );
+    assert_both(&kernel, [("other", 1), ("unknown", 1)]);
 
     // By RST_STREAM of either side, and by the connection's end.
     let f = Flow::open(&kernel, Shared::port());
@@ -388,14 +383,22 @@ fn what_is_not_answered() {
     ask(&g, "/a");
     ask(&g, "/a");
     g.response("nonsense\r\n\r\n");
-    assert_eq!(
-        kernel.routes(),
-        [
-            counts([("other", 1), ("unknown", 8)]),
-            counts([("other", 1), ("unknown", 2)])
-        ]
-    );
+    assert_both(&kernel, [("other", 1), ("unknown", 8)]);
     g.rst(Client);
+}
+
+/// The connection ends with pipelined requests of two routes, one of which nothing has proven.
+#[test]
+fn what_is_aborted_has_its_route() {
+    let kernel = load("4");
+    let f = Flow::open(&kernel, Shared::port());
+    ask(&f, "/a");
+    reply(&f, 200);
+    f.request("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nGET /a HTTP/1.1\r\n\r\n");
+    f.rst(Client);
+    assert_both(&kernel, [("/a", 3), ("unknown", 1)]);
+    assert_eq!(f.seen().aborted, [((protocol::HTTP1, "rst"), 3)].into());
+    assert_eq!(f.total().untimed, 0);
 }
 
 #[test]
