@@ -137,12 +137,9 @@ impl Snapshot {
         let mut asked: Vec<_> = requests
             .extract_if(.., |(key, _)| key.status == STATUS_REQUESTS)
             .collect();
-        let mut aborted: Vec<_> = match info.layout {
-            FIRST_WITH_ABORTED.. => requests
-                .extract_if(.., |(key, _)| key.status == STATUS_ABORTED)
-                .collect(),
-            _ => aborted::of_earlier_layout(&metrics, info.routes > 0),
-        };
+        let mut aborted: Vec<_> = requests
+            .extract_if(.., |(key, _)| key.status == STATUS_ABORTED)
+            .collect();
         // What a later layout counts there is no response.
         requests.retain(|(key, _)| key.status < 1000 || key.status == STATUS_OTHER);
         let mut latency = reader.latency(&info)?;
@@ -150,17 +147,16 @@ impl Snapshot {
         let mut dns = reader.dns(&info)?;
         // Routes are read behind all maps that may refer to them.
         let routes = reader.routes(&info)?;
-        let told_apart = match info.layout {
-            FIRST_WITH_ABORTED.. => tidy(&mut aborted),
-            _ => 0,
-        };
         let entries = Entries {
             metrics: tidy(&mut metrics),
-            requests: tidy(&mut requests) + tidy(&mut asked) + told_apart,
+            requests: tidy(&mut requests) + tidy(&mut asked) + tidy(&mut aborted),
             latency: tidy(&mut latency),
             handshake: tidy(&mut handshake),
             dns: tidy(&mut dns),
         };
+        if info.layout < FIRST_WITH_ABORTED {
+            aborted = aborted::of_earlier_layout(&metrics, info.routes > 0);
+        }
         let grpc_derived = take_derived(&mut requests);
         Ok(Self {
             info,

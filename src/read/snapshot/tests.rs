@@ -6,7 +6,8 @@ use std::{
 
 use super::{fixture::*, *};
 use crate::abi::{
-    FIRST_LAYOUT, GRPC_STATUS_NONE, LAYOUT_VERSION, LatencyPair, Layout, RequestKey, RequestValue,
+    FIRST_LAYOUT, FIRST_WITH_ABORTED, GRPC_STATUS_NONE, LAYOUT_VERSION, LatencyPair, Layout,
+    RequestKey, RequestValue, abort_reason,
 };
 use crate::kernel::maps::*;
 
@@ -184,6 +185,27 @@ fn an_entry_shown_twice_is_one() {
         let read = Snapshot::read(&dir, by).unwrap();
         assert_eq!(read.metrics, peers(3).metrics);
         assert_eq!(read.entries.metrics, 3);
+    }
+}
+
+/// Its programs have reasons alone, which the series has.
+#[test]
+fn what_an_earlier_layout_has_aborted_is_counted_once() {
+    let mut snapshot = peers(3);
+    snapshot.info.layout = FIRST_WITH_ABORTED - 1;
+    snapshot.metrics[1].1.aborted.rst = 2;
+    snapshot.metrics.push(snapshot.metrics[1]);
+    for (by, write) in WAYS {
+        let dir = PlainDir::create();
+        write(&dir, &snapshot);
+        let read = Snapshot::read(&dir, by).unwrap();
+        let [(key, RequestValue { responses: 2 })] = read.aborted[..] else {
+            panic!("{:?}", read.aborted);
+        };
+        assert_eq!(
+            (key.series, key.grpc_status),
+            (snapshot.metrics[1].0, abort_reason::RST)
+        );
     }
 }
 
