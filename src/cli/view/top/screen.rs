@@ -150,7 +150,12 @@ impl Screen {
             let rate = total.requests / window;
             second.push(Span::from(format!("{direction} {rate:.1}rps ")));
             let success = percent(total.success_rate());
-            second.push(Span::styled(success.clone(), success_style(&success)));
+            // A few of very many are 100.00%, too.
+            let style = match total.failure + total.aborted > 0.0 {
+                true => Style::new().red(),
+                false => success_style(&success),
+            };
+            second.push(Span::styled(success, style));
             second.push(Span::from(format!(" {:.0} aborted   ", total.aborted)));
         }
         second.push(format!("last {window:.0}s of {}s", self.window.as_secs()).dim());
