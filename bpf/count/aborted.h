@@ -157,14 +157,14 @@ __noinline int aborted_run(struct __sk_buff *skb, __u32 at)
 
 /* Counts the requests in s->aborted of a connection of this series, which has ended for `reason`
  * (enum abort_reason). */
-static __always_inline int aborted_end(struct __sk_buff *skb, __u32 series, __u32 reason)
+static __always_inline void aborted_end(struct __sk_buff *skb, __u32 series, __u32 reason)
 {
 	struct scratch *s = scratch();
 	struct aborted *aborted;
 	__u32 at;
 
 	if (!s || !skb->len)
-		return 0;
+		return;
 	aborted = &s->aborted;
 	aborted_of(s, series);
 	aborted->reason = reason;
@@ -176,8 +176,8 @@ static __always_inline int aborted_end(struct __sk_buff *skb, __u32 series, __u3
 			break;
 		aborted_run(skb, aborted->tail + i);
 	}
-	return aborted_add(skb, aborted_what(aborted->protocol, reason),
-			   config.routes ? ROUTE_UNKNOWN : ROUTE_NONE, 0, aborted->count);
+	aborted_add(skb, aborted_what(aborted->protocol, reason),
+		    config.routes ? ROUTE_UNKNOWN : ROUTE_NONE, 0, aborted->count);
 }
 
 #endif

@@ -43,6 +43,38 @@ impl MetricValue {
     }
 }
 
+impl AbortedValue {
+    /// The counters by [`abort_reason`].
+    pub fn by_reason(&self) -> [u64; 7] {
+        [
+            self.fin,
+            self.rst,
+            self.idle,
+            self.evicted,
+            self.cancelled,
+            self.refused,
+            self.reset,
+        ]
+    }
+}
+
+impl AbortedOther {
+    /// The counters by [`abort_reason`].
+    pub fn by_reason(&self) -> [u64; abort_reason::LABELS.len()] {
+        [
+            self.fin,
+            self.rst,
+            self.idle,
+            self.evicted,
+            self.cancelled,
+            self.refused,
+            self.reset,
+            self.timeout,
+            self.stopped,
+        ]
+    }
+}
+
 impl DecidedValue {
     /// The connections of which it is known what they carry, but for those of TLS.
     pub fn total(&self) -> u64 {

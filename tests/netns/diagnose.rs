@@ -41,17 +41,6 @@ fn concludes(said: &Value, verdict: &str) {
     assert!(said_verdict.starts_with(verdict), "{verdict}: {said:#}");
 }
 
-/// A pod whose kernel says nothing of its own over IPv6: that would be flows of nobody's.
-fn quiet(flags: &[&str]) -> Pod {
-    let mut pod = Pod::new(Shape::Frames);
-    for netns in [&pod.client, &pod.hook] {
-        netns.sysctl("net/ipv6/conf/eth0/disable_ipv6", "1");
-    }
-    pod.attach(flags);
-    pod.start();
-    pod
-}
-
 fn ask(pair: &mut Pair) {
     pair.client_says(REQUEST);
     pair.server_says(RESPONSE);
@@ -61,7 +50,7 @@ fn ask(pair: &mut Pair) {
 #[test]
 fn connections_that_were_given_up() {
     const SUBJECT: &str = "linkerd_ebpf_connections_closed_total{reason=\"evicted\"}";
-    let pod = quiet(&["--connections", "64"]);
+    let pod = Pod::quiet(Shape::Frames).observed(&["--connections", "64"]);
     let asked = |n| {
         let mut pair = pod.pair(PORT + n);
         ask(&mut pair);
@@ -90,7 +79,7 @@ fn connections_that_were_given_up() {
 /// HTTP ends counting, and nobody knows what comes then.
 #[test]
 fn what_is_no_request() {
-    let pod = quiet(&[]);
+    let pod = Pod::quiet(Shape::Frames).observed(&[]);
     let mut pair = pod.pair(PORT);
     ask(&mut pair);
     pair.server_says("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
@@ -112,7 +101,7 @@ fn what_is_no_request() {
 #[test]
 fn series_that_did_not_fit() {
     const CONNECTIONS: u16 = 100;
-    let pod = quiet(&["--map-size", "64"]);
+    let pod = Pod::quiet(Shape::Frames).observed(&["--map-size", "64"]);
     for n in 0..CONNECTIONS {
         let mut pair = pod.pair(PORT + n);
         ask(&mut pair);

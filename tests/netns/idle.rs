@@ -27,15 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n";
 const RESPONSE: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 
-/// A pod whose kernel says nothing of its own.
-fn silent() -> Pod {
-    let pod = Pod::new(Shape::Plain);
-    for netns in [&pod.client, &pod.hook] {
-        netns.sysctl("net/ipv6/conf/eth0/disable_ipv6", "1");
-    }
-    pod
-}
-
 fn peer(number: u16) -> IpAddr {
     let [high, low] = number.to_be_bytes();
     Ipv4Addr::new(10, 8, high, low).into()
@@ -80,7 +71,7 @@ fn totals(scrape: &Scrape) -> BTreeMap<&str, u64> {
 
 #[test]
 fn a_pod_that_has_seen_nothing_shows_every_total_at_0() {
-    let mut pod = silent();
+    let mut pod = Pod::quiet(Shape::Plain);
     pod.attach(&[]);
     pod.start();
     let scrape = pod.scrape();
@@ -101,7 +92,7 @@ fn a_pod_that_has_seen_nothing_shows_every_total_at_0() {
 
 #[test]
 fn a_thousand_peers_leave_the_page_and_one_comes_back() {
-    let mut pod = silent();
+    let mut pod = Pod::quiet(Shape::Plain);
     // All addresses of the peers are the client's.
     pod.client.ip("route add local 10.8.0.0/16 dev lo");
     let client = pod.client_ip(Family::V4);
@@ -203,7 +194,7 @@ fn maps_are_as_old_as_their_pins() {
             .duration_since(UNIX_EPOCH)
             .expect("a date")
     };
-    let pod = silent();
+    let pod = Pod::quiet(Shape::Plain);
     let dir = PinDir::new(pod.pins.path());
     let read = || Snapshot::read(&dir, ReadBy::Auto).expect("a snapshot");
     let made = || read().oldest.expect("an age");

@@ -56,22 +56,10 @@ fn connections(pod: &Pod, count: u32) {
     server.join().expect("the server");
 }
 
-/// A pod whose kernel says nothing of its own, such as who its neighbours are over IPv6: that would
-/// be more flows than the test has opened.
-fn tcp_only(flags: &[&str]) -> Pod {
-    let mut pod = Pod::new(Shape::Frames);
-    for netns in [&pod.client, &pod.hook] {
-        netns.sysctl("net/ipv6/conf/eth0/disable_ipv6", "1");
-    }
-    pod.attach(flags);
-    pod.start();
-    pod
-}
-
 #[test]
 fn totals_stay_exact_beyond_the_maps_size() {
     let count = from_environment("METRICD_TEST_CONNECTIONS", 200_000);
-    let mut pod = tcp_only(&["--detail", "full", "--map-size", "1024"]);
+    let mut pod = Pod::quiet(Shape::Frames).observed(&["--detail", "full", "--map-size", "1024"]);
     // Both kernels' own count: on a busy machine they end a few connections by themselves.
     let resets = || -> u64 {
         let sent = [&pod.client, &pod.hook].map(|netns| netns.kernel_counter("Tcp", "OutRsts"));
@@ -138,7 +126,7 @@ fn totals_stay_exact_beyond_the_maps_size() {
 /// The pod goes on when every series and more has been used: those that fit count as before.
 #[test]
 fn a_series_that_fits_stays_exact() {
-    let pod = tcp_only(&["--detail", "full", "--map-size", "64"]);
+    let pod = Pod::quiet(Shape::Frames).observed(&["--detail", "full", "--map-size", "64"]);
     let mut early = pod.pair(PORT + 1);
     early.client_says(REQUEST);
     early.server_says(RESPONSE);

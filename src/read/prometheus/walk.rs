@@ -7,7 +7,7 @@ use super::family::{Family, Proxied, Reading, Rows, Samples, Scrape, happened};
 use super::labels::*;
 use super::lines::{Line, Lines, Sink};
 use super::totals::{self, Sums};
-use crate::abi::{MetricKey, MetricValue, series_kind};
+use crate::abi::{MetricKey, MetricValue, RequestKey, RequestValue, series_kind};
 use crate::read::snapshot::{Age, Snapshot};
 
 /// Goes through all lines of a scrape.
@@ -171,30 +171,9 @@ fn of_snapshot(
                 lines.value(value);
             }
         }
-        Rows::Requests => {
-            let (key, value) = snapshot.asked.get(row)?;
-            if value.responses > 0 {
-                label_peer(lines, &key.series);
-                label_request(lines, snapshot, key);
-                lines.value(value.responses as f64);
-            }
-        }
-        Rows::Responses => {
-            let (key, value) = snapshot.requests.get(row)?;
-            if value.responses > 0 {
-                label_peer(lines, &key.series);
-                label_response(lines, snapshot, key);
-                lines.value(value.responses as f64);
-            }
-        }
-        Rows::Aborted => {
-            let (key, value) = snapshot.aborted.get(row)?;
-            if value.responses > 0 {
-                label_peer(lines, &key.series);
-                label_aborted(lines, snapshot, key);
-                lines.value(value.responses as f64);
-            }
-        }
+        Rows::Requests => of_entry(snapshot, snapshot.asked.get(row)?, label_request, lines),
+        Rows::Responses => of_entry(snapshot, snapshot.requests.get(row)?, label_response, lines),
+        Rows::Aborted => of_entry(snapshot, snapshot.aborted.get(row)?, label_aborted, lines),
         Rows::Latency(histogram) => {
             let (key, value) = snapshot.latency.get(row)?;
             let histogram = histogram(value);
@@ -229,6 +208,20 @@ fn of_snapshot(
         }
     }
     Some(())
+}
+
+/// Hands on the line of an entry that counts requests or responses, with what labels them behind their peers.
+fn of_entry(
+    snapshot: &Snapshot,
+    (key, value): &(RequestKey, RequestValue),
+    label: fn(&mut Lines, &Snapshot, &RequestKey),
+    lines: &mut Lines,
+) {
+    if value.responses > 0 {
+        label_peer(lines, &key.series);
+        label(lines, snapshot, key);
+        lines.value(value.responses as f64);
+    }
 }
 
 /// The requests of a series by protocol, where routes are not told apart.

@@ -2,8 +2,8 @@
 //! not have as such.
 
 use crate::abi::{
-    AbortedOther, AbortedValue, MetricKey, MetricValue, RequestKey, RequestValue, RequestsValue,
-    STATUS_ABORTED, abort_reason, protocol, route,
+    AbortedOther, MetricKey, MetricValue, RequestKey, RequestValue, RequestsValue, STATUS_ABORTED,
+    abort_reason, protocol, route,
 };
 use crate::read::snapshot::Key;
 
@@ -13,9 +13,7 @@ type Entry = (RequestKey, RequestValue);
 pub fn of_earlier_layout(metrics: &[(MetricKey, MetricValue)], routes: bool) -> Vec<Entry> {
     let of = |(series, value): &(MetricKey, MetricValue)| {
         let series = *series;
-        by_reason(&value.aborted)
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
+        told(value.aborted.by_reason())
             .map(move |(reason, count)| entry(series, protocol::UNKNOWN, reason, routes, count))
     };
     metrics.iter().flat_map(of).collect()
@@ -34,21 +32,13 @@ pub fn silent(series: MetricKey, requests: &RequestsValue, routes: bool, count: 
 
 /// The entries of what did not fit, of which only the reason is known.
 pub fn other(counts: &AbortedOther) -> impl Iterator<Item = Entry> {
-    let counts = [
-        counts.fin,
-        counts.rst,
-        counts.idle,
-        counts.evicted,
-        counts.cancelled,
-        counts.refused,
-        counts.reset,
-        counts.timeout,
-        counts.stopped,
-    ];
-    (0..)
-        .zip(counts)
-        .filter(|(_, count)| *count > 0)
+    told(counts.by_reason())
         .map(|(reason, count)| entry(MetricKey::other(), protocol::UNKNOWN, reason, false, count))
+}
+
+/// The reasons that there are any of, by number.
+fn told<const N: usize>(counts: [u64; N]) -> impl Iterator<Item = (u8, u64)> {
+    (0..).zip(counts).filter(|(_, count)| *count > 0)
 }
 
 fn entry(series: MetricKey, protocol: u8, reason: u8, routes: bool, count: u64) -> Entry {
@@ -67,30 +57,17 @@ fn entry(series: MetricKey, protocol: u8, reason: u8, routes: bool, count: u64) 
     (key, RequestValue { responses: count })
 }
 
-/// The counters of a series.
-fn by_reason(value: &AbortedValue) -> [(u8, u64); 7] {
-    [
-        (abort_reason::FIN, value.fin),
-        (abort_reason::RST, value.rst),
-        (abort_reason::IDLE, value.idle),
-        (abort_reason::EVICTED, value.evicted),
-        (abort_reason::CANCELLED, value.cancelled),
-        (abort_reason::REFUSED, value.refused),
-        (abort_reason::RESET, value.reset),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(entries: &[Entry]) -> Vec<(u8, &'static str, u16, u64)> {
-        let told = |(key, value): &Entry| {
+    fn shown(entries: &[Entry]) -> Vec<(u8, &'static str, u16, u64)> {
+        let shown = |(key, value): &Entry| {
             assert_eq!(key.status, STATUS_ABORTED);
             let reason = abort_reason::label(key.grpc_status);
             (key.protocol, reason, key.route, value.responses)
         };
-        entries.iter().map(told).collect()
+        entries.iter().map(shown).collect()
     }
 
     #[test]
@@ -106,7 +83,7 @@ mod tests {
         let unknown = protocol::UNKNOWN;
         for (routes, route) in [(false, route::NONE), (true, route::UNKNOWN)] {
             assert_eq!(
-                told(&of_earlier_layout(&metrics, routes)),
+                shown(&of_earlier_layout(&metrics, routes)),
                 [
                     (unknown, "fin", route, 1),
                     (unknown, "cancelled", route, 6),
@@ -127,7 +104,7 @@ mod tests {
             (requests(0, 1, 1), protocol::UNKNOWN),
         ] {
             let entry = silent(MetricKey::default(), &requests, false, 5);
-            assert_eq!(told(&[entry]), [(protocol, "idle", route::NONE, 5)]);
+            assert_eq!(shown(&[entry]), [(protocol, "idle", route::NONE, 5)]);
         }
     }
 
@@ -142,7 +119,7 @@ mod tests {
         assert!(entries.iter().all(|(key, _)| key.is_other()));
         let unknown = protocol::UNKNOWN;
         assert_eq!(
-            told(&entries),
+            shown(&entries),
             [
                 (unknown, "rst", route::OTHER, 2),
                 (unknown, "stopped", route::OTHER, 3),

@@ -367,17 +367,7 @@ impl Kernel {
             if key.kind == series_kind::OTHER {
                 continue;
             }
-            let a = v.aborted;
-            let counts = [
-                a.fin,
-                a.rst,
-                a.idle,
-                a.evicted,
-                a.cancelled,
-                a.refused,
-                a.reset,
-            ];
-            for (reason, count) in counts.into_iter().enumerate() {
+            for (reason, count) in v.aborted.by_reason().into_iter().enumerate() {
                 let told = told.remove(&(key, reason as u8)).unwrap_or(0);
                 let why = abort_reason::LABELS[reason];
                 assert!(told <= count, "{key:?} {why}: {told} of {count}");
@@ -385,12 +375,10 @@ impl Kernel {
             }
         }
         assert!(told.values().all(|n| *n == 0), "{told:?}");
-        let a = self.total().aborted;
         let told: u64 = self.aborted().values().sum();
-        let c = self.counters().aborted;
-        let cancelled = c.cancelled + c.timeout + c.stopped;
-        let other = c.fin + c.rst + c.idle + c.evicted + cancelled + c.refused + c.reset;
-        assert_eq!(told + other, aborted(&a), "with what did not fit");
+        let other: u64 = self.counters().aborted.by_reason().iter().sum();
+        let all = aborted(&self.total().aborted);
+        assert_eq!(told + other, all, "with what did not fit");
     }
 
     /// What holds at all times: every packet is in one series, every connection opened is closed or
@@ -610,7 +598,7 @@ impl Answer {
 
 /// Requests that never got their whole response, for whatever reason.
 fn aborted(a: &AbortedValue) -> u64 {
-    a.fin + a.rst + a.idle + a.evicted + a.cancelled + a.refused + a.reset
+    a.by_reason().iter().sum()
 }
 
 /// All that the programs have counted of traffic.

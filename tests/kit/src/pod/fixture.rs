@@ -148,6 +148,16 @@ impl Pod {
         }
     }
 
+    /// Nothing passes but what the test sends: the kernels say nothing of their own over IPv6, such as who
+    /// their neighbours are.
+    pub fn quiet(shape: Shape) -> Self {
+        let pod = Self::new(shape);
+        for netns in [&pod.client, &pod.hook] {
+            netns.sysctl("net/ipv6/conf/eth0/disable_ipv6", "1");
+        }
+        pod
+    }
+
     /// Observed on its loopback alone, where every packet passes twice.
     pub fn measured_on_loopback() -> Self {
         let mut pod = Self::new(Shape::Plain);
@@ -159,10 +169,14 @@ impl Pod {
 
     /// The usual start: everything attached to eth0 and metricd answering.
     pub fn measured(shape: Shape, flags: &[&str]) -> Self {
-        let mut pod = Self::new(shape);
-        pod.attach(flags);
-        pod.start();
-        pod
+        Self::new(shape).observed(flags)
+    }
+
+    /// With everything attached to eth0 and metricd answering.
+    pub fn observed(mut self, flags: &[&str]) -> Self {
+        self.attach(flags);
+        self.start();
+        self
     }
 
     pub fn server(&self) -> &Netns {
